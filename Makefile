@@ -1,0 +1,37 @@
+# make install | demo | test | bench | lint: each sets up .venv first where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the main job on real data: strengths x folds on digits, with a report"
+	@echo "make test    format, lint, types, import contract, tests, doctests, notebook, wheel"
+	@echo "make bench   the tables that the README quotes"
+	@echo "make install .venv with everything in it (demo and test do this by themselves)"
+
+# The stamp is newer than what it was made from, or pip runs again.
+install: .venv/.installed
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/torchshrink path digits --penalty l1 --penalty l2 --strengths 12 --epochs 30 --out runs/demo --force
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: install
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv build dist runs src/*.egg-info

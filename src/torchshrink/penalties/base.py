@@ -1,0 +1,136 @@
+"""The contract that every penalty keeps, in prose and mathematics.
+
+A penalty is a function Ω of a tensor ``w`` with its strength λ inside: what is added to the mean loss L to give
+the objective F = L + Ω. It is frozen, compared by value, and knows nothing of models or optimizers.
+
+Every method takes tensors of any shape (empty and 0-d too), dtype and device, and has no control flow that depends
+on data, so that it also works under ``torch.func.vmap``. Half-precision tensors are computed in float32: ``value``
+and ``critical_strength`` are returned in float32, the others rounded once, at the end, to the dtype that came in.
+
+What the methods owe each other (``torchshrink.testing.check_penalty`` holds an implementation to it):
+
+- ``value(0 · w) = 0`` or the least value, and ``value`` is differentiable: autograd's gradient is ``grad``
+  wherever Ω is differentiable; where w = 0 it is 0, never NaN.
+- ``u = prox(w, s)`` is the global minimiser of Ω(z) + Σ (z−w)²/(2s), so (w − u)/s is in ∂Ω(u):
+  ``distance(u, (u − w)/s) = 0``.
+- ``distance(w, g)`` is 0 exactly where −g is in ∂Ω(w).
+- ``critical_strength(g)`` is the least strength at which ``distance(0, g) = 0``.
+- ``with_strength(t)`` is the same penalty at another strength, whatever its other settings; a strength may be a
+  tensor of one value, which is how one stacked program trains many strengths.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from torchshrink.errors import InputError
+
+Strength = float | Tensor
+ProxSteps = Literal["none", "scalar", "coordinate"]
+
+
+class Penalty(abc.ABC):
+    """A function Ω of a tensor, times its strength. Abstract: every concrete penalty is final.
+
+    Class attributes that an implementation sets:
+
+    - ``smooth``: whether Ω has a gradient everywhere. ``auto`` then acts through the gradient, else through the prox.
+    - ``prox_steps``: for which steps ``prox`` is exact: ``"coordinate"`` (one per coordinate, and so a number too),
+      ``"scalar"`` (one number only) or ``"none"`` (there is no closed prox).
+    """
+
+    smooth: ClassVar[bool]
+    prox_steps: ClassVar[ProxSteps]
+
+    @property
+    @abc.abstractmethod
+    def strength(self) -> Strength:
+        """The strength λ ≥ 0; for a penalty with two, their sum."""
+
+    @property
+    def group_dims(self) -> tuple[int, ...] | None:
+        """The dimensions that number the groups, or None where each coordinate is on its own."""
+        return None
+
+    @abc.abstractmethod
+    def value(self, w: Tensor) -> Tensor:
+        """Ω(w), a scalar, differentiable."""
+
+    @abc.abstractmethod
+    def grad(self, w: Tensor) -> Tensor:
+        """A subgradient of Ω at ``w``, shaped like it; 0 where w = 0."""
+
+    @abc.abstractmethod
+    def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
+        """argmin_z Ω(z) + Σ (z−w)²/(2·step), shaped like ``w``; ``step`` ≥ 0, a number or one per coordinate."""
+
+    @abc.abstractmethod
+    def distance(self, w: Tensor, grad: Tensor) -> Tensor:
+        """Distance of −``grad`` to ∂Ω(w): per coordinate, shaped like ``w``, or per group."""
+
+    @abc.abstractmethod
+    def critical_strength(self, grad: Tensor) -> Tensor:
+        """The least strength at which w = 0 is stationary, given the loss gradient there; infinite if none is."""
+
+    @abc.abstractmethod
+    def with_strength(self, strength: Strength) -> Self:
+        """The same penalty at another strength. With two strengths, their proportion is kept."""
+
+    def __add__(self, other: Penalty) -> Penalty:
+        """The sum as one penalty, where its prox is known in closed form; TypeError, with the reason, where not."""
+        if not isinstance(other, Penalty):
+            return NotImplemented
+        joint = _SUMS.get((type(self), type(other)))
+        if joint is not None:
+            return joint(self, other)
+        swapped = _SUMS.get((type(other), type(self)))
+        if swapped is not None:
+            return swapped(other, self)
+        raise TypeError(
+            f"{self} + {other}: no penalty here has this sum's prox. "
+            "Bind each in a Regularizer of its own, the smooth one attached with method 'gradient'."
+        )
+
+
+_SUMS: dict[tuple[type[Penalty], type[Penalty]], Callable[[Any, Any], Penalty]] = {}
+_A = TypeVar("_A", bound=Penalty)
+_B = TypeVar("_B", bound=Penalty)
+
+
+def register_sum(first: type[_A], second: type[_B], joint: Callable[[_A, _B], Penalty]) -> None:
+    """Say what ``first + second`` is, in either order."""
+    _SUMS[first, second] = joint
+
+
+def checked_strength(value: Strength, name: str = "strength") -> Strength:
+    """``value`` as a strength: a finite number ≥ 0, or a tensor of one value (whose value is not looked at)."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise InputError(f"{name}: a tensor of shape {tuple(value.shape)} given, one value expected")
+        return value.reshape(())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name}={value!r}: expected a number ≥ 0, or a tensor of one value")
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise InputError(f"{name}={number}: expected a finite number ≥ 0")
+    return number
+
+
+def working(tensor: Tensor) -> Tensor:
+    """``tensor`` in the dtype to compute in: float32 for half precision, its own otherwise."""
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        return tensor.float()
+    return tensor
+
+
+def show(strength: Strength) -> str:
+    """A strength as people write it."""
+    if isinstance(strength, Tensor):
+        return "…" if strength.is_meta or torch._C._functorch.is_batchedtensor(strength) else f"{strength.item():g}"
+    return f"{strength:g}"
