@@ -24,7 +24,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,10 +48,11 @@ class Penalty(abc.ABC):
     smooth: ClassVar[bool]
     prox_steps: ClassVar[ProxSteps]
 
-    @property
-    @abc.abstractmethod
-    def strength(self) -> Strength:
-        """The strength λ ≥ 0; for a penalty with two, their sum."""
+    if TYPE_CHECKING:  # a dataclass field may stand in for it, which `abstractmethod` would not accept
+
+        @property
+        def strength(self) -> Strength:
+            """The strength λ ≥ 0; for a penalty with two, their sum."""
 
     @property
     def group_dims(self) -> tuple[int, ...] | None:

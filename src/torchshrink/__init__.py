@@ -1,0 +1,78 @@
+"""torchshrink: regularization for PyTorch whose strength means what it says.
+
+The names below are loaded when they are first used, so that ``torchshrink --help`` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchshrink.certificate import Certificate
+    from torchshrink.errors import (
+        AttachmentError,
+        GeometryError,
+        InputError,
+        ObjectiveWarning,
+        SelectionError,
+        SelectionWarning,
+        TorchshrinkError,
+    )
+    from torchshrink.path import PathResult, load_path, path
+    from torchshrink.penalties import L1, L2, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+    from torchshrink.regularizer import Regularizer
+    from torchshrink.selection import ALL, WEIGHTS
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "torchshrink.certificate": ("Certificate",),
+    "torchshrink.errors": (
+        "AttachmentError",
+        "GeometryError",
+        "InputError",
+        "ObjectiveWarning",
+        "SelectionError",
+        "SelectionWarning",
+        "TorchshrinkError",
+    ),
+    "torchshrink.path": ("PathResult", "load_path", "path"),
+    "torchshrink.penalties": ("L1", "L2", "ElasticNet", "GroupLasso", "Penalty", "SparseGroupLasso"),
+    "torchshrink.regularizer": ("Regularizer",),
+    "torchshrink.selection": ("ALL", "WEIGHTS"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ALL",
+    "L1",
+    "L2",
+    "WEIGHTS",
+    "AttachmentError",
+    "Certificate",
+    "ElasticNet",
+    "GeometryError",
+    "GroupLasso",
+    "InputError",
+    "ObjectiveWarning",
+    "PathResult",
+    "Penalty",
+    "Regularizer",
+    "SelectionError",
+    "SelectionWarning",
+    "SparseGroupLasso",
+    "TorchshrinkError",
+    "load_path",
+    "path",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'torchshrink' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
