@@ -1,0 +1,109 @@
+"""The default models, and the plain settings that any model of a run is made from."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from torchshrink.errors import InputError
+from torchshrink.loading import call_function, did_you_mean
+from torchshrink.models.preprocessing import Preprocess, Rescale
+
+FORMAT = 1  # of model.json; a reader refuses what it does not know
+BUILTIN_MODELS = ("mlp", "logistic", "linear")
+
+
+def mlp(
+    inputs: int | Sequence[int], outputs: int, *, hidden: Sequence[int] = (64, 64), numbers: bool = False
+) -> nn.Sequential:
+    """A multi-layer perceptron with ReLU that takes raw rows; without hidden layers, logistic or linear regression.
+
+    Initial weights are torch's default, drawn from its global generator: seed it before.
+
+    Args:
+        inputs: how many numbers a raw row has, or the size of each column as `Preprocess` takes them.
+        outputs: how many classes; 1 for numbers.
+        hidden: the width of each hidden layer.
+        numbers: whether the target is a number. The model then returns (B,) in the target's units, else (B, outputs).
+
+    >>> [name for name, _ in mlp(4, 3, hidden=(8,)).named_children()]
+    ['preprocess', 'hidden1', 'relu1', 'output']
+    """
+    if outputs < 1 or (numbers and outputs != 1):
+        raise InputError(f"outputs={outputs}: expected {'1 for a target of numbers' if numbers else 'at least 1'}")
+    if any(width < 1 for width in hidden):
+        raise InputError(f"hidden={list(hidden)}: expected widths of at least 1")
+    preprocess = Preprocess((0,) * inputs if isinstance(inputs, int) else inputs)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(preprocess=preprocess)
+    width = preprocess.outputs
+    for number, next_width in enumerate(hidden, start=1):
+        layers[f"hidden{number}"] = nn.Linear(width, next_width)
+        layers[f"relu{number}"] = nn.ReLU()
+        width = next_width
+    layers["output"] = nn.Linear(width, outputs)
+    if numbers:
+        layers["rescale"] = Rescale()
+    return nn.Sequential(layers)
+
+
+def model_settings(
+    model: str, *, inputs: Sequence[int], outputs: int, hidden: Sequence[int] = (64, 64), numbers: bool = False
+) -> dict[str, Any]:
+    """What `build` needs to make a model, as plain JSON.
+
+    Args:
+        model: ``mlp``, ``logistic`` or ``linear`` (no hidden layers), or ``module:function``, called without arguments.
+        inputs: as `mlp`, per column.
+        outputs: as `mlp`.
+        hidden: as `mlp`; ``logistic``, ``linear`` and ``module:function`` have their own.
+        numbers: as `mlp`.
+
+    Raises:
+        InputError: there is no such model, or it is ``logistic`` for a target of numbers.
+    """
+    if ":" in model:
+        return {"format": FORMAT, "model": model}
+    if model not in BUILTIN_MODELS:
+        expected = f"{', '.join(BUILTIN_MODELS)} or module:function"
+        raise InputError(f"model {model!r}: expected {expected}{did_you_mean(model, BUILTIN_MODELS)}")
+    if model == "logistic" and numbers:
+        raise InputError("model 'logistic' is for classes and the target is numbers: take 'linear' or 'mlp'")
+    widths = list(hidden) if model == "mlp" else []
+    return {
+        "format": FORMAT,
+        "model": model,
+        "inputs": list(inputs),
+        "outputs": outputs,
+        "hidden": widths,
+        "numbers": numbers,
+    }
+
+
+def build(settings: Mapping[str, Any]) -> nn.Module:
+    """A new model, with new initial weights, from the settings of `model_settings`; further entries are ignored.
+
+    Raises:
+        InputError: the settings are of another format or incomplete, or the user's function fails (see `call_function`)
+            or returns no module.
+    """
+    if settings.get("format") != FORMAT:
+        raise InputError(f"model settings of format {settings.get('format')!r} given, format {FORMAT} expected")
+    model = settings.get("model")
+    if isinstance(model, str) and ":" in model:
+        built = call_function(model)
+        if not isinstance(built, nn.Module):
+            raise InputError(f"{model} returned a {type(built).__name__}, a torch.nn.Module expected")
+        return built
+    if model not in BUILTIN_MODELS:
+        raise InputError(f"model settings name the model {model!r}: expected {', '.join(BUILTIN_MODELS)}")
+    try:
+        inputs, outputs = [int(size) for size in settings["inputs"]], int(settings["outputs"])
+        hidden, numbers = [int(width) for width in settings["hidden"]], bool(settings["numbers"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"model settings are incomplete or not of their types ({type(error).__name__}: {error})"
+        ) from error
+    return mlp(inputs, outputs, hidden=hidden, numbers=numbers)

@@ -1,0 +1,172 @@
+"""What a model carries to take raw rows: fitted on its training rows, kept in buffers, never penalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.errors import InputError
+
+
+class Preprocess(nn.Module):
+    """Raw rows in, what a network can take out: numbers standardised, categories one-hot, nothing missing.
+
+    A number becomes (x − mean) / scale, and 0, the mean, where it is missing. A category becomes one 0/1 column per
+    level; a missing one, and a level that no training row had, all zeros. Column order is kept. Before `fit`, means
+    are 0, scales 1, and all levels known.
+
+    Args:
+        sizes: per raw column, 0 for a number and k ≥ 1 for a category with the codes 0 … k−1.
+
+    >>> preprocess = Preprocess([0, 2])
+    >>> preprocess.fit(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    >>> preprocess(torch.tensor([[5.0, 0.0], [float("nan"), 1.0]]))
+    tensor([[3., 1., 0.],
+            [0., 0., 0.]])
+    """
+
+    mean: Tensor
+    scale: Tensor
+    seen: Tensor
+    _source: Tensor
+    _level: Tensor
+    _categorical: Tensor
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = tuple(int(size) for size in sizes)
+        if not self.sizes or min(self.sizes) < 0:
+            raise InputError(
+                f"sizes={list(sizes)}: expected at least one column, each 0 (number) or its count of levels"
+            )
+        source = [column for column, size in enumerate(self.sizes) for _ in range(max(size, 1))]
+        level = [code for size in self.sizes for code in range(max(size, 1))]
+        self.outputs = len(source)
+        self._plain = not any(self.sizes)
+        self.register_buffer("mean", torch.zeros(self.outputs))
+        self.register_buffer("scale", torch.ones(self.outputs))
+        self.register_buffer("seen", torch.ones(self.outputs, dtype=torch.bool))
+        # These follow from the sizes, so they move with the model and stay out of its files.
+        self.register_buffer("_source", torch.tensor(source), persistent=False)  # (d_encoded,) raw column
+        self.register_buffer("_level", torch.tensor(level), persistent=False)  # (d_encoded,) code
+        categorical = torch.tensor([self.sizes[column] > 0 for column in source])
+        self.register_buffer("_categorical", categorical, persistent=False)  # (d_encoded,)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Encode raw rows: (…, d) to (…, d_encoded)."""
+        if rows.shape[-1] != len(self.sizes):
+            raise InputError(f"rows of shape {tuple(rows.shape)} given, {len(self.sizes)} columns expected")
+        if self._plain:
+            return self._standardise(rows)
+        gathered = rows[..., self._source]  # (…, d_encoded)
+        numbers = self._standardise(gathered)
+        levels = ((gathered == self._level) & self.seen).to(numbers.dtype)  # a missing code equals none
+        return torch.where(self._categorical, levels, numbers)
+
+    def _standardise(self, rows: Tensor) -> Tensor:
+        # Infinities stay: they are errors to be seen, not missing values.
+        return torch.nan_to_num((rows - self.mean) / self.scale, nan=0.0, posinf=math.inf, neginf=-math.inf)
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor) -> None:
+        """Take means, scales (standard deviations, with n in the denominator) and the levels from training rows.
+
+        Missing values are left out. A column with one value only has scale 1; one with none, mean 0 and scale 1.
+
+        Args:
+            rows: (n, d), raw.
+
+        Raises:
+            InputError: no rows, another number of columns, an infinity, or a code that its column does not have.
+        """
+        if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != len(self.sizes):
+            raise InputError(f"rows of shape {tuple(rows.shape)} given, (n ≥ 1, {len(self.sizes)}) expected")
+        if torch.isinf(rows).any():
+            raise InputError(
+                f"{int(torch.isinf(rows).sum())} infinite values in the rows: remove them or mark them missing"
+            )
+        number = ~self._categorical
+        self.mean[number], self.scale[number] = _moments(rows[:, self._source[number]], self.scale.dtype)
+        for column, size in enumerate(self.sizes):
+            if size > 0:
+                self.seen[self._source == column] = _levels(rows[:, column], size, column)
+
+    def extra_repr(self) -> str:
+        """The columns in and out, for ``print``."""
+        categories = sum(size > 0 for size in self.sizes)
+        return f"{len(self.sizes) - categories} numbers, {categories} categories → {self.outputs}"
+
+
+class Rescale(nn.Module):
+    """A network's output in the target's own units: y = mean + scale · f, (…, 1) to (…). Before `fit`, y = f.
+
+    >>> rescale = Rescale()
+    >>> rescale.fit(torch.tensor([10.0, 30.0]))
+    >>> rescale(torch.tensor([[0.0], [1.0]]))
+    tensor([20., 30.])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, output: Tensor) -> Tensor:
+        """The output, (…, 1), in the target's units, (…)."""
+        return self.mean + self.scale * output.squeeze(-1)
+
+    @torch.no_grad()
+    def fit(self, target: Tensor) -> None:
+        """Take mean and standard deviation (1 where it is constant) from the training rows' targets, (n,)."""
+        if target.ndim != 1 or target.numel() == 0 or not target.is_floating_point():
+            raise InputError(f"a {target.dtype} target of shape {tuple(target.shape)} given, n ≥ 1 numbers expected")
+        if not bool(torch.isfinite(target).all()):
+            raise InputError(f"{int((~torch.isfinite(target)).sum())} targets are NaN or infinite: remove their rows")
+        mean, scale = _moments(target.unsqueeze(1), self.scale.dtype)
+        self.mean.copy_(mean.squeeze(0))
+        self.scale.copy_(scale.squeeze(0))
+
+
+def fit_preprocessing(model: nn.Module, rows: Tensor, target: Tensor) -> None:
+    """Fit every `Preprocess` and `Rescale` in ``model`` on training rows (n, d) and their targets (n,).
+
+    Does nothing to a model that has none.
+    """
+    for module in model.modules():
+        if isinstance(module, Preprocess):
+            module.fit(rows)
+        elif isinstance(module, Rescale):
+            module.fit(target)
+
+
+def _moments(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of (n, k), without NaN, computed in float64 and given in ``dtype``.
+
+    Mean 0 without values; scale 1 there, and where the values are equal or ``dtype`` cannot hold their spread.
+    """
+    wide = values.double()
+    present = ~torch.isnan(wide)
+    count = present.sum(0).clamp(min=1)
+    mean = torch.where(present, wide, 0.0).sum(0) / count  # (k,)
+    scale = (torch.where(present, wide - mean, 0.0).square().sum(0) / count).sqrt()
+    # Equal values are found by comparison: rounding can put their mean beside them.
+    least = torch.where(present, wide, math.inf).amin(0)
+    constant = least == torch.where(present, wide, -math.inf).amax(0)
+    mean = torch.where(constant, least, mean)
+    spread = ~constant & (scale >= torch.finfo(dtype).tiny)
+    return mean.to(dtype), torch.where(spread, scale, 1.0).to(dtype)
+
+
+def _levels(codes: Tensor, size: int, column: int) -> Tensor:
+    """Which of the codes 0 … size − 1 occur, (size,) bool; missing ones left out."""
+    present = codes[~torch.isnan(codes)]
+    whole = present.long()
+    if bool(((whole != present) | (whole < 0) | (whole >= size)).any()):
+        raise InputError(f"column {column}: the codes 0 to {size - 1} of its categories expected, others given")
+    return torch.bincount(whole, minlength=size) > 0
