@@ -1,0 +1,289 @@
+"""The plain training loop and the plain evaluation, which every faster engine is tested against."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.checkpoint import load_checkpoint, save_checkpoint
+from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.randomness import mix_seed
+from torchshrink.storage import brief
+
+if TYPE_CHECKING:
+    from torchshrink.regularizer import Regularizer
+
+__all__ = [
+    "DivergenceError",
+    "DivergenceWarning",
+    "EpochStats",
+    "Evaluation",
+    "Loss",
+    "batches",
+    "check_fit",
+    "default_loss",
+    "default_optimizer",
+    "evaluate",
+    "evaluating",
+    "load_checkpoint",
+    "row_losses",
+    "save_checkpoint",
+    "train_epoch",
+]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A mean loss over a batch: (output (B, …), target (B, …)) -> scalar."""
+
+ROWS_AT_ONCE = 4096  # an evaluation's batch: its memory is bounded, and its sums are always taken in the same order
+
+
+class DivergenceError(TorchshrinkError, ArithmeticError):
+    """A training's loss became infinite or NaN. ``epoch`` says in which epoch, counted from 0."""
+
+    def __init__(self, loss: float, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(
+            f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate, "
+            "or look for huge or non-finite values in the data"
+        )
+
+
+class DivergenceWarning(UserWarning):
+    """Some trainings of a path diverged, and were left out of its choice."""
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """One epoch as seen while training: the mean loss without the penalty, and the accuracy (None for numbers)."""
+
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A model on some rows, in evaluation mode: the mean loss without any penalty, and each row's.
+
+    ``row_losses`` is float64, of shape (n,), on the CPU. ``accuracy`` is None where the targets are numbers.
+    """
+
+    loss: float
+    row_losses: Tensor
+    accuracy: float | None
+
+
+def default_loss(y: Tensor) -> nn.Module:
+    """Cross entropy where the targets are class codes (whole numbers), mean squared error where they are numbers.
+
+    >>> default_loss(torch.tensor([0, 1, 2]))
+    CrossEntropyLoss()
+    """
+    return nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()
+
+
+def default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam with its usual settings, as one fused kernel per step: on a CPU several times faster than a loop."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
+def batches(rows: int, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """The row numbers of each batch of one epoch, in an order that depends on (seed, epoch) and nothing else.
+
+    Trainings with the same seed therefore see the same batches, and a resumed one needs no replay. The last, smaller
+    batch is kept; a single row that is left over joins the batch before it, since batch normalisation cannot train
+    on one row.
+
+    >>> [len(batch) for batch in batches(10, 4, seed=0, epoch=0)], [len(b) for b in batches(9, 4, seed=0, epoch=0)]
+    ([4, 4, 2], [4, 5])
+    """
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(mix_seed(seed, epoch)))
+    parts = list(torch.split(order.to(device), batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def train_epoch(
+    model: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    regularizer: Regularizer | None = None,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+) -> EpochStats:
+    """Take one pass over the rows, one optimizer step per batch.
+
+    Args:
+        model: put in training mode.
+        X: (n, …), on the model's device.
+        y: (n, …), likewise.
+        loss: the mean loss of a batch.
+        optimizer: holds the model's parameters; an attached regularizer acts in its step.
+        regularizer: one whose value is added to the loss (method ``loss``); None where it is attached, or where
+            there is none.
+        batch_size: rows per step.
+        seed: together with the epoch, decides the batches (see `batches`).
+        epoch: counted from 0.
+
+    Returns:
+        The mean over the examples of the loss without the penalty, and the accuracy, both as seen before each step.
+
+    Raises:
+        DivergenceError: the loss became infinite or NaN.
+    """
+    model.train()
+    total = torch.zeros((), dtype=torch.float64, device=X.device)
+    correct = torch.zeros((), dtype=torch.int64, device=X.device)
+    classes = False
+    for rows in batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device):
+        target = y[rows]
+        optimizer.zero_grad(set_to_none=True)
+        output = model(X[rows])
+        mean = loss(output, target)
+        objective = mean if regularizer is None else mean + regularizer.value()
+        objective.backward()
+        optimizer.step()
+        # Summed on the device: reading a value out after every step would make a GPU wait.
+        total += mean.detach() * len(rows)
+        hits = _hits(output.detach(), target)
+        if hits is not None:
+            classes = True
+            correct += hits.sum()
+    value = total.item() / len(X)
+    if not math.isfinite(value):
+        raise DivergenceError(value, epoch)
+    return EpochStats(value, correct.item() / y.numel() if classes else None)
+
+
+def evaluate(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> Evaluation:
+    """The model's mean loss and each row's loss, in evaluation mode and without gradients; the mode is put back.
+
+    Args:
+        model: any.
+        X: (n, …), on the model's device.
+        y: (n, …), likewise.
+        loss: a mean loss; see `row_losses` for how its rows are told apart.
+    """
+    losses, hits = [], []
+    with evaluating(model), torch.no_grad():
+        for rows, target in zip(torch.split(X, ROWS_AT_ONCE), torch.split(y, ROWS_AT_ONCE), strict=True):
+            output = model(rows)
+            losses.append(row_losses(loss, output, target).double().cpu())
+            hits.append(_hits(output, target))
+    each = torch.cat(losses)
+    shares = [part.double().mean().item() * len(part) for part in hits if part is not None]
+    return Evaluation(each.mean().item(), each, sum(shares) / len(X) if shares else None)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode inside; outside, every module in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def row_losses(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
+    """Each row's own loss (n,), given a loss that returns a mean.
+
+    A loss module of torch is asked with ``reduction="none"`` (a copy is), and what it returns for one row is averaged.
+    Any other callable is called on one row at a time, as a batch of one.
+
+    >>> row_losses(nn.MSELoss(), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2))
+    tensor([ 2.5000, 12.5000])
+
+    Args:
+        loss: (output, target) -> scalar mean.
+        output: (n, …).
+        target: (n, …).
+    """
+    if isinstance(loss, nn.modules.loss._Loss):
+        each = copy.copy(loss)
+        each.reduction = "none"
+        values = each(output, target)
+        if values.ndim == 1:
+            return values  # type: ignore[no-any-return]
+        flat = values.flatten(1)
+        return flat.sum(1) if loss.reduction == "batchmean" else flat.mean(1)  # type: ignore[no-any-return]
+
+    def one(row: Tensor, wanted: Tensor) -> Tensor:
+        return loss(row.unsqueeze(0), wanted.unsqueeze(0))
+
+    try:
+        return torch.func.vmap(one)(output, target)
+    except RuntimeError:  # what vmap cannot take, such as a branch on a value, a loop can
+        return torch.stack([one(row, wanted) for row, wanted in zip(output, target, strict=True)])
+
+
+def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
+    """Try a few rows, so that a model, data and loss that do not fit together are told apart in one line.
+
+    Raises:
+        InputError: the model does not take the rows, its output does not fit the targets or the loss, or the loss is
+            not one number.
+    """
+    if isinstance(loss, nn.modules.loss._Loss) and loss.reduction not in ("mean", "batchmean"):
+        raise InputError(f"loss={loss} has reduction {loss.reduction!r}: a mean expected, as strengths are per example")
+    # The first rows, with the first that has a missing value: what does not take those shows here.
+    rows = torch.arange(min(len(X), 2))
+    if X.is_floating_point():
+        gaps = X.reshape(len(X), -1).isnan().any(1).nonzero()[:1].flatten().cpu()
+        rows = torch.cat([rows, gaps[gaps > 1]])
+    some, target = X[rows.to(X.device)], y[rows.to(y.device)]
+    with evaluating(model), torch.no_grad():
+        try:
+            output = model(some)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            hint = "" if X.is_floating_point() else f"; X is {X.dtype}: give X.float() if the model expects numbers"
+            raise InputError(
+                f"the model does not take rows of shape {tuple(X.shape[1:])}: {brief(error)}{hint}"
+            ) from error
+        _check_output(output, some, target, loss, classes=int(y.max()) + 1)
+        try:
+            mean = loss(output, target)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(f"the loss does not take the model's output and the targets: {brief(error)}") from error
+    if not isinstance(mean, Tensor) or mean.numel() != 1:
+        raise InputError("the loss does not return one number for a batch: give one that returns the mean")
+
+
+def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, classes: int) -> None:
+    if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(X):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"the model returns {shape} for {len(X)} rows: one tensor with an entry for each row expected")
+    if not output.isfinite().all():
+        gaps = X.is_floating_point() and bool(X.isnan().any())
+        remedy = (
+            "impute the missing values of X, or give the model a Preprocess" if gaps else "look at the data's scale"
+        )
+        raise InputError(f"the model's output is not finite before any training: {remedy}")
+    mine, theirs = tuple(output.shape[1:]), tuple(target.shape[1:])
+    if isinstance(loss, nn.MSELoss) and mine != theirs:
+        raise InputError(
+            f"the model returns shape {mine} for a row whose target has shape {theirs}: "
+            "the same expected, or every row would be compared with every other"
+        )
+    if isinstance(loss, nn.CrossEntropyLoss) and not target.is_floating_point() and (mine[0] if mine else 0) < classes:
+        raise InputError(f"the model returns shape {mine} for a row of {classes} classes: ({classes},) expected")
+
+
+def _hits(output: Tensor, target: Tensor) -> Tensor | None:
+    """Whether each prediction is the target's class, shaped like the target; None where the targets are no classes."""
+    if target.is_floating_point() or output.ndim != target.ndim + 1:
+        return None
+    return output.argmax(1) == target
