@@ -1,0 +1,129 @@
+"""The penalties over lists of tensors at once, for use inside a training step.
+
+The methods of a `Penalty` are the specification; what stands here computes the same with fewer passes over memory and
+fewer calls, for the penalties that are common enough to deserve it, and falls back to the methods for all others.
+The tests hold each function to the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from torchshrink.penalties.base import Penalty
+from torchshrink.penalties.elementwise import L1, L2, ElasticNet
+
+Step = float | Tensor
+
+
+def _accumulates_exactly(tensors: Sequence[Tensor]) -> bool:
+    """Whether the foreach kernels may stand in: plain tensors, each dtype wide enough to sum in."""
+    return all(type(w) in (Tensor, torch.nn.Parameter) and w.dtype in (torch.float32, torch.float64) for w in tensors)
+
+
+@singledispatch
+def total(penalty: Penalty, tensors: Sequence[Tensor]) -> Tensor:
+    """Σ Ω(w) over the tensors, which share one dtype and device."""
+    return torch.stack([penalty.value(w) for w in tensors]).sum()
+
+
+@total.register
+def _(penalty: L1, tensors: Sequence[Tensor]) -> Tensor:
+    if not _accumulates_exactly(tensors):
+        return total.dispatch(Penalty)(penalty, tensors)
+    return penalty.strength * torch.stack(torch._foreach_norm(tensors, 1)).sum()
+
+
+@total.register
+def _(penalty: L2, tensors: Sequence[Tensor]) -> Tensor:
+    if not _accumulates_exactly(tensors):
+        return total.dispatch(Penalty)(penalty, tensors)
+    return penalty.strength * torch.stack(torch._foreach_norm(tensors, 2)).square().sum()
+
+
+@singledispatch
+def gradients(penalty: Penalty, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
+    """factor · ∂Ω(w) for each tensor; ``factor`` is a number or a tensor of one value."""
+    return [(penalty.grad(w) * factor).to(w.dtype) for w in tensors]
+
+
+@gradients.register
+def _(penalty: L1, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
+    if not _accumulates_exactly(tensors):
+        return gradients.dispatch(Penalty)(penalty, tensors, factor)
+    return list(torch._foreach_mul(torch._foreach_sign(tensors), _scalar(penalty.strength * factor, tensors)))
+
+
+@gradients.register
+def _(penalty: L2, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
+    if not _accumulates_exactly(tensors):
+        return gradients.dispatch(Penalty)(penalty, tensors, factor)
+    return list(torch._foreach_mul(tensors, _scalar(2 * penalty.strength * factor, tensors)))
+
+
+def _scalar(value: float | Tensor, tensors: Sequence[Tensor]) -> float | Tensor:
+    return value.to(tensors[0].dtype) if isinstance(value, Tensor) else value
+
+
+@singledispatch
+def add_gradients_(penalty: Penalty, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
+    """grad += factor · ∂Ω(w), in place, for each pair."""
+    torch._foreach_add_(list(grads), gradients(penalty, tensors, factor))
+
+
+@add_gradients_.register
+def _(penalty: L1, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
+    strength = penalty.strength * factor
+    if isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
+        add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
+        return
+    torch._foreach_add_(list(grads), torch._foreach_sign(tensors), alpha=strength)
+
+
+@add_gradients_.register
+def _(penalty: L2, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
+    strength = 2 * penalty.strength * factor
+    if isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
+        add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
+        return
+    torch._foreach_add_(list(grads), list(tensors), alpha=strength)
+
+
+@singledispatch
+def prox_(penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+    """w ← prox(w, step), in place, for each tensor with its step (a number, or one per coordinate)."""
+    for w, step in zip(tensors, steps, strict=True):
+        w.copy_(penalty.prox(w, step))
+
+
+@prox_.register
+def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+    for w, step in zip(tensors, steps, strict=True):
+        _soft_threshold_(w, step, penalty.strength)
+
+
+@prox_.register
+def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+    for w, step in zip(tensors, steps, strict=True):
+        w.div_(1 + 2 * step * penalty.strength)
+
+
+@prox_.register
+def _(penalty: ElasticNet, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+    for w, step in zip(tensors, steps, strict=True):
+        _soft_threshold_(w, step, penalty.l1)
+        w.div_(1 + 2 * step * penalty.l2)
+
+
+def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor) -> None:
+    """w ← S(w, step·λ) in place: one pass over memory for one number, two for one threshold per coordinate."""
+    threshold = step * strength
+    if isinstance(threshold, Tensor):
+        w.sub_(w.clamp(-threshold, threshold))
+    elif type(w) in (Tensor, torch.nn.Parameter) and w.is_floating_point():
+        torch.nn.functional.softshrink(w, threshold, out=w)  # type: ignore[call-arg]
+    else:
+        w.sub_(w.clamp(-threshold, threshold))

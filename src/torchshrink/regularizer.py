@@ -1,0 +1,249 @@
+"""`Regularizer`: penalties bound to a model's parameters. What users hold in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torchshrink.attachment import Attachment, Method
+from torchshrink.certificate import Certificate, measure
+from torchshrink.errors import AttachmentError, InputError
+from torchshrink.penalties import Penalty
+from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
+from torchshrink.sparsity import ParameterSparsity, Sparsity
+from torchshrink.summary import render
+from torchshrink.terms import Scale, Schedule, Term, bundles, fused_value
+
+
+class Regularizer:
+    """The sum of penalties over a model's parameters, to be added to the mean loss: F = L + Σ Ω.
+
+    Args:
+        model: whose parameters are penalised.
+        rules: one penalty for all that ``on`` selects, or a mapping from patterns (parameter names with wildcards, or
+            module classes) to penalties, of which the first that matches a parameter wins; None exempts.
+        on: ``ts.WEIGHTS`` (the default) leaves out biases, normalisation weights and 1-d raw parameters;
+            ``ts.ALL`` takes every trainable parameter.
+
+    Raises:
+        SelectionError: a pattern matches nothing, or what it matches cannot be penalised.
+        InputError: an argument is of the wrong kind.
+
+    Example:
+        The tutorial's form, where the penalty is a part of the loss:
+
+        >>> import torch, torchshrink as ts
+        >>> model = torch.nn.Linear(3, 1)
+        >>> reg = ts.Regularizer(model, ts.L2(1e-3), on=ts.ALL)
+        >>> loss = model(torch.ones(2, 3)).square().mean() + reg.value()
+
+        Or inside the optimizer's step, where L1 gives exact zeros and the loop stays as it is:
+
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> reg = ts.Regularizer(model, ts.L1(1e-3)).attach(optimizer)
+        >>> loss = model(torch.ones(2, 3)).square().mean()
+        >>> loss.backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rules: Penalty | Mapping[Pattern, Penalty | None],
+        on: Selection = WEIGHTS,
+    ) -> None:
+        self._model = model
+        self._choices = select(model, rules, on)
+        self._terms = tuple(
+            Term(choice.name, choice.parameter, choice.penalty, choice.rule, choice.owner)
+            for choice in self._choices
+            if choice.penalty is not None
+        )
+        self._schedule = Schedule()
+        self._attachment: Attachment | None = None
+        self._certifying = False
+
+    def __repr__(self) -> str:
+        count = sum(term.parameter.numel() for term in self._terms)
+        return f"Regularizer({len(self._terms)} terms over {count:,} weights of {type(self._model).__name__})"
+
+    # --- reading ---
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that the terms are bound to."""
+        return self._model
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The penalised parameters, each with its penalty at scale 1."""
+        return self._terms
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What was decided for each parameter of the model, and why."""
+        return self._choices
+
+    @property
+    def scale(self) -> Scale:
+        """Multiplies every strength: a number ≥ 0, or a callable of the step count (a schedule)."""
+        return self._schedule.scale
+
+    @scale.setter
+    def scale(self, scale: Scale) -> None:
+        self._schedule.scale = scale
+
+    @property
+    def steps(self) -> int:
+        """Steps of the attached optimizer so far. Without one, yours to set where ``scale`` is a schedule."""
+        return self._schedule.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise InputError(f"steps={steps!r}: expected an integer ≥ 0")
+        self._schedule.steps = steps
+
+    def value(self) -> Tensor:
+        """Σ Ω(w) over all terms, a scalar, differentiable: ``loss = criterion(model(x), y) + reg.value()``.
+
+        One node of the autograd graph for all terms; its backward is the closed form and saves nothing but the
+        weights themselves.
+
+        Raises:
+            AttachmentError: a bound parameter has been replaced in the model; or this is called inside `certify`,
+                which adds the penalty itself.
+        """
+        if self._certifying:
+            raise AttachmentError("certify adds the penalty itself: its closure must return the mean loss alone")
+        for term in self._terms:
+            term.check_alive()
+        if not self._terms:
+            return torch.zeros(())
+        return fused_value(bundles((self._schedule.scaled(term.penalty), term.parameter) for term in self._terms))
+
+    def sparsity(self) -> Sparsity:
+        """Count exact zeros, and groups that are wholly zero, by parameter and in all."""
+        return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty.group_dims) for t in self._terms))
+
+    def summary(self) -> str:
+        """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why."""
+        methods = {} if self._attachment is None else self._attachment.methods
+        return render(self._choices, self.sparsity(), methods=methods, scaled=self._schedule.scaled)
+
+    # --- acting ---
+
+    def attach(self, optimizer: Optimizer, method: Method = "auto") -> Self:
+        """Let the terms act inside ``optimizer.step()``, whoever calls it, until `detach`.
+
+        Args:
+            optimizer: holds every penalised parameter.
+            method: ``"gradient"`` adds ∂Ω(w) to the gradients; ``"prox"`` applies the exact proximal operator after
+                the step, in the optimizer's own step sizes; ``"auto"`` takes prox for a penalty that is not smooth
+                and gradient for one that is. Both end at a stationary point of F. ``"decoupled"`` is AdamW's way,
+                and in general does not: it warns, and `certify` repeats it.
+
+        Returns:
+            This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
+
+        Raises:
+            AttachmentError: already attached; or the optimizer lacks a penalised parameter.
+            GeometryError: ``"prox"`` with an optimizer whose effective step size is not known.
+
+        Warns:
+            ObjectiveWarning: what will be minimised is not F, and what it is instead.
+        """
+        if self._attachment is not None:
+            raise AttachmentError("already attached to an optimizer; call detach() first")
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"optimizer: a {type(optimizer).__name__} given, a torch.optim.Optimizer expected")
+        for term in self._terms:
+            term.check_alive()
+        self._attachment = Attachment(optimizer, self._terms, method=method, schedule=self._schedule)
+        return self
+
+    def detach(self) -> None:
+        """Take the terms out of the optimizer. Does nothing where they are not attached."""
+        if self._attachment is not None:
+            self._attachment.detach()
+            self._attachment = None
+
+    def __enter__(self) -> Self:
+        if self._attachment is None:
+            raise AttachmentError("attach first: with reg.attach(optimizer): ...")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    # --- proving ---
+
+    def certify(self, closure: Callable[[], Tensor | float]) -> Certificate:
+        """Measure how far the weights are from stationarity of F = mean loss + penalty.
+
+        The closure runs once, with the model in evaluation mode (dropout off, normalisation statistics frozen);
+        modes and gradients are put back afterwards. For a sharp certificate use all the data and float64.
+
+        Args:
+            closure: torch's convention: zero the gradients, ``backward()`` the mean loss on all the data, WITHOUT the
+                penalty, and return it.
+
+        Raises:
+            InputError: the closure returned no scalar, or left no gradient.
+        """
+        trainable = [choice for choice in self._choices if choice.parameter.requires_grad]
+        parameters = [choice.parameter for choice in trainable]
+        kept = [p.grad for p in parameters]
+        modes = {module: module.training for module in self._model.modules()}
+        self._certifying = True
+        try:
+            for p in parameters:
+                p.grad = None
+            self._model.eval()
+            with torch.enable_grad():
+                loss = closure()
+            gradients = [p.grad for p in parameters]
+        finally:
+            self._certifying = False
+            for module, training in modes.items():
+                module.training = training
+            for p, grad in zip(parameters, kept, strict=True):
+                p.grad = grad
+        if not (isinstance(loss, Tensor) and loss.numel() == 1) and not isinstance(loss, float | int):
+            raise InputError(f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar")
+        if all(grad is None for grad in gradients):
+            raise InputError("certify: the closure left no gradient; it must call backward() on the mean loss")
+        penalty_of = {id(term.parameter): self._schedule.scaled(term.penalty) for term in self._terms}
+        with torch.no_grad():
+            return measure(
+                [(choice.name, choice.parameter, penalty_of.get(id(choice.parameter))) for choice in trainable],
+                gradients,
+                loss=float(loss),
+                notes=() if self._attachment is None else self._attachment.notes,
+            )
+
+    # --- saving ---
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step count and the scale (None where it is a callable, which is yours to give again)."""
+        scale = self._schedule.scale
+        return {"steps": self._schedule.steps, "scale": None if callable(scale) else scale}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            InputError: keys are missing or unknown.
+        """
+        if set(state) != {"steps", "scale"}:
+            raise InputError(f"load_state_dict: keys {sorted(state)} given, ['scale', 'steps'] expected")
+        self.steps = state["steps"]
+        if state["scale"] is not None:
+            self.scale = state["scale"]

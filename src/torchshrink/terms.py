@@ -1,0 +1,149 @@
+"""Terms: penalties bound to parameters; what they sum to; and the scale that they share."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.errors import AttachmentError, InputError
+from torchshrink.penalties import Penalty, multitensor
+
+Scale = float | Callable[[int], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A penalty bound to one parameter.
+
+    Attributes:
+        name: the parameter's qualified name.
+        parameter: the parameter itself.
+        penalty: what acts on it, at scale 1.
+        rule: the rule that bound them, as the user wrote it.
+        owner: the module whose parameter it is.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    penalty: Penalty
+    rule: str
+    owner: nn.Module
+
+    def check_alive(self) -> None:
+        """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""
+        if self.owner._parameters.get(self.name.rpartition(".")[2]) is not self.parameter:
+            raise AttachmentError(
+                f"{self.name}: the model's parameter is no longer the one that was bound (replaced, for example by "
+                "load_state_dict(assign=True)); make a new Regularizer, after the replacement."
+            )
+
+
+class Schedule:
+    """The scale that multiplies every strength, and the count of optimizer steps that a schedule depends on."""
+
+    def __init__(self) -> None:
+        self._scale: Scale = 1.0
+        self.steps = 0
+        self._scaled: dict[tuple[int, float], tuple[Penalty, Penalty]] = {}
+
+    @property
+    def scale(self) -> Scale:
+        """A number ≥ 0, or a callable of the step count that returns one."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: Scale) -> None:
+        self._scale = scale if callable(scale) else _checked_scale(scale)
+        self._scaled.clear()
+
+    def factor(self) -> float:
+        """The scale in force at this step."""
+        return _checked_scale(self._scale(self.steps)) if callable(self._scale) else self._scale
+
+    def scaled(self, penalty: Penalty) -> Penalty:
+        """``penalty`` with its strength multiplied by the scale in force."""
+        factor = self.factor()
+        if factor == 1.0:
+            return penalty
+        key = (id(penalty), factor)
+        if key not in self._scaled:
+            if callable(self._scale):
+                self._scaled.clear()  # a schedule seldom comes back to the same value
+            self._scaled[key] = (penalty, penalty.with_strength(penalty.strength * factor))  # keeps the id alive
+        return self._scaled[key][1]
+
+
+def _checked_scale(scale: Any) -> float:
+    if isinstance(scale, Tensor) and scale.numel() == 1:
+        scale = scale.item()
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not (math.isfinite(scale) and scale >= 0):
+        raise InputError(
+            f"scale={scale!r}: expected a finite number ≥ 0, or a callable of the step count that returns one"
+        )
+    return float(scale)
+
+
+Bundle = tuple[Penalty, list[Tensor]]
+
+
+def bundles(pairs: Iterable[tuple[Penalty, Tensor]]) -> list[Bundle]:
+    """Tensors under the same penalty, dtype and device together, in order of appearance."""
+    together: dict[tuple[Penalty, torch.dtype, torch.device], list[Tensor]] = {}
+    for penalty, w in pairs:
+        together.setdefault((penalty, w.dtype, w.device), []).append(w)
+    return [(penalty, tensors) for (penalty, _, _), tensors in together.items()]
+
+
+def plain_value(bundled: Sequence[Bundle]) -> Tensor:
+    """The sum of all terms by the penalties' own ``value``: the specification of `fused_value`."""
+    values = [penalty.value(w) for penalty, tensors in bundled for w in tensors]
+    return _sum(values)
+
+
+def fused_value(bundled: Sequence[Bundle]) -> Tensor:
+    """The sum of all terms as one node of the autograd graph, which saves nothing but the weights themselves.
+
+    Where one node cannot stand (under ``torch.compile``, which fuses by itself, and under ``torch.func`` transforms)
+    it is the plain sum.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return plain_value(bundled)
+    weights = list(itertools.chain.from_iterable(tensors for _, tensors in bundled))
+    layout = [(penalty, len(tensors)) for penalty, tensors in bundled]
+    value: Tensor = _Value.apply(layout, *weights)  # type: ignore[no-untyped-call]
+    return value
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    """The sum of scalars that may differ in dtype and device; on the first one's device, in the widest dtype."""
+    out = values[0]
+    for value in values[1:]:
+        out = out + value.to(out.device)
+    return out
+
+
+class _Value(torch.autograd.Function):
+    """Σ Ω(w) over all weights; backward is the closed form ∂Ω(w), itself differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: list[tuple[Penalty, int]], *weights: Tensor) -> Tensor:
+        ctx.layout = layout
+        ctx.save_for_backward(*weights)
+        rest = iter(weights)
+        return _sum([multitensor.total(penalty, list(itertools.islice(rest, n))) for penalty, n in layout])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        (grad_output,) = grad_outputs
+        rest = iter(ctx.saved_tensors)
+        grads: list[Tensor] = []
+        for penalty, n in ctx.layout:
+            tensors = list(itertools.islice(rest, n))
+            grads += multitensor.gradients(penalty, tensors, grad_output.to(tensors[0].device))
+        return None, *grads
