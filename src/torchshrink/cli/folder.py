@@ -1,0 +1,63 @@
+"""Whether a run may write where it is told to; asked before anything else, so that nobody waits for a refusal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torchshrink.errors import InputError
+
+
+def refuse_taken(out: Path, *, force: bool, resume: bool) -> None:
+    """Raise unless ``out`` can become, or is, the folder of this run. Nothing is made yet.
+
+    Raises:
+        InputError: it is a file, cannot be written, or has files in it and neither ``force`` nor ``resume`` is given.
+    """
+    if force and resume:
+        raise InputError("--force starts over and --resume goes on: give one of them")
+    place = out
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"--out {out}: {place} is a file, a folder expected; choose another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {place} cannot be written to; choose another --out")
+    if place == out and any(out.iterdir()) and not (force or resume):
+        raise InputError(
+            f"--out {out}: exists and is not empty; --resume goes on from it, --force overwrites it, "
+            "or choose another --out"
+        )
+
+
+def refuse_changed(settings: Mapping[str, Any], saved: Mapping[str, Any], where: Path) -> None:
+    """Raise unless a run is resumed with the very settings that it was started with.
+
+    Raises:
+        InputError: they differ; the message names what, there and here.
+    """
+    there, here = _flat(saved), _flat(settings)
+    differing = [name for name in dict.fromkeys([*there, *here]) if there.get(name) != here.get(name)]
+    if differing:
+        what = "; ".join(f"{name} was {_show(there.get(name))}, now {_show(here.get(name))}" for name in differing[:4])
+        more = f"; and {len(differing) - 4} more" if len(differing) > 4 else ""
+        raise InputError(
+            f"--resume: {where} was started otherwise ({what}{more}); give the same options, or start over with --force"
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key} ")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _show(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

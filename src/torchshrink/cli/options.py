@@ -1,0 +1,307 @@
+"""The options that several verbs share, and the checks that need neither torch nor the data.
+
+A check takes the option's name and what was given, and returns the value or raises InputError: what was given, what
+was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchshrink.errors import InputError
+
+PENALTIES = "l1, l2, elastic_net, group_lasso, sparse_group_lasso"  # in the help only; a test holds it to BUILTIN
+TASKS = ("auto", "classes", "numbers")
+METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
+SELECTIONS = ("weights", "all")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+CHOICES = ("best", "one_se")
+MODELS = ("mlp", "logistic", "linear")
+
+_DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="digits, breast_cancer, wine, iris, diabetes; a .csv, .parquet or .npz file; "
+        "openml:NAME; or module:function.",
+    ),
+]
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATA]", show_default=False, help="As for train; not needed with --model module:function."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="COLUMN", rich_help_panel=_DATA, help="The column to predict (tables)."),
+]
+Task = Annotated[
+    str,
+    typer.Option("--task", metavar="NAME", rich_help_panel=_DATA, help="What the target is: auto, classes, numbers."),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME", rich_help_panel=_MODEL, help="mlp, logistic, linear, or module:function."),
+]
+Hidden = Annotated[
+    str | None,
+    typer.Option(
+        "--hidden",
+        metavar="WIDTHS",
+        rich_help_panel=_MODEL,
+        help="The mlp's hidden widths, such as 64,64 (default).",
+        show_default=False,
+    ),
+]
+Penalty = Annotated[
+    str | None,
+    typer.Option(
+        "--penalty",
+        metavar="NAME",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help=f"{PENALTIES}, or none. Default: l2.",
+    ),
+]
+Penalties = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--penalty",
+        metavar="NAME",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help=f"{PENALTIES}. Several, repeated or with commas, share folds, initial weights and batches. Default: l1.",
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        metavar="NUMBER",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="λ in mean loss + λ·Ω(weights). Default: 1e-4.",
+    ),
+]
+Strengths = Annotated[
+    str,
+    typer.Option(
+        "--strengths",
+        metavar="LIST",
+        rich_help_panel=_PENALTY,
+        help="How many on an automatic grid, or the strengths themselves: 1e-4,1e-3,0.01. 0 is always added.",
+    ),
+]
+L1Ratio = Annotated[
+    float | None,
+    typer.Option(
+        "--l1-ratio",
+        metavar="SHARE",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of a penalty with two strengths, the first one's share of --strength. Default: 0.5.",
+    ),
+]
+Dim = Annotated[
+    int | None,
+    typer.Option(
+        "--dim",
+        metavar="DIM",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="The dimension that numbers the groups; 0, the default, makes a group of each unit's incoming weights.",
+    ),
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE.yaml",
+        rich_help_panel=_PENALTY,
+        help="Pattern → penalty, instead of --penalty.",
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="WHICH",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Penalise the weights (default), or all: biases too.",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        rich_help_panel=_PENALTY,
+        help="How the penalty acts: auto, loss, gradient, prox, decoupled.",
+    ),
+]
+Optimizer = Annotated[
+    str,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        rich_help_panel=_FIT,
+        help="sgd, adam or adamw, without weight decay of its own: the penalty is the only one.",
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr",
+        metavar="NUMBER",
+        rich_help_panel=_FIT,
+        show_default=False,
+        help="Learning rate. Default: 0.1 for sgd, 0.001 for adam and adamw.",
+    ),
+]
+Momentum = Annotated[
+    float | None,
+    typer.Option("--momentum", metavar="NUMBER", rich_help_panel=_FIT, show_default=False, help="Of sgd. Default: 0."),
+]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="COUNT", rich_help_panel=_FIT, help="Passes over the rows.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", metavar="ROWS", rich_help_panel=_FIT, help="Rows in a step.")]
+Validation = Annotated[
+    float,
+    typer.Option("--validation", metavar="SHARE", rich_help_panel=_FIT, help="Rows held out, as a share."),
+]
+Folds = Annotated[int, typer.Option("--folds", metavar="COUNT", rich_help_panel=_FIT, help="Cross-validation folds.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="NUMBER", rich_help_panel=_FIT, help="Of splits, initial weights and batches."),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", rich_help_panel=_FIT, help="cpu or cuda.")]
+Choose = Annotated[
+    str,
+    typer.Option("--choose", metavar="NAME", rich_help_panel=_FIT, help="Refit at best or one_se."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        rich_help_panel=_OUT,
+        show_default=False,
+        help="Where everything is written. Default: runs/VERB-DATA.",
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", metavar="", rich_help_panel=_OUT, help="Overwrite what an earlier run left in the folder."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", rich_help_panel=_OUT, help="Go on where an interrupted run stopped.")
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", rich_help_panel=_OUT, help="The result as one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", metavar="", rich_help_panel=_OUT, help="No progress on stderr.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar="", rich_help_panel=_OUT, help="With an error, its whole traceback.")
+]
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """``; did you mean …?`` where one of ``words`` is near ``word``, else nothing.
+
+    >>> suggestion("elasticnet", ["l1", "elastic_net"])
+    '; did you mean elastic_net?'
+    """
+    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_of(option: str, given: str, allowed: Sequence[str]) -> str:
+    """``given``, if it is one of ``allowed``."""
+    if given in allowed:
+        return given
+    raise InputError(f"{option} {given}: expected one of {', '.join(allowed)}{suggestion(given, allowed)}")
+
+
+def at_least(option: str, given: int, least: int) -> int:
+    """``given``, if it is a whole number ≥ ``least``."""
+    if given >= least:
+        return given
+    raise InputError(f"{option} {given}: expected a whole number of {least} or more")
+
+
+def not_negative(option: str, given: float) -> float:
+    """``given``, if it is a finite number ≥ 0."""
+    if math.isfinite(given) and given >= 0:
+        return given
+    raise InputError(f"{option} {given:g}: expected a finite number of 0 or more")
+
+
+def positive(option: str, given: float) -> float:
+    """``given``, if it is a finite number above 0."""
+    if math.isfinite(given) and given > 0:
+        return given
+    raise InputError(f"{option} {given:g}: expected a finite number above 0")
+
+
+def between(option: str, given: float, low: float, high: float, advice: str) -> float:
+    """``given``, if low ≤ given < high."""
+    if low <= given < high:
+        return given
+    raise InputError(f"{option} {given:g}: expected a number from {low:g} to below {high:g}, {advice}")
+
+
+def strengths(option: str, given: str) -> int | tuple[float, ...]:
+    """A count of strengths, or the strengths themselves, ascending.
+
+    >>> strengths("--strengths", "32")
+    32
+    >>> strengths("--strengths", "0.1,1e-3")
+    (0.001, 0.1)
+    """
+    if re.fullmatch(r"[+-]?\d+", given.strip()):
+        return at_least(option, int(given), 1)
+    values = []
+    for word in filter(None, (part.strip() for part in given.split(","))):
+        try:
+            values.append(not_negative(option, float(word)))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{option} {given}: {word!r} is not a number; expected a count (32) or strengths (1e-4,1e-3,0.01)"
+            ) from None
+    if not values:
+        raise InputError(f"{option} {given!r}: expected a count (32) or strengths (1e-4,1e-3,0.01)")
+    if len(set(values)) < len(values):
+        raise InputError(f"{option} {given}: a strength is given twice; give each once")
+    return tuple(sorted(values))
+
+
+def widths(option: str, given: str) -> tuple[int, ...]:
+    """Hidden widths, such as ``64,64``.
+
+    >>> widths("--hidden", "64,32")
+    (64, 32)
+    """
+    try:
+        values = tuple(int(word) for word in given.split(","))
+    except ValueError:
+        raise InputError(f"{option} {given}: expected whole numbers with commas between, such as 64,64") from None
+    return tuple(at_least(option, value, 1) for value in values)
+
+
+def default_folder(verb: str, data: str) -> Path:
+    """Where a run writes unless told otherwise: ``runs/VERB-DATA``.
+
+    >>> default_folder("train", "tables/sales.csv").as_posix()
+    'runs/train-sales'
+    """
+    name = Path(data).stem if data.endswith((".csv", ".parquet", ".npz")) else data
+    return Path("runs") / f"{verb}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-') or 'data'}"
