@@ -17,7 +17,7 @@ from torchshrink.penalties import Penalty
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
 from torchshrink.summary import render
-from torchshrink.terms import Scale, Schedule, Term, bundles, fused_value
+from torchshrink.terms import Scale, Schedule, Term, bundles, fused_value, holder_of
 
 
 class Regularizer:
@@ -60,7 +60,7 @@ class Regularizer:
         self._model = model
         self._choices = select(model, rules, on)
         self._terms = tuple(
-            Term(choice.name, choice.parameter, choice.penalty, choice.rule, choice.owner)
+            Term(choice.name, choice.parameter, choice.penalty, choice.rule, holder_of(model, choice.name))
             for choice in self._choices
             if choice.penalty is not None
         )

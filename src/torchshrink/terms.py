@@ -26,22 +26,27 @@ class Term:
         parameter: the parameter itself.
         penalty: what acts on it, at scale 1.
         rule: the rule that bound them, as the user wrote it.
-        owner: the module whose parameter it is.
+        holder: the module that has it among its own parameters.
     """
 
     name: str
     parameter: nn.Parameter
     penalty: Penalty
     rule: str
-    owner: nn.Module
+    holder: nn.Module
 
     def check_alive(self) -> None:
         """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""
-        if self.owner._parameters.get(self.name.rpartition(".")[2]) is not self.parameter:
+        if self.holder._parameters.get(self.name.rpartition(".")[2]) is not self.parameter:
             raise AttachmentError(
                 f"{self.name}: the model's parameter is no longer the one that was bound (replaced, for example by "
                 "load_state_dict(assign=True)); make a new Regularizer, after the replacement."
             )
+
+
+def holder_of(model: nn.Module, name: str) -> nn.Module:
+    """The module that has the parameter of this qualified name among its own."""
+    return model.get_submodule(name.rpartition(".")[0])
 
 
 class Schedule:

@@ -1,0 +1,373 @@
+"""The contract test of penalties, shipped for people who write their own.
+
+    from torchshrink.testing import check_penalty
+    check_penalty(MyPenalty(0.1))
+
+Every clause ties two methods to each other or one to brute force, on random tensors in float64, and then asks the same
+of float32, bfloat16, odd shapes and ``torch.func.vmap``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchshrink.penalties import Penalty
+
+SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
+STEPS = (1e-3, 0.3, 1.0, 4.0, 50.0)
+
+
+class ContractError(AssertionError):
+    """A penalty breaks its contract; the message names the clause, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A penalty under test, and the tensors that it is tested on."""
+
+    penalty: Penalty
+    shapes: tuple[tuple[int, ...], ...]
+
+    def fail(self, clause: str, found: object, expected: object) -> None:
+        raise ContractError(f"{self.penalty!r}, {clause}: found {found}, expected {expected}")
+
+    def near(self, clause: str, found: Tensor, expected: Tensor, tol: float) -> None:
+        """Fail unless the two agree within ``tol``, relative to the larger of 1 and the magnitudes."""
+        if found.shape != expected.shape:
+            self.fail(f"{clause} (shape)", tuple(found.shape), tuple(expected.shape))
+        found, expected = found.double(), expected.double()
+        same = (found - expected).abs() <= tol * expected.abs().clamp(min=1)
+        same |= found == expected  # infinities
+        if not bool(same.all()):
+            worst = int((~same).flatten().nonzero()[0])
+            self.fail(clause, found.flatten()[worst].item(), expected.flatten()[worst].item())
+
+    def samples(self) -> Iterator[Tensor]:
+        """float64 tensors of every shape: dense, with zeros, with zero groups, and zero."""
+        generator = torch.Generator().manual_seed(0)
+        for shape in self.shapes:
+            dense = torch.randn(shape, dtype=torch.float64, generator=generator)
+            holes = dense * (torch.rand(shape, generator=generator) > 0.5)
+            yield dense
+            yield holes
+            if len(shape) > 1 and shape[0]:
+                zero_row, zero_column = dense.clone(), dense.clone()
+                zero_row[0] = 0.0
+                zero_column[:, :1] = 0.0
+                yield zero_row
+                yield zero_column
+            yield torch.zeros(shape, dtype=torch.float64)
+            yield 3 * dense
+
+
+def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHAPES) -> None:
+    """Hold a penalty to the contract of `torchshrink.penalties.base.Penalty`.
+
+    Args:
+        penalty: an instance with a positive strength that is a number, about 0.05 to 2 so that all branches are met.
+        shapes: of the tensors to test on; leave out what the penalty refuses.
+
+    Raises:
+        ContractError: names the clause that is broken.
+
+    Example:
+        >>> from torchshrink import L1
+        >>> check_penalty(L1(0.3))
+    """
+    subject = _Subject(penalty, shapes)
+    for clause in (
+        _is_a_value,
+        _value_is_a_scalar,
+        _grad_is_the_derivative,
+        _grad_is_zero_at_zero,
+        _prox_is_the_minimiser,
+        _prox_takes_steps_per_coordinate,
+        _prox_satisfies_its_optimality_condition,
+        _distance_is_the_limit_of_prox_steps,
+        _critical_strength_is_critical,
+        _strength_can_be_a_tensor,
+        _works_under_vmap,
+        _keeps_dtypes,
+        _leaves_its_arguments_alone,
+        _keeps_not_a_number,
+    ):
+        clause(subject)
+
+
+def _is_a_value(subject: _Subject) -> None:
+    penalty = subject.penalty
+    again = penalty.with_strength(penalty.strength)
+    if type(again) is not type(penalty):
+        subject.fail("with_strength", type(again).__name__, type(penalty).__name__)
+    if again != penalty and not _close(again, penalty):
+        subject.fail("with_strength(strength)", again, penalty)
+    other = penalty.with_strength(penalty.strength * 2)
+    if other == penalty:
+        subject.fail("equality of different strengths", "equal", "different")
+    found = float(other.strength)
+    if abs(found - 2 * float(penalty.strength)) > 1e-12 * found:
+        subject.fail("with_strength(2·strength).strength", found, 2 * float(penalty.strength))
+    try:
+        penalty.__setattr__("strength", 1.0)
+    except AttributeError:
+        return
+    subject.fail("assignment to an attribute", "accepted", "AttributeError: penalties are frozen")
+
+
+def _close(a: Penalty, b: Penalty) -> bool:
+    """Equal but for rounding in strengths that were split and joined again."""
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(4, 3)
+    return bool(torch.isclose(a.value(x), b.value(x), rtol=1e-12, atol=0))
+
+
+def _value_is_a_scalar(subject: _Subject) -> None:
+    for w in subject.samples():
+        value = subject.penalty.value(w)
+        if value.shape != () or not bool(value >= 0):
+            subject.fail("value", value, "a scalar ≥ 0")
+        if bool(subject.penalty.value(torch.zeros_like(w)) > value):
+            subject.fail("value(w)", value, "at least value(0)")
+
+
+def _away_from_kinks(penalty: Penalty, w: Tensor) -> Tensor:
+    """``w`` with a margin to 0, where finite differences see one side only."""
+    return torch.where(w.abs() < 1e-3, torch.full_like(w, 0.5), w)
+
+
+def _grad_is_the_derivative(subject: _Subject) -> None:
+    penalty = subject.penalty
+    for w in subject.samples():
+        x = _away_from_kinks(penalty, w).requires_grad_()
+        value = penalty.value(x)
+        (auto,) = torch.autograd.grad(value, x) if x.numel() else (torch.zeros_like(x),)
+        grad = penalty.grad(x.detach())
+        subject.near("grad against autograd of value", grad, auto, 1e-9)
+        h = 1e-6
+        flat = x.detach().flatten()
+        for i in range(min(flat.numel(), 6)):
+            up, down = flat.clone(), flat.clone()
+            up[i] += h
+            down[i] -= h
+            slope = (penalty.value(up.view(w.shape)) - penalty.value(down.view(w.shape))) / (2 * h)
+            subject.near("grad against finite differences", grad.flatten()[i], slope, 1e-5)
+
+
+def _grad_is_zero_at_zero(subject: _Subject) -> None:
+    penalty = subject.penalty
+    for w in subject.samples():
+        grad = penalty.grad(w)
+        x = w.clone().requires_grad_()
+        (auto,) = torch.autograd.grad(penalty.value(x), x) if x.numel() else (torch.zeros_like(x),)
+        for name, found in (("grad", grad), ("autograd of value", auto)):
+            if not bool(found.isfinite().all()):
+                subject.fail(f"{name} at a tensor with zeros", "not finite", "finite")
+            subject.near(f"{name} where w = 0", found[w == 0], torch.zeros_like(found[w == 0]), 0.0)
+
+
+def _objective(penalty: Penalty, z: Tensor, w: Tensor, step: float | Tensor) -> Tensor:
+    return penalty.value(z) + ((z - w).square() / (2 * step)).sum()
+
+
+def _prox_is_the_minimiser(subject: _Subject) -> None:
+    """No candidate beats prox: not on lines to 0 and to w, not nearby, not with single coordinates or all moved."""
+    penalty = subject.penalty
+    if penalty.prox_steps == "none":
+        return
+    generator = torch.Generator().manual_seed(1)
+    for w, step in itertools.product(subject.samples(), STEPS):
+        u = penalty.prox(w, step)
+        if u.shape != w.shape:
+            subject.fail("prox (shape)", tuple(u.shape), tuple(w.shape))
+        best = _objective(penalty, u, w, step)
+        slack = 1e-10 * (1 + abs(best))
+        for candidate in _candidates(w, u, generator):
+            if bool(_objective(penalty, candidate, w, step) < best - slack):
+                subject.fail(f"prox with step {step}", f"objective {best:.12g}", "no larger than any candidate's")
+
+
+def _candidates(w: Tensor, u: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    yield torch.zeros_like(w)
+    for t in (0.05, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0, 1.01):
+        yield t * w
+        yield t * u
+    for scale in (1e-4, 1e-2, 0.3):
+        for _ in range(3):
+            yield u + scale * torch.randn(w.shape, dtype=w.dtype, generator=generator)
+    flat = u.flatten()
+    for i in range(min(flat.numel(), 5)):
+        for value in (0.0, float(w.flatten()[i]), float(flat[i]) * 1.001, float(flat[i]) + 1e-3, float(flat[i]) - 1e-3):
+            moved = flat.clone()
+            moved[i] = value
+            yield moved.view(w.shape)
+
+
+def _steps_like(w: Tensor, generator: torch.Generator) -> Tensor:
+    """Steps per coordinate over six orders of magnitude."""
+    return 10 ** (6 * torch.rand(w.shape, dtype=w.dtype, generator=generator) - 4)
+
+
+def _prox_takes_steps_per_coordinate(subject: _Subject) -> None:
+    penalty = subject.penalty
+    if penalty.prox_steps != "coordinate":
+        return
+    generator = torch.Generator().manual_seed(2)
+    for w in subject.samples():
+        for step in STEPS:
+            same = penalty.prox(w, torch.full_like(w, step))
+            subject.near("prox with equal steps per coordinate", same, penalty.prox(w, step), 1e-9)
+        steps = _steps_like(w, generator)
+        u = penalty.prox(w, steps)
+        best = _objective(penalty, u, w, steps)
+        for candidate in _candidates(w, u, generator):
+            if bool(_objective(penalty, candidate, w, steps) < best - 1e-9 * (1 + abs(best))):
+                subject.fail(
+                    "prox with steps per coordinate", f"objective {best:.12g}", "no larger than any candidate's"
+                )
+
+
+def _prox_satisfies_its_optimality_condition(subject: _Subject) -> None:
+    penalty = subject.penalty
+    if penalty.prox_steps == "none":
+        return
+    generator = torch.Generator().manual_seed(3)
+    for w in subject.samples():
+        choices: list[float | Tensor] = list(STEPS)
+        if penalty.prox_steps == "coordinate":
+            choices.append(_steps_like(w, generator))
+        for step in choices:
+            u = penalty.prox(w, step)
+            residual = penalty.distance(u, (u - w) / step)
+            scale = 1 + ((u - w) / step).abs().amax() if w.numel() else torch.ones(())
+            subject.near("distance(u, (u − w)/step) at u = prox(w, step)", residual / scale, 0 * residual, 1e-8)
+
+
+def _distance_is_the_limit_of_prox_steps(subject: _Subject) -> None:
+    """‖w − prox_s(w − s·g)‖/s tends to the distance of −g to the subdifferential as s → 0."""
+    penalty = subject.penalty
+    generator = torch.Generator().manual_seed(4)
+    for w in subject.samples():
+        g = torch.randn(w.shape, dtype=w.dtype, generator=generator)
+        distances = penalty.distance(w, g)
+        if not bool((distances >= 0).all()):
+            subject.fail("distance", "negative or not a number", "≥ 0")
+        subject.near("distance(w, −grad(w))", penalty.distance(w, -penalty.grad(w)), 0 * distances, 1e-9)
+        if penalty.prox_steps == "none" or w.numel() == 0:
+            continue
+        s = 1e-6
+        moved = torch.linalg.vector_norm(w - penalty.prox(w - s * g, s)) / s
+        subject.near("distance against a small prox step", torch.linalg.vector_norm(distances), moved, 1e-3)
+
+
+def _critical_strength_is_critical(subject: _Subject) -> None:
+    penalty = subject.penalty
+    for g in subject.samples():
+        critical = penalty.critical_strength(g)
+        if critical.shape != () or not bool(critical >= 0):
+            subject.fail("critical_strength", critical, "a scalar ≥ 0")
+        zero = torch.zeros_like(g)
+        if bool(critical.isinf()):
+            above = penalty.with_strength(1e6).distance(zero, g)
+            if not bool((above > 0).any()):
+                subject.fail("critical_strength", "infinite", "finite: w = 0 is stationary at strength 1e6")
+            continue
+        if float(critical) == 0:
+            subject.near("critical_strength 0", penalty.distance(zero, g), 0 * penalty.distance(zero, g), 1e-12)
+            continue
+        above = penalty.with_strength(float(critical) * (1 + 1e-9)).distance(zero, g)
+        below = penalty.with_strength(float(critical) * (1 - 1e-6)).distance(zero, g)
+        if bool((above > 1e-12 * (1 + critical)).any()):
+            subject.fail("distance(0, g) at the critical strength", above.max().item(), 0.0)
+        if not bool((below > 0).any()):
+            subject.fail("distance(0, g) below the critical strength", 0.0, "> 0 somewhere")
+
+
+def _methods(penalty: Penalty) -> dict[str, Callable[[Penalty, Tensor, Tensor], Tensor]]:
+    """Each method as a function of a penalty, a tensor and another of its shape (a gradient, or steps)."""
+    methods: dict[str, Callable[[Penalty, Tensor, Tensor], Tensor]] = {
+        "value": lambda p, w, other: p.value(w),
+        "grad": lambda p, w, other: p.grad(w),
+        "distance": lambda p, w, other: p.distance(w, other),
+        "critical_strength": lambda p, w, other: p.critical_strength(w),
+    }
+    if penalty.prox_steps != "none":
+        methods["prox"] = lambda p, w, other: p.prox(w, 0.7)
+    if penalty.prox_steps == "coordinate":
+        methods["prox with steps per coordinate"] = lambda p, w, other: p.prox(w, other.abs() + 0.01)
+    return methods
+
+
+def _strength_can_be_a_tensor(subject: _Subject) -> None:
+    penalty = subject.penalty
+    twin = penalty.with_strength(torch.tensor(float(penalty.strength), dtype=torch.float64))
+    for w in subject.samples():
+        other = w.flip(0) if w.ndim else -w
+        for name, method in _methods(penalty).items():
+            subject.near(f"{name} with a tensor as strength", method(twin, w, other), method(penalty, w, other), 1e-9)
+
+
+def _works_under_vmap(subject: _Subject) -> None:
+    penalty = subject.penalty
+    generator = torch.Generator().manual_seed(5)
+    strengths = float(penalty.strength) * torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
+    for shape in subject.shapes:
+        w = torch.randn((3, *shape), dtype=torch.float64, generator=generator)
+        w = w * (torch.rand(w.shape, generator=generator) > 0.3)
+        other = torch.randn(w.shape, dtype=torch.float64, generator=generator)
+        for name, method in _methods(penalty).items():
+
+            def lane(strength: Tensor, w: Tensor, other: Tensor, method: Callable[..., Tensor] = method) -> Tensor:
+                return method(penalty.with_strength(strength), w, other)
+
+            batched = torch.func.vmap(lane)(strengths, w, other)
+            each = zip(strengths.tolist(), w, other, strict=True)
+            single = torch.stack([method(penalty.with_strength(s), *tensors) for s, *tensors in each])
+            subject.near(f"{name} under vmap", batched, single, 1e-9)
+
+
+def _keeps_dtypes(subject: _Subject) -> None:
+    penalty = subject.penalty
+    for w in subject.samples():
+        other = w.flip(0) if w.ndim else -w
+        for dtype, tol in ((torch.float32, 1e-4), (torch.bfloat16, 5e-2)):
+            a, b = w.to(dtype), other.to(dtype)
+            for name, method in _methods(penalty).items():
+                found = method(penalty, a, b)
+                if name == "critical_strength" and not bool(found.isfinite()):
+                    continue
+                kept = torch.float32 if name in ("value", "critical_strength") else dtype
+                if found.dtype != kept:
+                    subject.fail(f"dtype of {name} for {dtype}", found.dtype, kept)
+                subject.near(f"{name} in {dtype}", found, method(penalty, a.double(), b.double()), tol)
+        if w.ndim == 2:
+            for name, method in _methods(penalty).items():
+                strided = torch.stack([w, w], dim=-1)[..., 0]
+                subject.near(
+                    f"{name} of a strided tensor", method(penalty, strided, other), method(penalty, w, other), 1e-12
+                )
+
+
+def _leaves_its_arguments_alone(subject: _Subject) -> None:
+    penalty = subject.penalty
+    for w in subject.samples():
+        other = torch.ones_like(w)
+        before_w, before_other = w.clone(), other.clone()
+        for name, method in _methods(penalty).items():
+            method(penalty, w, other)
+            if not (torch.equal(w, before_w) and torch.equal(other, before_other)):
+                subject.fail(f"arguments of {name}", "changed", "unchanged")
+
+
+def _keeps_not_a_number(subject: _Subject) -> None:
+    """A diverged weight must not come out of the prox as an exact zero."""
+    penalty = subject.penalty
+    if penalty.prox_steps == "none":
+        return
+    w = torch.full((4, 3), 0.5, dtype=torch.float64)
+    w[1, 1] = torch.nan
+    if not bool(penalty.prox(w, 0.5).isnan().any()):
+        subject.fail("prox of a tensor with NaN", "no NaN", "NaN where it was")
