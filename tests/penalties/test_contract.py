@@ -1,0 +1,139 @@
+"""Every penalty keeps the contract, and the contract is sharp: it fails on each of these seeded mutants."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from torchshrink.penalties import BUILTIN, L1, L2, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.testing import SHAPES, ContractError, check_penalty
+
+EXAMPLES = {
+    "l1": [L1(0.3)],
+    "l2": [L2(0.2)],
+    "elastic_net": [ElasticNet(0.3, 0.1), ElasticNet(0.2, 0.0)],
+    "group_lasso": [GroupLasso(0.3), GroupLasso(0.3, dim=-1), GroupLasso(0.2, dim=())],
+    "sparse_group_lasso": [SparseGroupLasso(0.2, 0.3), SparseGroupLasso(0.0, 0.3), SparseGroupLasso(0.3, 0.0, dim=-1)],
+}
+
+
+@pytest.mark.parametrize("penalty", [p for ps in EXAMPLES.values() for p in ps], ids=str)
+def test_the_contract_holds(penalty):
+    check_penalty(penalty)
+
+
+def test_two_dimensions_may_number_the_groups():
+    check_penalty(GroupLasso(0.3, dim=(0, 1)), shapes=((5, 3), (1, 1), (2, 3, 2, 2)))
+
+
+def test_every_builtin_has_an_example():
+    assert set(EXAMPLES) >= {"l1", "l2", "elastic_net", "group_lasso", "sparse_group_lasso"}
+    assert set(EXAMPLES) <= set(BUILTIN)
+
+
+@dataclass(frozen=True)
+class Wrapped(Penalty):
+    """A penalty that passes everything on to the one inside: what mutants change one method of."""
+
+    inside: Penalty
+    smooth = False
+    prox_steps = "coordinate"
+
+    @property
+    def strength(self):
+        return self.inside.strength
+
+    @property
+    def group_dims(self):
+        return self.inside.group_dims
+
+    def value(self, w):
+        return self.inside.value(w)
+
+    def grad(self, w):
+        return self.inside.grad(w)
+
+    def prox(self, w, step):
+        return self.inside.prox(w, step)
+
+    def distance(self, w, grad):
+        return self.inside.distance(w, grad)
+
+    def critical_strength(self, grad):
+        return self.inside.critical_strength(grad)
+
+    def with_strength(self, strength):
+        return type(self)(self.inside.with_strength(strength))
+
+
+GROUPS = GroupLasso(0.3)
+
+
+def mutant(inside, **methods):
+    name = "_".join(methods)
+    made = type(name, (Wrapped,), methods)
+    return made(inside)
+
+
+MUTANTS = {
+    "a lost ½: the prox of λw²/2": mutant(L2(0.2), prox=lambda self, w, s: w / (1 + s * self.strength)),
+    "a lost ½: the grad of λw²/2": mutant(L2(0.2), grad=lambda self, w: self.strength * w),
+    "the step left out of the threshold": mutant(L1(0.3), prox=lambda self, w, s: self.inside.prox(w, 1.0)),
+    "a detached value": mutant(L1(0.3), value=lambda self, w: self.inside.value(w.detach()) + 0 * w.sum()),
+    "NaN at a zero group": mutant(
+        GROUPS, grad=lambda self, w: self.strength * w.shape[-1] ** 0.5 * w / w.norm(dim=-1, keepdim=True)
+    ),
+    "autograd NaN at a zero group": mutant(
+        GROUPS,
+        value=lambda self, w: (
+            self.inside.value(w)
+            if w.ndim != 2
+            else (self.strength * w.shape[1] ** 0.5 * w.square().sum(1).sqrt().sum())
+        ),
+    ),
+    "a missing norm: √p_g left out": mutant(
+        GROUPS, value=lambda self, w: self.inside.value(w) / max(w[0].numel() if w.ndim and len(w) else 1, 1) ** 0.5
+    ),
+    "the wrong axis": mutant(GROUPS, prox=lambda self, w, s: GroupLasso(0.3, dim=-1).prox(w, s)),
+    "a mean step in place of one per coordinate": mutant(
+        GROUPS, prox=lambda self, w, s: self.inside.prox(w, s.mean() if isinstance(s, torch.Tensor) and s.ndim else s)
+    ),
+    "distance without the interval at 0": mutant(L1(0.3), distance=lambda self, w, g: (g + self.grad(w)).abs()),
+    "distance blind to the sign": mutant(L1(0.3), distance=lambda self, w, g: (g.abs() - self.strength).abs()),
+    "critical strength without √p_g": mutant(
+        GROUPS, critical_strength=lambda self, g: g.norm(dim=-1).amax() if g.numel() and g.ndim else g.abs().sum()
+    ),
+    "group and l1 thresholds in the wrong order": mutant(
+        SparseGroupLasso(0.2, 0.3), prox=lambda self, w, s: L1(0.2).prox(GroupLasso(0.3).prox(w, s), s)
+    ),
+    "l2 shrinkage before the threshold": mutant(
+        ElasticNet(0.3, 0.2), prox=lambda self, w, s: L1(0.3).prox(L2(0.2).prox(w, s), s)
+    ),
+    "zeros for NaN": mutant(L1(0.3), prox=lambda self, w, s: self.inside.prox(w, s).nan_to_num(0.0)),
+    "half precision returned as float32": mutant(L1(0.3), grad=lambda self, w: self.strength * w.sign().float()),
+    "its argument changed in place": mutant(L2(0.2), prox=lambda self, w, s: w.div_(1 + 2 * s * self.strength)),
+    "a strength that is not kept": mutant(L1(0.3), with_strength=lambda self, strength: self),
+    "control flow on data": mutant(L1(0.3), value=lambda self, w: self.inside.value(w) if (w != 0).any() else w.sum()),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_contract_fails_on_a_mutant(name):
+    with pytest.raises(ContractError):
+        check_penalty(MUTANTS[name])
+
+
+@pytest.mark.parametrize("inside", [L1(0.3), L2(0.2), GROUPS], ids=str)
+def test_the_mutants_fail_for_what_they_change_and_not_for_being_wrapped(inside):
+    check_penalty(Wrapped(inside))
+
+
+def test_a_failure_names_the_penalty_and_the_clause():
+    with pytest.raises(ContractError, match=r"prox.*inside=L2\(strength=0.2\).*|.*inside=L2.*prox"):
+        check_penalty(MUTANTS["a lost ½: the prox of λw²/2"])
+
+
+def test_shapes_include_the_awkward_ones():
+    assert () in SHAPES
+    assert (1, 1) in SHAPES
+    assert any(0 in shape for shape in SHAPES)
