@@ -74,7 +74,7 @@ def _import(spec: str) -> Callable[..., Any]:
         public = [other for other in vars(module) if not other.startswith("_")]
         raise InputError(f"{spec}: {module_name} has no {name!r}{did_you_mean(name, public)}") from error
     if not callable(function):
-        raise InputError(f"{spec} is a {type(function).__name__}, a function to call without arguments expected")
+        raise InputError(f"{spec} is of type {type(function).__name__}, a function to call without arguments expected")
     return function  # type: ignore[no-any-return]
 
 

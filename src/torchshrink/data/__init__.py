@@ -54,7 +54,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None) -> D
         if target is not None:
             raise InputError(f"{spec} has its own target: leave --target out")
         return read_bundled(spec, task=task)
-    if path.exists():
+    if spec and path.exists():
         raise InputError(
             f"{spec} is no kind of data that is read here: a file that ends in {', '.join(_FILES)} expected"
         )

@@ -48,9 +48,9 @@ def from_frame(name: str, frame: pd.DataFrame, target: str | None, *, task: Task
     labels = [str(label) for label in frame.columns]
     _check_names(name, labels)
     if target is None:
-        raise InputError(f"{name}: which column is the target? Give --target COLUMN, one of {_listed(labels)}")
+        raise InputError(f"{name}: which column is the target? Give --target COLUMN, one of {listed(labels)}")
     if target not in labels:
-        raise InputError(f"{name}: no column {target!r}{did_you_mean(target, labels) or f': it has {_listed(labels)}'}")
+        raise InputError(f"{name}: no column {target!r}{did_you_mean(target, labels) or f': it has {listed(labels)}'}")
     place = labels.index(target)
     features = frame.iloc[:, [column for column in range(len(labels)) if column != place]]
     return from_parts(name, features, frame.iloc[:, place], target=target, task=task)
@@ -96,7 +96,7 @@ def from_parts(name: str, X: Any, y: Any, *, target: str = "y", task: Task | Non
 def _check_names(name: str, labels: list[str]) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
     if twice:
-        raise InputError(f"{name}: more than one column is called {_listed(twice)}: rename them")
+        raise InputError(f"{name}: more than one column is called {listed(twice)}: rename them")
 
 
 def _check_informative(dataset: Dataset) -> None:
@@ -173,7 +173,7 @@ def _check_levels(where: str, levels: list[str], present: int) -> None:
         raise InputError(f"{where} is text with {len(levels)} different values, all numbers: save them as numbers")
     if len(odd) <= 0.1 * len(levels):
         raise InputError(
-            f"{where} has {len(levels)} different values, all numbers but for {_listed(odd)}: leave those empty"
+            f"{where} has {len(levels)} different values, all numbers but for {listed(odd)}: leave those empty"
         )
     raise InputError(
         f"{where} is text with {len(levels)} different values in {present} rows, which "
@@ -264,7 +264,7 @@ def _text_numbers(where: str, text: pd.Series[Any]) -> Array:
     parsed = [_number(value) for value in text]
     odd = sorted({value for value, number in zip(text, parsed, strict=True) if number is None})
     if odd:
-        raise InputError(f"{where} is not numeric ({_listed(odd)}): numbers expected, or classes as the task")
+        raise InputError(f"{where} is not numeric ({listed(odd)}): numbers expected, or classes as the task")
     return np.array(parsed, dtype=np.float64)
 
 
@@ -288,6 +288,7 @@ def _label(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
-def _listed(names: list[str], most: int = 10) -> str:
+def listed(names: list[str], most: int = 10) -> str:
+    """The first of ``names``, as part of a message."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from torchshrink.data.dataset import Column, Dataset, Task
-from torchshrink.data.frames import from_frame, from_parts
+from torchshrink.data.frames import from_frame, from_parts, listed
 from torchshrink.errors import InputError
 from torchshrink.loading import call_function, did_you_mean
 from torchshrink.storage import brief
@@ -91,16 +91,17 @@ def read_parquet(path: Path, *, target: str | None, task: Task | None) -> Datase
 
 def read_npz(path: Path, *, target: str | None, task: Task | None) -> Dataset:
     """An npz file with the arrays ``X`` and ``y``, or whatever the target is called."""
+    y_name = "y" if target is None else target
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{path} holds one array, an npz file with the arrays X and y expected")
-        with archive:
-            y_name = "y" if target is None else target
+        # Opened here: numpy leaves the files open that it cannot read.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InputError(f"{path} holds one array, an npz file with the arrays X and y expected")
             for name, advice in (("X", "save the features as X"), (y_name, "give --target NAME")):
                 if name not in archive.files:
                     near = did_you_mean(name, archive.files)
-                    has = ", ".join(map(repr, archive.files)) or "none"
+                    has = listed(archive.files) or "none"
                     raise InputError(f"{path}: no array {name!r}{near or f': {advice}'} (it has {has})")
             X, y = archive["X"], archive[y_name]
     except InputError:
@@ -127,7 +128,8 @@ def read_openml(name: str, *, target: str | None, task: Task | None) -> Dataset:
         ) from error
     names = list(bunch.target_names or [])
     if len(names) != 1:
-        raise InputError(f"{source} has {len(names)} targets: give --target COLUMN, one of {list(bunch.frame.columns)}")
+        columns = [str(column) for column in bunch.frame.columns]
+        raise InputError(f"{source} has {len(names)} targets: give --target COLUMN, one of {listed(columns)}")
     return from_frame(_safe(name), bunch.frame, str(names[0]), task=task)
 
 
@@ -140,14 +142,18 @@ def read_function(spec: str, *, target: str | None, task: Task | None) -> Datase
     if isinstance(result, pd.DataFrame):
         return from_frame(name, result, target, task=task)
     if target is not None:
-        raise InputError(f"{spec} returned a {type(result).__name__}, which has its own target: leave --target out")
+        raise InputError(
+            f"{spec} returned an object of type {type(result).__name__}, which has its own target: leave --target out"
+        )
     if isinstance(result, Dataset):
         if task is not None and task != result.task:
             raise InputError(f"{spec} returned a Dataset with a target of {result.task}, {task} asked for")
         return result
     if isinstance(result, tuple | list) and len(result) == 2:
         return from_parts(name, result[0], result[1], task=task)
-    raise InputError(f"{spec} returned a {type(result).__name__}: (X, y), a DataFrame or a Dataset expected")
+    raise InputError(
+        f"{spec} returned an object of type {type(result).__name__}: (X, y), a DataFrame or a Dataset expected"
+    )
 
 
 def _file_name(path: Path) -> str:

@@ -95,7 +95,7 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
     if isinstance(model, str) and ":" in model:
         built = call_function(model)
         if not isinstance(built, nn.Module):
-            raise InputError(f"{model} returned a {type(built).__name__}, a torch.nn.Module expected")
+            raise InputError(f"{model} returned an object of type {type(built).__name__}, a torch.nn.Module expected")
         return built
     if model not in BUILTIN_MODELS:
         raise InputError(f"model settings name the model {model!r}: expected {', '.join(BUILTIN_MODELS)}")

@@ -88,11 +88,11 @@ class Preprocess(nn.Module):
             raise InputError(
                 f"{int(torch.isinf(rows).sum())} infinite values in the rows: remove them or mark them missing"
             )
+        levels = {column: _levels(rows[:, column], size, column) for column, size in enumerate(self.sizes) if size}
         number = ~self._categorical
         self.mean[number], self.scale[number] = _moments(rows[:, self._source[number]], self.scale.dtype)
-        for column, size in enumerate(self.sizes):
-            if size > 0:
-                self.seen[self._source == column] = _levels(rows[:, column], size, column)
+        for column, seen in levels.items():
+            self.seen[self._source == column] = seen
 
     def extra_repr(self) -> str:
         """The columns in and out, for ``print``."""
