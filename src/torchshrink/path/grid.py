@@ -1,0 +1,261 @@
+"""Which strengths to try, from the least that leaves the model nothing (the top) down to nearly none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.errors import InputError
+from torchshrink.models import fit_preprocessing
+from torchshrink.path.family import Family
+from torchshrink.path.recipe import WHOLE, Recipe
+from torchshrink.randomness import seeded
+from torchshrink.regularizer import Regularizer
+from torchshrink.training import Loss, evaluating, row_losses
+
+RATIO = 1e-3
+"""The least strength of an automatic grid above 0, as a share of its top; scikit-learn's choice too."""
+
+NULL_SHARE = 0.01  # a strength is at the top when the model keeps no more than this of what it learns without penalty
+LEAP = 4.0  # from one probe to the next
+MOST_PROBES = 12
+
+Probe = Callable[[float], float]
+"""The mean training loss, without the penalty, after training the first fold at a strength; NaN if it diverged."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The strengths of a path, and where they come from.
+
+    Args:
+        strengths: ascending, 0 first.
+        how: ``given`` by the caller; ``exact``: the top is where all penalised weights are zero at the optimum, by
+            formula; ``probed``: the top was found by training.
+        words: the same as a sentence.
+        probes: each strength tried in search of the top, with the share that the model kept of what it learns
+            without penalty: 1 for strength 0, and 0 where it is no better than the best constant output.
+    """
+
+    strengths: tuple[float, ...]
+    how: Literal["given", "exact", "probed"]
+    words: str
+    probes: tuple[tuple[float, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON takes. A diverged probe's share is null."""
+        return {
+            "strengths": list(self.strengths),
+            "how": self.how,
+            "words": self.words,
+            "probes": [[s, share if math.isfinite(share) else None] for s, share in self.probes],
+        }
+
+
+def grid_from_dict(saved: dict[str, Any]) -> Grid:
+    """What `Grid.to_dict` was called on."""
+    probes = tuple((s, math.nan if share is None else share) for s, share in saved["probes"])
+    return Grid(tuple(saved["strengths"]), saved["how"], saved["words"], probes)
+
+
+def given_grid(strengths: Iterable[float]) -> Grid:
+    """The caller's own strengths, sorted, with 0 among them.
+
+    Raises:
+        InputError: none, not numbers, negative, not finite, or the same twice.
+    """
+    try:
+        found = [float(each) for each in strengths]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"strengths={strengths!r}: a number of strengths expected, or the strengths") from error
+    if not found:
+        raise InputError("strengths: none given, at least one expected")
+    wrong = next((each for each in found if not (math.isfinite(each) and each >= 0)), None)
+    if wrong is not None:
+        raise InputError(f"strengths: {wrong:g} given, finite numbers ≥ 0 expected")
+    if len(set(found)) < len(found):
+        twice = next(each for each in found if found.count(each) > 1)
+        raise InputError(f"strengths: {twice:g} is given twice")
+    return Grid(tuple(sorted({0.0, *found})), "given", "strengths as given")
+
+
+def geometric(top: float, count: int) -> tuple[float, ...]:
+    """0 and ``count`` strengths from ``RATIO``·top to top, ascending, each the same multiple of the one before.
+
+    >>> [f"{strength:g}" for strength in geometric(1.0, 4)]
+    ['0', '0.001', '0.01', '0.1', '1']
+    """
+    if count == 1:
+        return (0.0, top)
+    return (0.0, *(top * RATIO ** (step / (count - 1)) for step in range(count - 1, -1, -1)))
+
+
+def automatic_grid(recipe: Recipe, family: Family, count: int, *, null_loss: float, probe: Probe) -> Grid:
+    """A geometric grid whose top is the critical strength where a formula gives it, and is found by probing elsewhere.
+
+    Args:
+        recipe: how a model is trained.
+        family: what is tuned.
+        count: how many strengths above 0.
+        null_loss: the mean loss of the best constant output on the rows that ``probe`` trains on.
+        probe: trains on these rows.
+    """
+    top = exact_top(recipe, family)
+    if top is not None:
+        words = f"{count} strengths down from {top:.3g}, the least at which all penalised weights are zero (exact)"
+        return Grid(geometric(top, count), "exact", words)
+    return _probed(_first_guess(recipe, family, null_loss), count, null_loss=null_loss, probe=probe)
+
+
+def exact_top(recipe: Recipe, family: Family) -> float | None:
+    """The least strength at which zero is the optimum for all penalised weights, or None where no formula says.
+
+    It does where the output is affine in the trainable parameters (linear and logistic models, any features in
+    front) and the loss is convex: then it is the critical strength of the gradient at the null model, with the
+    penalised weights zero and the others fitted, all rows, evaluation mode, float64. For deep networks the gradient
+    there is zero, and for L2 no strength is enough.
+    """
+    with seeded(recipe.part_seed(WHOLE)):
+        model = recipe.fresh()
+        fit_preprocessing(model, recipe.X, recipe.y)
+        X = recipe.X.double() if recipe.X.is_floating_point() else recipe.X
+        y = recipe.y.double() if recipe.y.is_floating_point() else recipe.y
+        model.double()
+        with evaluating(model):
+            try:
+                if not _affine(model, X[:64]):
+                    return None
+            except RuntimeError:  # a model that insists on float32
+                return None
+            regularizer = Regularizer(model, family.make(1.0), recipe.on)
+            twice = Regularizer(model, family.make(2.0), recipe.on)
+            penalised = {id(term.parameter) for term in regularizer.terms}
+            free = [p for p in model.parameters() if p.requires_grad and id(p) not in penalised]
+            with torch.no_grad():
+                for term in regularizer.terms:
+                    term.parameter.zero_()
+            mean = _fit(lambda: recipe.loss(model(X), y), free)
+            gradients = torch.autograd.grad(mean, [term.parameter for term in regularizer.terms])
+    tops = []
+    for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
+        unit = float(term.penalty.strength)
+        if not (unit > 0 and math.isclose(float(double.penalty.strength), 2 * unit)):
+            return None  # the strength given does not multiply this term's: no one number is its top
+        tops.append(float(term.penalty.critical_strength(gradient)) / unit)
+    top = max(tops)
+    return top if math.isfinite(top) and top > 0 else None
+
+
+def null_output(loss: Loss, y: Tensor, shape: Sequence[int]) -> Tensor:
+    """The constant output (``shape``, for one row) of least mean loss on the targets, fitted by LBFGS in float64.
+
+    Raises:
+        InputError: the loss is not finite for a constant output of zeros.
+    """
+    y = y.double() if y.is_floating_point() else y
+    constant = torch.zeros(tuple(shape), dtype=torch.float64, device=y.device, requires_grad=True)
+    mean = _fit(lambda: loss(constant.expand(len(y), *shape), y), [constant])
+    if not bool(mean.isfinite()):
+        raise InputError("strengths: the loss is not finite for a constant output, so give the strengths themselves")
+    return constant.detach()
+
+
+def null_losses(loss: Loss, y: Tensor, judged: Tensor, shape: Sequence[int]) -> Tensor:
+    """Each loss (m,) on the targets ``judged`` (m, …) of the best constant output for the targets ``y`` (n, …)."""
+    constant = null_output(loss, y, shape)
+    judged = judged.double() if judged.is_floating_point() else judged
+    return row_losses(loss, constant.expand(len(judged), *shape), judged).double().cpu()
+
+
+def _fit(mean_loss: Callable[[], Tensor], parameters: list[nn.Parameter] | list[Tensor]) -> Tensor:
+    """Minimise over the parameters by LBFGS; the mean loss at the end, differentiable."""
+    if parameters:
+        # No line search of LBFGS's own ends below rounding error, so these tolerances mean: until nothing moves.
+        optimizer = torch.optim.LBFGS(
+            parameters, max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            mean = mean_loss()
+            mean.backward()  # type: ignore[no-untyped-call]
+            return mean
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.zero_grad()
+    return mean_loss()
+
+
+@torch.no_grad()
+def _affine(model: nn.Module, X: Tensor) -> bool:
+    """Whether the output on these rows is affine in all trainable parameters together. Leaves them changed."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    generator = torch.Generator(X.device).manual_seed(0)
+
+    def output(values: Sequence[Tensor]) -> Tensor:
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
+        made = model(X)
+        return made if isinstance(made, Tensor) else torch.full((), torch.nan)
+
+    def draw() -> list[Tensor]:
+        return [torch.randn(p.shape, generator=generator, dtype=p.dtype, device=p.device) for p in parameters]
+
+    first, second = draw(), draw()
+    middle = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    ends = (output(first) + output(second)) / 2
+    # Any bend, a ReLU's kink or a product of two layers, is of the order of the output itself.
+    return bool((output(middle) - ends).abs().max() <= 1e-9 * ends.abs().max())
+
+
+def _first_guess(recipe: Recipe, family: Family, null_loss: float) -> float:
+    """The strength at which the initial weights cost as much as the best constant output loses."""
+    with seeded(recipe.part_seed(0)):
+        value = float(Regularizer(recipe.fresh(), family.make(1.0), recipe.on).value().detach())
+    guess = abs(null_loss) / value if value > 0 else 1.0
+    return float(f"{guess:.1e}") if 0 < guess < math.inf else 1.0  # two digits: grids that people can read
+
+
+def _probed(start: float, count: int, *, null_loss: float, probe: Probe) -> Grid:
+    """From dense towards sparse until the model has nothing left, then back by halves."""
+    dense = probe(0.0)
+    gain = null_loss - dense
+    probes: list[tuple[float, float]] = [(0.0, 1.0)]
+
+    def nothing_left(strength: float) -> bool:
+        # The training loss only rises with the strength; the validation loss meets the null model's twice where
+        # the unpenalised model overfits. A training that diverged was penalised too hard for its optimizer.
+        share = (null_loss - probe(strength)) / gain
+        probes.append((strength, share))
+        return not share > NULL_SHARE
+
+    if not gain > 0:
+        words = (
+            f"{count} strengths down from {start:.3g}, a guess: without a penalty the model is no better on its "
+            "training rows than a constant; train longer or faster, or give the strengths"
+        )
+        return Grid(geometric(start, count), "probed", words, ((0.0, math.nan),))
+    low, high, strength = 0.0, math.inf, start
+    while len(probes) <= MOST_PROBES:
+        if nothing_left(strength):
+            high = strength
+        else:
+            low = strength
+        if high == math.inf:
+            strength = low * LEAP
+        elif low == 0:
+            strength = high / LEAP
+        elif high / low > math.sqrt(LEAP) * 1.01:
+            strength = math.sqrt(low * high)
+        else:
+            break
+    top = high if high < math.inf else low
+    words = f"{count} strengths down from {top:.3g}, found by {len(probes) - 1} trainings of the first fold: " + (
+        "nothing is learnt there" if high < math.inf else "something is still learnt there, at the last probe"
+    )
+    return Grid(geometric(top, count), "probed", words, tuple(sorted(probes)))

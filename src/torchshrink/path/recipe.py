@@ -1,0 +1,270 @@
+"""How one model of a path is made and trained; the same for every strength, fold and engine."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torchshrink.attachment import Method
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.models import fit_preprocessing
+from torchshrink.path.family import Family
+from torchshrink.randomness import checked_seed, mix_seed, seeded
+from torchshrink.regularizer import Regularizer
+from torchshrink.selection import Rules, Selection
+from torchshrink.storage import brief
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+
+Build = Callable[[], nn.Module]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Acting = Method | Literal["loss"]
+
+WHOLE = -1
+"""The part that is all the rows, where a fold's number is its part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a training depends on besides its penalty and its rows.
+
+    Args:
+        build: makes the model, with initial weights from torch's global generator.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating.
+        y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
+        loss: a mean over examples.
+        make_optimizer: parameters -> optimizer.
+        optimizer: what it makes, as text.
+        epochs: passes over the rows.
+        batch_size: rows per step.
+        seed: decides initial weights, batches and dropout, together with the fold's number.
+        device: where to train.
+        on: which parameters a penalty without an exact name acts on.
+        method: how it acts: in the optimizer's step, or ``loss``: as a part of the loss.
+        weights: a digest of the initial weights, for telling recipes apart.
+    """
+
+    build: Build
+    X: Tensor
+    y: Tensor
+    loss: Loss
+    make_optimizer: MakeOptimizer
+    optimizer: str
+    epochs: int
+    batch_size: int
+    seed: int
+    device: torch.device
+    on: Selection
+    method: Acting
+    weights: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a reader of the result wants to know, as JSON takes it."""
+        return {
+            "rows": len(self.X),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "loss": _named(self.loss),
+            "optimizer": self.optimizer,
+            "seed": self.seed,
+            "on": str(self.on),
+            "method": self.method,
+        }
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings, and digests of data and initial weights: equal for equal results on one machine."""
+        return self.settings | {
+            "X": digest([self.X]),
+            "y": digest([self.y]),
+            "initial weights": self.weights,
+            "device": str(self.device),
+            "torch": torch.__version__,
+        }
+
+    def part_seed(self, part: int) -> int:
+        """The seed of a fold's trainings (or those on all rows: `WHOLE`), the same for every strength."""
+        return mix_seed(self.seed, part + 1)
+
+    def fresh(self) -> nn.Module:
+        """A new model on the device. Call it inside `seeded`."""
+        return self.build().to(self.device)
+
+    def train(self, rules: Rules, X: Tensor, y: Tensor, *, part: int) -> tuple[nn.Module, Regularizer]:
+        """Train one model on the rows given. The caller's random number generators are left as they were.
+
+        Preprocessing is fitted on these rows and no others. The regularizer comes back detached.
+
+        Raises:
+            DivergenceError: the loss became infinite or NaN.
+        """
+        seed = self.part_seed(part)
+        with seeded(seed), warnings.catch_warnings():
+            # Said once, by `prepare`, and not again for every strength and fold.
+            warnings.simplefilter("ignore", SelectionWarning)
+            warnings.simplefilter("ignore", ObjectiveWarning)
+            model = self.fresh()
+            fit_preprocessing(model, X, y)
+            regularizer = Regularizer(model, rules, self.on)
+            optimizer = self.make_optimizer(model.parameters())
+            if self.method != "loss":
+                regularizer.attach(optimizer, self.method)
+            for epoch in range(self.epochs):
+                train_epoch(
+                    model,
+                    X,
+                    y,
+                    loss=self.loss,
+                    optimizer=optimizer,
+                    regularizer=regularizer if self.method == "loss" else None,
+                    batch_size=self.batch_size,
+                    seed=seed,
+                    epoch=epoch,
+                )
+            regularizer.detach()
+        return model, regularizer
+
+
+def prepare(
+    build: Build,
+    data: object,
+    families: Sequence[Family],
+    *,
+    epochs: int,
+    batch_size: int,
+    loss: Loss | None,
+    optimizer: MakeOptimizer | None,
+    seed: int,
+    device: torch.device | str | None,
+    on: Selection,
+    method: Acting,
+) -> Recipe:
+    """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
+
+    Raises:
+        InputError: an argument is not usable, in one line that says why.
+        AttachmentError: the penalty cannot act in this optimizer.
+    """
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{name}={number!r}: expected a whole number ≥ 1")
+    if method not in (*get_args(Method), "loss"):
+        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, (*get_args(Method), 'loss')))}")
+    if not callable(build):
+        raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
+    X, y = _tensors(data)
+    with seeded(mix_seed(checked_seed(seed), WHOLE + 1)):
+        model = build()
+        if not isinstance(model, nn.Module):
+            raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        if first is None:
+            raise InputError("build() returned a model without parameters: there is nothing to train")
+        where = _device(device, first.device)
+        model.to(where)
+        X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
+        y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
+        loss = default_loss(y) if loss is None else copy.deepcopy(loss)
+        if isinstance(loss, nn.Module):
+            loss = loss.to(where)
+        weights = digest(model.state_dict().values())
+        fit_preprocessing(model, X, y)
+        check_fit(model, X, y, loss=loss)
+        make_optimizer = default_optimizer if optimizer is None else optimizer
+        made = make_optimizer(model.parameters())
+        if not isinstance(made, torch.optim.Optimizer):
+            raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
+        for family in families:
+            regularizer = Regularizer(model, family.make(1.0), on)
+            if method != "loss":
+                regularizer.attach(made, method).detach()
+    return Recipe(
+        build=build,
+        X=X,
+        y=y,
+        loss=loss,
+        make_optimizer=make_optimizer,
+        optimizer=_optimizer_text(made),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=where,
+        on=on,
+        method=method,
+        weights=weights,
+    )
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A short digest of tensors' shapes, dtypes and bits."""
+    hashed = hashlib.sha256()
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        hashed.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        hashed.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def _tensors(data: object) -> tuple[Tensor, Tensor]:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise InputError(f"data: {type(data).__name__} given, a pair (X, y) expected")
+    X, y = (_tensor(name, part) for name, part in zip("Xy", data, strict=True))
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+        raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
+    if len(X) < 2:
+        raise InputError(f"X has {len(X)} rows: at least 2 expected")
+    if X.is_floating_point() and bool(X.isinf().any()):
+        raise InputError("X has infinite values: remove or clip them")
+    if y.is_floating_point():
+        if not bool(y.isfinite().all()):
+            raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
+        return X, y
+    y = y.long()
+    if bool((y < 0).any()):
+        raise InputError(f"y has the class code {int(y.min())}: codes from 0 expected, or floats for numbers")
+    if len(torch.unique(y)) < 2:
+        raise InputError(f"y has one class only ({int(y[0].max())}): at least two expected, or floats for numbers")
+    return X, y
+
+
+def _tensor(name: str, part: Any) -> Tensor:
+    if isinstance(part, Tensor):
+        return part.detach()
+    try:
+        return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: {type(part).__name__} given, a tensor or an array of numbers expected") from error
+
+
+def _device(wanted: torch.device | str | None, built_on: torch.device) -> torch.device:
+    if wanted is None:
+        return built_on
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(f"device={str(wanted)!r} cannot be used: {brief(error)}") from error
+    return device
+
+
+def _named(loss: Loss) -> str:
+    if isinstance(loss, nn.Module):
+        return str(loss)
+    return loss.__name__ if inspect.isfunction(loss) else type(loss).__name__
+
+
+def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:
+    groups = [
+        ", ".join(f"{key}={value}" for key, value in group.items() if key != "params" and value not in (None, False))
+        for group in optimizer.param_groups
+    ]
+    return f"{type(optimizer).__name__}({'; '.join(dict.fromkeys(groups))})"
