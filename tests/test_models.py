@@ -104,6 +104,15 @@ def test_constant_and_missing_columns_are_zero_in_training():
     assert preprocess(rows).tolist() == [[0, 0, -1], [0, 0, 1], [0, 0, 0]]
 
 
+def test_a_constant_column_is_exactly_zero_though_its_mean_rounds():
+    rows = torch.full((3, 1), 0.1, dtype=torch.float64)
+    assert float(rows.sum() / 3) != 0.1
+    preprocess = Preprocess([0]).double()
+    preprocess.fit(rows)
+    assert preprocess(rows).tolist() == [[0], [0], [0]]
+    assert preprocess.scale == 1
+
+
 def test_spreads_that_the_dtype_cannot_hold_do_not_divide_by_zero():
     rows = torch.tensor([[0.0, 1e38], [1e-45, -1e38]])
     encoded = fitted([0, 0], rows)(rows)
