@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
 from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
-from torchshrink.geometry import geometry_of
+from torchshrink.geometry import PREVIOUS, State, geometry_of, weight_decays
 from torchshrink.penalties import Penalty, multitensor
 from torchshrink.terms import Schedule, Term
 
@@ -83,6 +83,7 @@ class Attachment:
         for bundle in self._bundles:
             _check_possible(optimizer, bundle)
         self._warn()
+        self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -106,6 +107,7 @@ class Attachment:
     # --- inside the step ---
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        self._remember()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._act_on_gradients()
@@ -115,6 +117,14 @@ class Attachment:
         if "closure" in kwargs:
             return args, {**kwargs, "closure": penalised}
         return (args[0], penalised, *args[2:]), kwargs
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
+        for bundle in self._bundles:
+            if bundle.method == "prox" and (remember := geometry_of(self.optimizer).remember) is not None:
+                for p in bundle.parameters:
+                    self._previous[p] = remember(p, self.optimizer.state.get(p, {}))
 
     def _penalised(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """``closure`` followed by the gradient terms; what it returns is the objective that these belong to."""
@@ -173,8 +183,13 @@ class Attachment:
         if bundle.method == "decoupled":
             return [group["lr"] * kept] * len(live)
         step_size = geometry_of(self.optimizer).step_size
-        steps = [step_size(group, self.optimizer.state[p]) for p in live]
+        steps = [step_size(group, self._state(p)) for p in live]
         return [step * kept for step in steps] if isinstance(kept, Tensor) else steps
+
+    def _state(self, parameter: nn.Parameter) -> State:
+        """The optimizer's state, with what `_remember` kept."""
+        state: State = self.optimizer.state[parameter]
+        return {**state, PREVIOUS: self._previous[parameter]} if parameter in self._previous else state
 
     def _not_skipped(self) -> float | Tensor:
         """1, or 0 where a fused optimizer skips this step because GradScaler found an overflow."""
@@ -231,20 +246,19 @@ def _decay_notes(optimizer: Optimizer, found: Sequence[_Bundle]) -> list[str]:
     notes: dict[str, None] = {}
     for bundle in found:
         group = optimizer.param_groups[bundle.group]
-        decay = group.get("weight_decay", 0)
-        if not decay:
-            continue
-        kind = type(optimizer).__name__
-        # AdamW is Adam with the flag set, in the groups since torch 2.7.
-        if isinstance(optimizer, AdamW) or group.get("decoupled_weight_decay", False) or not _couples(optimizer):
-            what = "decoupled: the two together have no stationary point of any mean loss + penalty; set weight_decay=0"
-        else:
-            what = f"the objective has L2({decay / 2:g}) in addition; set weight_decay=0, or count it in"
-        notes[f"{kind}(weight_decay={decay:g}) also acts on parameters under {bundle.penalty}: {what}"] = None
+        for decay in weight_decays(optimizer, group):
+            if decay.kind == "coupled":
+                what = f"the objective has L2({decay.rate / 2:g}) in addition; set {decay.setting}=0, or count it in"
+            elif decay.kind == "decoupled":
+                what = (
+                    "decoupled: the two together have no stationary point of any mean loss + penalty; "
+                    f"set {decay.setting}=0"
+                )
+            else:
+                what = (
+                    "whether it is a term of the objective is not known for this class; "
+                    f"set {decay.setting}=0, or say so with torchshrink.geometry.register_geometry"
+                )
+            setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
+            notes[f"{setting} also acts on parameters under {bundle.penalty}: {what}"] = None
     return list(notes)
-
-
-def _couples(optimizer: Optimizer) -> bool:
-    """Whether ``weight_decay`` is added to the gradient."""
-    coupled = (SGD, Adam, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adamax, torch.optim.Adadelta)
-    return isinstance(optimizer, (*coupled, torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD))
