@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from torchshrink.errors import InputError
+from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
+from torchshrink.storage import brief
 from torchshrink.training import Loss, evaluating, row_losses
 
 RATIO = 1e-3
@@ -120,27 +122,21 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
     penalised weights zero and the others fitted, all rows, evaluation mode, float64. For deep networks the gradient
     there is zero, and for L2 no strength is enough.
     """
-    with seeded(recipe.part_seed(WHOLE)):
+    with seeded(recipe.part_seed(WHOLE)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
         model = recipe.fresh()
         fit_preprocessing(model, recipe.X, recipe.y)
-        X = recipe.X.double() if recipe.X.is_floating_point() else recipe.X
-        y = recipe.y.double() if recipe.y.is_floating_point() else recipe.y
-        model.double()
-        with evaluating(model):
-            try:
-                if not _affine(model, X[:64]):
-                    return None
-            except RuntimeError:  # a model that insists on float32
+        regularizer = Regularizer(model, family.make(1.0), recipe.on)
+        twice = Regularizer(model, family.make(2.0), recipe.on)
+    exact = recipe.in_float64()
+    model.double()
+    with evaluating(model):
+        try:
+            if not _affine(model, exact.X[:64]):
                 return None
-            regularizer = Regularizer(model, family.make(1.0), recipe.on)
-            twice = Regularizer(model, family.make(2.0), recipe.on)
-            penalised = {id(term.parameter) for term in regularizer.terms}
-            free = [p for p in model.parameters() if p.requires_grad and id(p) not in penalised]
-            with torch.no_grad():
-                for term in regularizer.terms:
-                    term.parameter.zero_()
-            mean = _fit(lambda: recipe.loss(model(X), y), free)
-            gradients = torch.autograd.grad(mean, [term.parameter for term in regularizer.terms])
+        except RuntimeError:  # a model that insists on float32
+            return None
+        gradients = _null_gradients(model, [term.parameter for term in regularizer.terms], exact)
     tops = []
     for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
         unit = float(term.penalty.strength)
@@ -151,15 +147,31 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
     return top if math.isfinite(top) and top > 0 else None
 
 
+def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Recipe) -> tuple[Tensor, ...]:
+    """The mean loss's gradients at the null model: penalised weights zero, all others fitted."""
+    with torch.no_grad():
+        for parameter in penalised:
+            parameter.zero_()
+    known = {id(parameter) for parameter in penalised}
+    free = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    return torch.autograd.grad(_fit(lambda: recipe.loss(model(recipe.X), recipe.y), free), penalised)
+
+
 def null_output(loss: Loss, y: Tensor, shape: Sequence[int]) -> Tensor:
     """The constant output (``shape``, for one row) of least mean loss on the targets, fitted by LBFGS in float64.
 
     Raises:
-        InputError: the loss is not finite for a constant output of zeros.
+        InputError: the loss does not take a constant output, or is not finite there.
     """
     y = y.double() if y.is_floating_point() else y
     constant = torch.zeros(tuple(shape), dtype=torch.float64, device=y.device, requires_grad=True)
-    mean = _fit(lambda: loss(constant.expand(len(y), *shape), y), [constant])
+    try:
+        mean = _fit(lambda: loss(constant.expand(len(y), *shape), y), [constant])
+    except RuntimeError as error:
+        raise InputError(
+            f"strengths: the loss does not take a constant output in float64 ({brief(error)}), so the strengths "
+            "cannot be found: give them"
+        ) from error
     if not bool(mean.isfinite()):
         raise InputError("strengths: the loss is not finite for a constant output, so give the strengths themselves")
     return constant.detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import inspect
 import warnings
@@ -90,6 +91,16 @@ class Recipe:
             "device": str(self.device),
             "torch": torch.__version__,
         }
+
+    def in_float64(self) -> Recipe:
+        """The same with data and loss in float64, for what is to be exact. The model is the caller's to convert."""
+        loss = copy.deepcopy(self.loss)
+        return dataclasses.replace(
+            self,
+            X=self.X.double() if self.X.is_floating_point() else self.X,
+            y=self.y.double() if self.y.is_floating_point() else self.y,
+            loss=loss.double() if isinstance(loss, nn.Module) else loss,
+        )
 
     def part_seed(self, part: int) -> int:
         """The seed of a fold's trainings (or those on all rows: `WHOLE`), the same for every strength."""

@@ -1,10 +1,20 @@
-"""Does penalising help at all? A bootstrap that repeats the choosing answers.
+"""Does penalising help at all? Answered with the choosing repeated, over rows and over folds.
 
-The best of many strengths, judged on the rows that chose it, looks better than it is. So the choosing is repeated
-(BBC-CV: Tsamardinos, Greasidou and Borboudakis, 2018, "Bootstrapping the out-of-sample predictions for efficient and
-accurate cross-validation"): rows are drawn with replacement, within each fold; the strength of least mean loss on the
-drawn rows is chosen; and what it gains is measured on the rows that were not drawn. The losses are out of fold: each
-row is judged by a model that did not train on it, and differences are taken row by row, so they are paired.
+The best of many strengths, judged on the rows that chose it, looks better than it is, for two reasons that each need
+their own remedy. Both work on out-of-fold losses: each row is judged by a model that did not train on it, and
+differences are taken row by row, so they are paired.
+
+- *Few rows.* A bootstrap repeats the choosing (BBC-CV: Tsamardinos, Greasidou and Borboudakis, 2018, "Bootstrapping the
+  out-of-sample predictions for efficient and accurate cross-validation"): rows are drawn with replacement within each
+  fold, the strength of least mean loss on the drawn rows is chosen, and what it gains is measured on the rows not
+  drawn. The interval is where the middle ``level`` of the resamples lie.
+- *Few trainings.* All rows of a fold share one training at each strength, and the luck of that training does not
+  average out over them, however many there are. So for each fold the strength is chosen on the other folds (nested
+  cross-validation), and a t interval is taken over the folds' gains.
+
+The interval reported covers both, and a benefit is claimed only where it lies wholly below 0. In simulations where no
+strength can help, 200 to 20,000 rows and 3 to 10 folds, that happened in at most 2 % of cases at level 95 %; the
+bootstrap alone claimed a benefit in up to 52 % of cases where the trainings were noisy and the rows many.
 """
 
 from __future__ import annotations
@@ -21,29 +31,32 @@ RESAMPLES = 1000
 _AT_ONCE = 4_000_000  # drawn row numbers held in memory at a time: 32 MB
 
 Losses = NDArray[np.float64]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one choice beats another, with the choosing repeated in every resample.
+    """Whether one choice beats another on unseen rows, with the choosing repeated.
 
     Args:
         helps: whether the interval is wholly below 0.
-        difference: the mean over the resamples of what was gained on rows outside them, in the loss's unit: below 0
-            is better. None where there is nothing to compare.
-        interval: where the middle ``level`` of the resamples lie; None likewise.
-        level: the share of resamples inside the interval.
+        difference: the bootstrap's mean gain on rows that did not take part in the choosing, in the loss's unit: below
+            0 is better. None where there is nothing to compare.
+        interval: from the lower of the two intervals' lower ends to the higher of their upper ends; None likewise.
+        by_rows: the bootstrap's interval.
+        by_folds: the nested folds' t interval.
+        level: of each interval.
         rows: how many rows were judged.
-        resamples: how often rows were drawn.
         words: all this as a sentence.
     """
 
     helps: bool
     difference: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
+    by_rows: Interval | None
+    by_folds: Interval | None
     level: float
     rows: int
-    resamples: int
     words: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,37 +64,65 @@ class Verdict:
         return {
             "helps": self.helps,
             "difference": self.difference,
-            "interval": None if self.interval is None else list(self.interval),
+            "interval": _listed(self.interval),
+            "by_rows": _listed(self.by_rows),
+            "by_folds": _listed(self.by_folds),
             "level": self.level,
             "rows": self.rows,
-            "resamples": self.resamples,
             "words": self.words,
         }
 
 
 def verdict_from_dict(saved: dict[str, Any]) -> Verdict:
     """What `Verdict.to_dict` was called on."""
-    interval = saved["interval"]
-    return Verdict(**{**saved, "interval": None if interval is None else (interval[0], interval[1])})
+    intervals = {key: None if saved[key] is None else tuple(saved[key]) for key in ("interval", "by_rows", "by_folds")}
+    return Verdict(**(saved | intervals))
 
 
-def differences(
-    first: Losses, second: Losses, fold: NDArray[np.int64], *, seed: int, resamples: int = RESAMPLES
-) -> Losses:
-    """What choosing among ``first`` gains over choosing among ``second``, once per resample: below 0 is better.
-
-    In each resample the column of least mean is chosen on the rows drawn, in ``first`` and in ``second`` apart, and
-    the mean difference of the two columns is taken over the rows not drawn.
+def judge(
+    first: Losses,
+    second: Losses,
+    fold: NDArray[np.int64],
+    *,
+    seed: int,
+    words: tuple[str, str],
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Verdict:
+    """Whether choosing among ``first`` beats choosing among ``second``.
 
     Args:
-        first: each row's loss at each candidate, (n, A), finite.
+        first: each row's out-of-fold loss at each candidate, (n, A). Columns with anything not finite are left out.
         second: likewise, (n, B); one column is a baseline that needs no choosing.
-        fold: each row's fold (n,); rows are drawn within folds, so that every model keeps its weight.
-        seed: decides the draws.
-        resamples: how many.
+        fold: which fold held each row out (n,).
+        seed: decides the bootstrap's draws.
+        words: how the sentence starts if the first helps, and if it does not.
+        level: of the intervals.
+        resamples: of the bootstrap.
+    """
+    first, second = (losses[:, np.isfinite(losses).all(0)] for losses in (first, second))
+    if not (first.shape[1] and second.shape[1]):
+        why = f"{words[1]}: one side has no training that did not diverge, so there is nothing to compare"
+        return Verdict(False, None, None, None, None, level, len(fold), why)
+    gained = bootstrap(first, second, fold, seed=seed, resamples=resamples)
+    low, high = (float(end) for end in np.quantile(gained, [(1 - level) / 2, (1 + level) / 2]))
+    by_folds = over_folds(first, second, fold, level=level)
+    interval = (min(low, by_folds[0]), max(high, by_folds[1]))
+    helps = interval[1] < 0
+    difference = float(gained.mean())
+    sentence = (
+        f"{words[0] if helps else words[1]}: the loss on unseen rows changes by {difference:+.3g} "
+        f"({100 * level:g} % interval {interval[0]:+.3g} to {interval[1]:+.3g}, the choosing counted in)"
+    )
+    return Verdict(helps, difference, interval, (low, high), by_folds, level, len(fold), sentence)
 
-    Returns:
-        (resamples,)
+
+def bootstrap(first: Losses, second: Losses, fold: NDArray[np.int64], *, seed: int, resamples: int) -> Losses:
+    """What choosing among ``first`` gains over choosing among ``second``, once per resample (resamples,).
+
+    In each resample the column of least mean is chosen on the rows drawn, in ``first`` and in ``second`` apart, and
+    the mean difference of the two columns is taken over the rows not drawn. Rows are drawn within folds, so that
+    every model keeps its weight.
     """
     order = np.argsort(fold, kind="stable")
     sizes = np.unique(fold, return_counts=True)[1]
@@ -94,29 +135,39 @@ def differences(
         number = min(at_once, resamples - start)
         counts = _drawn(generator, number, sizes)  # (R, n)
         drawn = counts @ both  # sums over the drawn rows: only compared among themselves
-        kept_out = (counts == 0).astype(np.float64)
-        sums = kept_out @ both
+        left_out = (counts == 0).astype(np.float64)
+        sums = left_out @ both
         each = np.arange(number)
         a = drawn[:, :split].argmin(1)
         b = drawn[:, split:].argmin(1) + split
         # A resample of a handful of rows may leave none out: it gains nothing.
-        gained.append((sums[each, a] - sums[each, b]) / np.maximum(kept_out.sum(1), 1))
+        gained.append((sums[each, a] - sums[each, b]) / np.maximum(left_out.sum(1), 1))
     return np.concatenate(gained)
 
 
-def judge(
-    losses: Losses,
-    baseline: Losses,
-    fold: NDArray[np.int64],
-    *,
-    seed: int,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-) -> tuple[bool, float, tuple[float, float]]:
-    """Whether choosing among ``losses`` (n, A) beats it among ``baseline`` (n, B), by how much, and the interval."""
-    gained = differences(losses, baseline, fold, seed=seed, resamples=resamples)
-    low, high = np.quantile(gained, [(1 - level) / 2, (1 + level) / 2])
-    return bool(high < 0), float(gained.mean()), (float(low), float(high))
+def over_folds(first: Losses, second: Losses, fold: NDArray[np.int64], *, level: float) -> Interval:
+    """The t interval of the folds' gains, each with the columns chosen on the other folds."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load; scikit-learn brings it
+
+    gains, sizes = [], []
+    for number in np.unique(fold):
+        held_out = fold == number
+        a, b = (losses[~held_out].sum(0).argmin() for losses in (first, second))
+        gains.append((first[held_out, a] - second[held_out, b]).mean())
+        sizes.append(held_out.sum())
+    mean, error = mean_and_error(np.array(gains), np.array(sizes, dtype=np.float64))
+    half = float(stdtrit(len(gains) - 1, (1 + level) / 2)) * error
+    return mean - half, mean + half
+
+
+def mean_and_error(values: Losses, sizes: Losses) -> tuple[float, float]:
+    """The mean of the folds' values (K,), weighted by their sizes, and its standard error as glmnet takes it.
+
+    se = √(Σ ω_k (e_k − ē)² / (K − 1)), with the weights ω normalised.
+    """
+    weights = sizes / sizes.sum()
+    mean = float(weights @ values)
+    return mean, float(np.sqrt(weights @ (values - mean) ** 2 / (len(values) - 1)))
 
 
 def _drawn(generator: np.random.Generator, number: int, sizes: NDArray[np.int64]) -> Losses:
@@ -127,3 +178,7 @@ def _drawn(generator: np.random.Generator, number: int, sizes: NDArray[np.int64]
         picks += np.arange(number)[:, None] * size
         parts.append(np.bincount(picks.ravel(), minlength=number * size).reshape(number, size))
     return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def _listed(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)

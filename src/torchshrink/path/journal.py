@@ -1,0 +1,75 @@
+"""The finished trainings of a path, one file each, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torchshrink.errors import InputError
+from torchshrink.path.sequential import Outcome, Unit
+from torchshrink.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+
+FOLDER = "journal"
+_SETTINGS = "settings.json"
+
+
+class Journal:
+    """The outcomes kept under ``folder/journal``; only of trainings with the same settings and data.
+
+    Args:
+        folder: a working folder; made where it is missing.
+        fingerprint: what the outcomes depend on, as JSON takes it.
+
+    Raises:
+        InputError: the folder holds a journal of another fingerprint, or cannot be written.
+    """
+
+    def __init__(self, folder: PathLike, fingerprint: Mapping[str, Any]) -> None:
+        self._folder = Path(folder) / FOLDER
+        wanted = json.loads(json.dumps(fingerprint))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self._folder} cannot be written: {error.strerror}") from error
+        settings = self._folder / _SETTINGS
+        if settings.exists():
+            _refuse_other(read_json(settings), wanted, self._folder)
+        else:
+            write_json(settings, wanted)
+
+    def read(self, unit: Unit) -> Outcome | None:
+        """What came out of this unit, or None if it has not been finished."""
+        path = self._path(unit)
+        if not path.exists():
+            return None
+        tensors, metadata = read_tensors(path)
+        numbers = json.loads(metadata["outcome"])
+        return Outcome(row_losses=tensors["row_losses"], **numbers)
+
+    def write(self, unit: Unit, outcome: Outcome) -> None:
+        """Keep what came out of this unit."""
+        numbers = {
+            "train_loss": outcome.train_loss,  # by repr, so bit for bit; a diverged training's NaN too
+            "accuracy": outcome.accuracy,
+            "nonzero": outcome.nonzero,
+            "diverged": outcome.diverged,
+        }
+        write_tensors(self._path(unit), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
+
+    def _path(self, unit: Unit) -> Path:
+        return self._folder / f"{unit.family}-{unit.fold}-{unit.strength!r}.safetensors"
+
+
+def clear_journal(folder: PathLike) -> None:
+    """Delete the journal under a working folder, once what it led to has been saved."""
+    shutil.rmtree(Path(folder) / FOLDER, ignore_errors=True)
+
+
+def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if keys:
+        what = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys[:3])
+        raise InputError(f"{folder} is of other trainings ({what}): give the same settings, or delete it")

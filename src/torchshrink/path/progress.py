@@ -1,0 +1,60 @@
+"""One bar on stderr that counts trainings."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from torchshrink.path.family import Family
+from torchshrink.path.sequential import Outcome, Unit
+
+
+class Progress:
+    """Counts trainings, and shows the current one and the best mean validation loss so far.
+
+    Args:
+        families: for their names.
+        folds: how many there are.
+        shown: whether to write anything at all.
+    """
+
+    def __init__(self, families: Sequence[Family], folds: int, *, shown: bool) -> None:
+        self._families = families
+        self._folds = folds
+        self._rows: dict[tuple[int, float], list[tuple[float, int]]] = {}
+        self._best = (math.inf, "")
+        self._bar: tqdm[Any] = tqdm(
+            total=0, disable=not shown, file=sys.stderr, unit="training", dynamic_ncols=True, desc="path"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def expect(self, trainings: int) -> None:
+        """So many more are to come, or fewer if below 0."""
+        self._bar.total = (self._bar.total or 0) + trainings
+        self._bar.refresh()
+
+    def done(self, unit: Unit, outcome: Outcome) -> None:
+        """One is finished."""
+        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
+        seen = self._rows.setdefault((unit.family, unit.strength), [])
+        loss = math.inf if outcome.diverged is not None else outcome.validation_loss
+        seen.append((loss, len(outcome.row_losses)))
+        if len(seen) == self._folds:
+            mean = sum(value * rows for value, rows in seen) / sum(rows for _, rows in seen)
+            if mean < self._best[0]:
+                self._best = (mean, label)
+        best = f" | best {self._best[0]:.4g} at {self._best[1]}" if self._best[1] else ""
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{best}", refresh=False)
+        self._bar.update()

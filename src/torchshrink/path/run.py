@@ -1,0 +1,261 @@
+"""`path`: from a model, data and penalties to cross-validated points, a choice and a verdict."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict, Unpack, overload
+
+import torch
+
+from torchshrink.errors import InputError
+from torchshrink.path.assemble import compare, make_result
+from torchshrink.path.family import Family, PenaltySpec, families
+from torchshrink.path.folds import Fold, Folds, make_folds
+from torchshrink.path.grid import Grid, automatic_grid, given_grid, null_losses
+from torchshrink.path.journal import Journal
+from torchshrink.path.progress import Progress
+from torchshrink.path.recipe import WHOLE, Acting, Build, MakeOptimizer, Recipe, digest, prepare
+from torchshrink.path.refit import Source
+from torchshrink.path.result import PathComparison, PathResult
+from torchshrink.path.sequential import Outcome, Unit, train_units
+from torchshrink.randomness import seeded
+from torchshrink.selection import WEIGHTS, Selection
+from torchshrink.storage import PathLike
+from torchshrink.training import DivergenceWarning, Loss, evaluating
+
+Engine = Callable[[Recipe, Sequence[Fold], Sequence[Family], Iterable[Unit]], Iterator[tuple[Unit, Outcome]]]
+"""Trains units and yields what came out of each, in any order. `sequential.train_units` is the plain one."""
+
+
+class _Settings(TypedDict, total=False):
+    strengths: int | Iterable[float]
+    folds: Folds
+    epochs: int
+    batch_size: int
+    loss: Loss | None
+    optimizer: MakeOptimizer | None
+    seed: int
+    device: torch.device | str | None
+    progress: bool
+    method: Acting
+    on: Selection
+    folder: PathLike | None
+
+
+@overload
+def path(build: Build, data: tuple[Any, Any], penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
+
+
+@overload
+def path(
+    build: Build,
+    data: tuple[Any, Any],
+    penalty: Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
+    **settings: Unpack[_Settings],
+) -> PathComparison: ...
+
+
+def path(
+    build: Build,
+    data: tuple[Any, Any],
+    penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
+    *,
+    strengths: int | Iterable[float] = 32,
+    folds: Folds = 5,
+    epochs: int = 50,
+    batch_size: int = 64,
+    loss: Loss | None = None,
+    optimizer: MakeOptimizer | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+    method: Acting = "auto",
+    on: Selection = WEIGHTS,
+    folder: PathLike | None = None,
+) -> PathResult | PathComparison:
+    """Cross-validate a penalty over a range of strengths, and say whether it helps.
+
+    In each fold every strength starts from the same weights and sees the same batches, so that strengths are compared
+    in pairs. No loss that is reported contains the penalty. The caller's random number generators are left as they
+    were; the same seed gives the same bits.
+
+    Args:
+        build: () -> nn.Module, with fresh initial weights. Called under a seed.
+        data: (X, y), tensors or arrays: n rows of any shape, raw; n class codes (whole numbers) or numbers (floats).
+            What the model fits to the data before training (`models.Preprocess`) is fitted on each fold's training
+            rows only.
+        penalty: what is tuned: a class of one strength (``ts.L1``), a penalty whose other settings are kept
+            (``ts.ElasticNet(0.9, 0.1)``), or a callable strength -> penalty or rules. Several, as a mapping from
+            names or as a sequence, are compared over the same folds, initial weights and batches.
+        strengths: how many, on an automatic geometric grid, or the strengths themselves. 0 is always added.
+        folds: how many, stratified by class; or for each the row numbers that it holds out.
+        epochs: passes over the rows, per training.
+        batch_size: rows per step.
+        loss: a mean loss; by default cross entropy for classes, mean squared error for numbers.
+        optimizer: parameters -> Optimizer; by default Adam with learning rate 1e-3.
+        seed: decides folds, initial weights, batches, dropout and the verdict's resamples.
+        device: where to train; by default where ``build`` puts the model.
+        progress: whether to count trainings on stderr.
+        method: how the penalty acts: as in `Regularizer.attach`, or ``"loss"``: as a part of the loss.
+        on: which parameters: ``ts.WEIGHTS`` or ``ts.ALL``.
+        folder: a working folder. Every finished training is kept in its ``journal``, and a call with the same
+            settings goes on from there; `clear_journal` deletes it.
+
+    Returns:
+        A `PathResult`; for several penalties a `PathComparison`.
+
+    Raises:
+        InputError: an argument is not usable.
+        DivergenceError: every strength diverged.
+
+    Warns:
+        DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
+
+    Example:
+        >>> import torch, torchshrink as ts
+        >>> X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = (X[:, 0] > 0).long()
+        >>> result = ts.path(lambda: torch.nn.Linear(4, 2), (X, y), ts.L1, strengths=3, epochs=5, progress=False)
+        >>> len(result.points), result.points[0].strength
+        (4, 0.0)
+    """
+    compared = families(penalty)
+    recipe = prepare(
+        build,
+        data,
+        compared,
+        epochs=epochs,
+        batch_size=batch_size,
+        loss=loss,
+        optimizer=optimizer,
+        seed=seed,
+        device=device,
+        on=on,
+        method=method,
+    )
+    count = _count(strengths)
+    given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
+    drawn = make_folds(recipe.y, folds, seed=seed)
+    journal = None if folder is None else Journal(folder, _fingerprint(recipe, drawn, compared))
+    with Progress(compared, len(drawn), shown=progress) as bar:
+        run = _Run(recipe, drawn, compared, train_units, journal, bar)
+        grids = [given or run.grid(number, count or 1) for number in range(len(compared))]
+        tables = run.tables(grids)
+        null_loss = run.null_loss()
+    results = [
+        make_result(Source(recipe, family), drawn, grid, table, null_loss=null_loss)
+        for family, grid, table in zip(compared, grids, tables, strict=True)
+    ]
+    _warn_of_lost(results)
+    return compare(results, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
+
+
+class _Run:
+    """The trainings of one call: each trained once, kept, and counted."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folds: Sequence[Fold],
+        compared: Sequence[Family],
+        engine: Engine,
+        journal: Journal | None,
+        progress: Progress,
+    ) -> None:
+        self.recipe, self.folds, self.families = recipe, folds, compared
+        self._engine, self._journal, self._progress = engine, journal, progress
+        self._outcomes: dict[Unit, Outcome] = {}
+
+    def outcomes(self, units: Sequence[Unit]) -> list[Outcome]:
+        """What comes out of the units, in their order; trained only if they have not been before."""
+        wanted = [unit for unit in units if unit not in self._outcomes]
+        self._progress.expect(len(wanted))
+        missing = []
+        for unit in wanted:
+            known = None if self._journal is None else self._journal.read(unit)
+            if known is None:
+                missing.append(unit)
+            else:
+                self._take(unit, known)
+        for unit, outcome in self._engine(self.recipe, self.folds, self.families, missing):
+            if self._journal is not None:
+                self._journal.write(unit, outcome)
+            self._take(unit, outcome)
+        return [self._outcomes[unit] for unit in units]
+
+    def _take(self, unit: Unit, outcome: Outcome) -> None:
+        self._outcomes[unit] = outcome
+        self._progress.done(unit, outcome)
+
+    def grid(self, family: int, count: int) -> Grid:
+        """An automatic grid, probed on the first fold where no formula gives its top."""
+        targets = self.recipe.y[self.folds[0].train.to(self.recipe.device)]
+
+        def probe(strength: float) -> float:
+            (outcome,) = self.outcomes([Unit(family, strength, 0)])
+            return outcome.train_loss
+
+        null_loss = null_losses(self.recipe.in_float64().loss, targets, targets, self._output_shape()).mean().item()
+        return automatic_grid(self.recipe, self.families[family], count, null_loss=null_loss, probe=probe)
+
+    def tables(self, grids: Sequence[Grid]) -> list[list[list[Outcome]]]:
+        """Per family, per strength, per fold."""
+        units = [
+            Unit(family, strength, fold)
+            for family, grid in enumerate(grids)
+            for strength in grid.strengths
+            for fold in range(len(self.folds))
+        ]
+        found = iter(self.outcomes(units))
+        return [[[next(found) for _ in self.folds] for _ in grid.strengths] for grid in grids]
+
+    def null_loss(self) -> float | None:
+        """The validation loss of the best constant output, over all folds."""
+        loss, y, shape = self.recipe.in_float64().loss, self.recipe.y, self._output_shape()
+        try:
+            parts = [null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]
+        except (InputError, RuntimeError):
+            return None  # it is a line in a picture; a loss that takes no constant output has none
+        value = torch.cat(parts).mean()
+        return value.item() if bool(value.isfinite()) else None
+
+    def _on_device(self) -> list[Fold]:
+        device = self.recipe.device
+        return [Fold(fold.train.to(device), fold.validation.to(device)) for fold in self.folds]
+
+    def _output_shape(self) -> tuple[int, ...]:
+        with seeded(self.recipe.part_seed(WHOLE)), torch.no_grad(), evaluating(self.recipe.fresh()) as model:
+            return tuple(model(self.recipe.X[:2]).shape[1:])
+
+
+def _count(strengths: object) -> int | None:
+    """How many strengths are asked for, or None if they are given."""
+    if isinstance(strengths, bool) or (isinstance(strengths, int) and strengths < 1):
+        raise InputError(f"strengths={strengths}: how many expected, at least 1, or the strengths themselves")
+    return strengths if isinstance(strengths, int) else None
+
+
+def _fingerprint(recipe: Recipe, folds: Sequence[Fold], compared: Sequence[Family]) -> dict[str, Any]:
+    return recipe.fingerprint | {
+        "folds": f"{len(folds)} folds, {digest(fold.validation for fold in folds)}",
+        # At a strength that is unlike others, so that another function of the strength shows.
+        "penalties": {family.name: family.describe(0.37) for family in compared},
+    }
+
+
+def _warn_of_lost(results: Sequence[PathResult]) -> None:
+    lost = [
+        f"{result.penalty} {point.strength:.3g} ({sum(fold.diverged for fold in point.folds)}/{len(point.folds)} folds)"
+        for result in results
+        for point in result.points
+        if point.diverged
+    ]
+    if lost:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        warnings.warn(
+            f"trainings diverged at {', '.join(lost[:5])}{more}: these strengths take no part in the choice; "
+            "a lower learning rate may save them",
+            DivergenceWarning,
+            stacklevel=3,
+        )
