@@ -122,7 +122,10 @@ class Attachment:
     def _remember(self) -> None:
         """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
         for bundle in self._bundles:
-            if bundle.method == "prox" and (remember := geometry_of(self.optimizer).remember) is not None:
+            if bundle.method != "prox":
+                continue
+            remember = geometry_of(self.optimizer, self.optimizer.param_groups[bundle.group]).remember
+            if remember is not None:
                 for p in bundle.parameters:
                     self._previous[p] = remember(p, self.optimizer.state.get(p, {}))
 
@@ -182,7 +185,7 @@ class Attachment:
         kept = self._not_skipped()  # multiplying by it makes a skipped step's prox the identity
         if bundle.method == "decoupled":
             return [group["lr"] * kept] * len(live)
-        step_size = geometry_of(self.optimizer).step_size
+        step_size = geometry_of(self.optimizer, group).step_size
         steps = [step_size(group, self._state(p)) for p in live]
         return [step * kept for step in steps] if isinstance(kept, Tensor) else steps
 
@@ -215,7 +218,7 @@ def _bundle(optimizer: Optimizer, terms: Sequence[Term], methods: dict[str, Reso
 def _check_possible(optimizer: Optimizer, bundle: _Bundle) -> None:
     if bundle.method != "prox":
         return
-    geometry = geometry_of(optimizer)
+    geometry = geometry_of(optimizer, optimizer.param_groups[bundle.group])
     name = type(bundle.penalty).__name__
     if bundle.penalty.prox_steps == "none":
         raise AttachmentError(f"{name} has no closed prox; use method='gradient'.")

@@ -131,17 +131,21 @@ def refuse_geometry(
         _DECAYS[optimizer_class] = weight_decay
 
 
-def geometry_of(optimizer: Optimizer) -> Geometry:
-    """The geometry of an optimizer, under the settings that its groups have now.
+def geometry_of(optimizer: Optimizer, group: Group | None = None) -> Geometry:
+    """The geometry of an optimizer, under the settings that a parameter group of it has now.
+
+    Args:
+        optimizer: its class decides, by exact match.
+        group: whose settings must leave a step size; None: those of every group.
 
     Raises:
-        GeometryError: there is none for this class, none is known, or a group's settings leave none.
+        GeometryError: there is none for this class, none is known, or the settings leave none.
     """
     geometry = _look_up(type(optimizer))
-    for index, group in enumerate(optimizer.param_groups):
-        reason = _refused_everywhere(group) or (geometry.refuses(group) if geometry.refuses is not None else None)
+    for settings in optimizer.param_groups if group is None else (group,):
+        reason = _refused_everywhere(settings) or (geometry.refuses(settings) if geometry.refuses is not None else None)
         if reason is not None:
-            raise GeometryError(f"{type(optimizer).__name__}, parameter group {index}: {reason}.")
+            raise GeometryError(f"{type(optimizer).__name__}: {reason}.")
     return geometry
 
 

@@ -127,13 +127,20 @@ def adamax(group: Group, state: State) -> Tensor:
     return working(state["exp_inf"]).reciprocal().mul_(_read(group["lr"]))
 
 
-@register_geometry(RMSprop, coordinatewise=True, refuses=_momentum_without_limit, weight_decay="coupled")
-def rmsprop(group: Group, state: State) -> Tensor:
-    """lr/(1−μ)/(√v + ε), μ the momentum; centered: v less the square of the average gradient."""
-    square: Tensor = state["square_avg"]
+def _centered_or_momentum(group: Group) -> str | None:
     if group["centered"]:
-        square = square.addcmul(state["grad_avg"], state["grad_avg"], value=-1)
-    return _over_root(_read(group["lr"]) / (1 - group["momentum"]), square, group["eps"])
+        # v − ḡ² is 0 but for rounding under a constant gradient, where torch's own step divides by √(−1e-17).
+        return (
+            "centered=True divides by the gradient's deviation from its average, which is 0 at the solution that a "
+            "prox aims at, where the step itself becomes NaN; take centered=False, or method='gradient'"
+        )
+    return _momentum_without_limit(group)
+
+
+@register_geometry(RMSprop, coordinatewise=True, refuses=_centered_or_momentum, weight_decay="coupled")
+def rmsprop(group: Group, state: State) -> Tensor:
+    """lr/(1−μ)/(√v + ε), μ the momentum: a buffer b ← μb + g/(√v + ε) has the limit g/(√v + ε)/(1−μ)."""
+    return _over_root(_read(group["lr"]) / (1 - group["momentum"]), state["square_avg"], group["eps"])
 
 
 @register_geometry(Adagrad, coordinatewise=True, weight_decay="coupled")
