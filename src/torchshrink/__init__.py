@@ -18,7 +18,21 @@ if TYPE_CHECKING:
         TorchshrinkError,
     )
     from torchshrink.path import PathResult, load_path, path
-    from torchshrink.penalties import L1, L2, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+    from torchshrink.penalties import (
+        L1,
+        L2,
+        L2SP,
+        MCP,
+        SCAD,
+        ElasticNet,
+        GroupLasso,
+        L1Ball,
+        MaxNorm,
+        NuclearNorm,
+        Orthogonal,
+        Penalty,
+        SparseGroupLasso,
+    )
     from torchshrink.regularizer import Regularizer
     from torchshrink.selection import ALL, WEIGHTS
 
@@ -36,7 +50,21 @@ _HOME = {
         "TorchshrinkError",
     ),
     "torchshrink.path": ("PathResult", "load_path", "path"),
-    "torchshrink.penalties": ("L1", "L2", "ElasticNet", "GroupLasso", "Penalty", "SparseGroupLasso"),
+    "torchshrink.penalties": (
+        "L1",
+        "L2",
+        "L2SP",
+        "MCP",
+        "SCAD",
+        "ElasticNet",
+        "GroupLasso",
+        "L1Ball",
+        "MaxNorm",
+        "NuclearNorm",
+        "Orthogonal",
+        "Penalty",
+        "SparseGroupLasso",
+    ),
     "torchshrink.regularizer": ("Regularizer",),
     "torchshrink.selection": ("ALL", "WEIGHTS"),
 }
@@ -46,6 +74,9 @@ __all__ = [
     "ALL",
     "L1",
     "L2",
+    "L2SP",
+    "MCP",
+    "SCAD",
     "WEIGHTS",
     "AttachmentError",
     "Certificate",
@@ -53,7 +84,11 @@ __all__ = [
     "GeometryError",
     "GroupLasso",
     "InputError",
+    "L1Ball",
+    "MaxNorm",
+    "NuclearNorm",
     "ObjectiveWarning",
+    "Orthogonal",
     "PathResult",
     "Penalty",
     "Regularizer",

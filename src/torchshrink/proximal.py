@@ -128,3 +128,94 @@ def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, .
         theta = theta + climb.clamp(min=0)  # monotone; what is negative here is rounding
     u = x * (theta / (theta + threshold).clamp(min=tiny))
     return torch.where(is_zero, zero, u)
+
+
+def project_ball(z: Tensor, radius: Threshold, dims: tuple[int, ...]) -> Tensor:
+    """z_g·min(1, c/‖z_g‖) for each group g: the nearest point with ‖z_g‖ ≤ c.
+
+    Args:
+        z: any shape.
+        radius: c > 0, a number or a tensor of one value.
+        dims: the dimensions that number the groups.
+
+    Example:
+        >>> project_ball(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0, (0,))
+        tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]])
+    """
+    norm = group_norm(z, dims)
+    return z * torch.clamp(radius / norm.clamp(min=torch.finfo(norm.dtype).tiny), max=1.0)
+
+
+def metric_project_ball(x: Tensor, radius: Threshold, step: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """argmin_u Σ (u_i−x_i)²/(2 s_i) subject to ‖u_g‖ ≤ c for each group, with one step s_i per coordinate.
+
+    A group outside has u_i = x_i/(1 + μs_i), where μ > 0 solves the secular equation ‖u(μ)‖ = c. 1/‖u(μ)‖ is concave
+    and increasing, so Newton from a lower bound of μ climbs monotonically to it. Where all steps are 0 nothing moves.
+
+    Args:
+        x: any shape.
+        radius: c > 0, a number or a tensor of one value.
+        step: s_i ≥ 0, broadcastable to the shape of ``x``.
+        dims: the dimensions that number the groups.
+    """
+    step = step.expand(x.shape)
+    if x.numel() == 0:
+        return x.clone()
+    reduced = reduced_dims(x.ndim, dims)
+    if not reduced:
+        return torch.where(step > 0, x.sign() * x.abs().clamp(max=radius), x)
+    tiny = torch.finfo(x.dtype).tiny
+    norm, fastest = group_norm(x, dims), step.amax(dim=reduced, keepdim=True)
+    # ‖u‖ = c needs every |u_i| ≤ c, and ‖u‖ ≥ ‖x‖/(1 + μ·max s).
+    alone = torch.where(step > 0, (x.abs() / radius - 1) / step.clamp(min=tiny), 0.0)
+    together = torch.where(fastest > 0, (norm / radius - 1) / fastest.clamp(min=tiny), 0.0)
+    mu = torch.maximum(alone.amax(dim=reduced, keepdim=True), together).clamp(min=0)
+    for _ in range(NEWTON_ITERATIONS):
+        shrinkage = 1 + mu * step
+        squares = (x / shrinkage).square()
+        total = squares.sum(dim=reduced, keepdim=True)
+        slope = (squares * (step / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dμ
+        climb = total * (total.sqrt() / radius - 1) / slope.clamp(min=tiny)
+        mu = mu + climb.clamp(min=0)  # monotone; what is negative here is rounding
+    u = x / (1 + mu * step)
+    u = u * (radius / group_norm(u, dims).clamp(min=tiny))  # onto the sphere to the last digit
+    return torch.where((norm > radius) & (fastest > 0), u, x)
+
+
+def project_l1_ball(x: Tensor, radius: Threshold, step: Threshold = 1.0) -> Tensor:
+    """argmin_u Σ (u_i−x_i)²/(2 s_i) subject to Σ|u_i| ≤ r over the whole tensor, with exact zeros.
+
+    From outside it is the soft-thresholding by μ·s_i with Σ (|x_i| − μs_i)₊ = r. Every set A of coordinates gives a
+    lower bound (Σ_A |x_i| − r)/Σ_A s_i of μ, and the one that stays nonzero attains it: with |x_i|/s_i sorted
+    downwards that set is a prefix, so μ is the largest of the prefixes' bounds. Where all steps are 0 nothing moves.
+
+    Args:
+        x: any shape.
+        radius: r > 0, a number or a tensor of one value.
+        step: s_i ≥ 0, a number or one per coordinate.
+
+    Example:
+        >>> project_l1_ball(torch.tensor([3.0, -1.0, 0.5]), 2.0)
+        tensor([2., 0., 0.])
+
+    Source:
+        Duchi, Shalev-Shwartz, Singer and Chandra (2008), Efficient projections onto the l1-ball, for equal steps.
+    """
+    if x.numel() == 0:
+        return x.clone()
+    tiny = torch.finfo(x.dtype).tiny
+    s = torch.as_tensor(step, dtype=x.dtype, device=x.device).expand(x.shape).reshape(-1)
+    size = x.abs().reshape(-1)
+    enters = torch.where(s > 0, size / s.clamp(min=tiny), torch.inf)  # the μ below which a coordinate is nonzero
+    order = enters.argsort(descending=True)
+    sizes, steps = size.gather(0, order).cumsum(0), s.gather(0, order).cumsum(0)
+    mu = torch.where(steps > 0, (sizes - radius) / steps.clamp(min=tiny), 0.0).amax().clamp(min=0)
+    for _ in range(2):  # the same bound for the set found, summed more accurately than a running sum
+        kept = size > mu * s
+        weight = torch.where(kept, s, 0.0).sum()
+        exact = (torch.where(kept, size, 0.0).sum() - radius) / weight.clamp(min=tiny)
+        mu = torch.where(weight > 0, exact, mu).clamp(min=0)
+    u = soft_threshold(x.reshape(-1), mu * s)
+    u = u * (radius / u.abs().sum().clamp(min=tiny))  # the subtraction's rounding, where x lies far outside
+    return torch.where((size.sum() > radius) & (s.amax() > 0), u, x.reshape(-1)).reshape(x.shape)

@@ -60,9 +60,9 @@ class Regularizer:
         self._model = model
         self._choices = select(model, rules, on)
         self._terms = tuple(
-            Term(choice.name, choice.parameter, choice.penalty, choice.rule, holder_of(model, choice.name))
-            for choice in self._choices
-            if choice.penalty is not None
+            Term(c.name, c.parameter, c.penalty.bind(c.parameter), c.rule, holder_of(model, c.name))
+            for c in self._choices
+            if c.penalty is not None
         )
         self._schedule = Schedule()
         self._attachment: Attachment | None = None
@@ -116,13 +116,18 @@ class Regularizer:
         weights themselves.
 
         Raises:
-            AttachmentError: a bound parameter has been replaced in the model; or this is called inside `certify`,
-                which adds the penalty itself.
+            AttachmentError: a bound parameter has been replaced in the model; or a term is a constraint, which a loss
+                cannot impose; or this is called inside `certify`, which adds the penalty itself.
         """
         if self._certifying:
             raise AttachmentError("certify adds the penalty itself: its closure must return the mean loss alone")
         for term in self._terms:
             term.check_alive()
+            if term.penalty.constraint:
+                raise AttachmentError(
+                    f"{term.name}: {term.penalty} is a constraint, which adding it to the loss cannot impose; "
+                    "attach it to the optimizer, in a Regularizer of its own where others belong in the loss."
+                )
         if not self._terms:
             return torch.zeros(())
         return fused_value(bundles((self._schedule.scaled(term.penalty), term.parameter) for term in self._terms))
@@ -232,18 +237,33 @@ class Regularizer:
     # --- saving ---
 
     def state_dict(self) -> dict[str, Any]:
-        """The step count and the scale (None where it is a callable, which is yours to give again)."""
-        scale = self._schedule.scale
-        return {"steps": self._schedule.steps, "scale": None if callable(scale) else scale}
+        """The step count, the scale (None where it is a callable, which is yours to give again), and what binding kept.
 
+        The last is under ``"bound"``, where there is any: for each term, copies of the tensors that its penalty
+        remembers, such as the weights that `L2SP` pulls towards.
+        """
+        scale = self._schedule.scale
+        state: dict[str, Any] = {"steps": self._schedule.steps, "scale": None if callable(scale) else scale}
+        kept = {term.name: term.penalty.state() for term in self._terms}
+        bound = {name: {key: t.clone() for key, t in tensors.items()} for name, tensors in kept.items() if tensors}
+        return {**state, "bound": bound} if bound else state
+
+    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore what `state_dict` returned, also where the terms are attached already.
 
         Raises:
-            InputError: keys are missing or unknown.
+            InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
-        if set(state) != {"steps", "scale"}:
+        if set(state) - {"bound"} != {"steps", "scale"}:
             raise InputError(f"load_state_dict: keys {sorted(state)} given, ['scale', 'steps'] expected")
+        bound = {(term.name, key): t for term in self._terms for key, t in term.penalty.state().items()}
+        saved = {(name, key): t for name, kept in state.get("bound", {}).items() for key, t in kept.items()}
+        if {at: t.shape for at, t in bound.items()} != {at: t.shape for at, t in saved.items()}:
+            given, expected = ({f"{n}.{k}": tuple(t.shape) for (n, k), t in each.items()} for each in (saved, bound))
+            raise InputError(f"load_state_dict: {given} bound in the state, {expected} expected; use the same rules")
         self.steps = state["steps"]
         if state["scale"] is not None:
             self.scale = state["scale"]
+        for at, tensor in bound.items():
+            tensor.copy_(saved[at])  # in place: an attached term and its scaled copies share it

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -41,12 +41,14 @@ class Penalty(abc.ABC):
     Class attributes that an implementation sets:
 
     - ``smooth``: whether Ω has a gradient everywhere. ``auto`` then acts through the gradient, else through the prox.
+    - ``constraint``: whether Ω is 0 in a set and infinite outside. Then only the prox, a projection, can act.
     - ``prox_steps``: for which steps ``prox`` is exact: ``"coordinate"`` (one per coordinate, and so a number too),
       ``"scalar"`` (one number only) or ``"none"`` (there is no closed prox).
     """
 
     smooth: ClassVar[bool]
     prox_steps: ClassVar[ProxSteps]
+    constraint: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # a dataclass field may stand in for it, which `abstractmethod` would not accept
 
@@ -82,6 +84,14 @@ class Penalty(abc.ABC):
     @abc.abstractmethod
     def with_strength(self, strength: Strength) -> Self:
         """The same penalty at another strength. With two strengths, their proportion is kept."""
+
+    def bind(self, w: Tensor) -> Penalty:
+        """What acts on this tensor from now on: the penalty itself, unless it remembers something of ``w``."""
+        return self
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What `bind` remembered: tensors to save, and to be overwritten in place by what was saved."""
+        return {}
 
     def __add__(self, other: Penalty) -> Penalty:
         """The sum as one penalty, where its prox is known in closed form; TypeError, with the reason, where not."""

@@ -1,0 +1,127 @@
+"""Penalties that pull towards given weights instead of zero, for fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self, final
+
+import torch
+from torch import Tensor
+
+from torchshrink.errors import InputError
+from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, show, working
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class L2SP(Penalty):
+    """λ·Σ(w − w⁰)², without a ½: fine-tuning that does not forget its starting point w⁰.
+
+    ``L2SP(strength)`` does not know its starting point yet. A `Regularizer` binds it: w⁰ is then a copy of the weights
+    at that moment, kept in the regularizer's state, so that a resumed run still pulls towards the first weights.
+    Elsewhere give the anchor, or call ``bind(w)``.
+
+    Gradient 2λ(w − w⁰). Prox with step s: (z + 2sλw⁰)/(1 + 2sλ). Exact for one step per coordinate.
+
+    Two are equal if their strengths are and they pull to the very same anchor.
+
+    Args:
+        strength: λ ≥ 0, in units of loss per squared weight.
+        anchor: w⁰, a tensor that broadcasts to the weights or a number; None leaves it to binding. Calculations follow
+            the weights' device and dtype; bind after moving the model, or w⁰ is copied over at every step.
+
+    Raises:
+        InputError: the strength is negative, infinite or not a number; the anchor does not broadcast to the weights;
+            or there is none.
+
+    Example:
+        >>> pull = L2SP(0.5).bind(torch.tensor([1.0, 2.0]))
+        >>> pull.grad(torch.tensor([1.0, 5.0]))
+        tensor([0., 3.])
+
+    Source:
+        Li, Grandvalet and Davoine (2018), Explicit inductive bias for transfer learning with convolutional networks.
+    """
+
+    strength: Strength
+    anchor: Tensor | float | None = field(default=None, repr=False)
+
+    smooth: ClassVar[bool] = True
+    prox_steps: ClassVar[ProxSteps] = "coordinate"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", checked_strength(self.strength))
+        if isinstance(self.anchor, bool) or not isinstance(self.anchor, Tensor | int | float | None):
+            raise InputError(f"anchor={self.anchor!r}: expected a tensor, a number, or None")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, L2SP):
+            return NotImplemented
+        same = self.anchor is other.anchor
+        if not isinstance(self.anchor, Tensor) and not isinstance(other.anchor, Tensor):
+            same = self.anchor == other.anchor
+        return same and bool(self.strength == other.strength)
+
+    def __hash__(self) -> int:
+        return hash((L2SP, self.strength, id(self.anchor) if isinstance(self.anchor, Tensor) else self.anchor))
+
+    def bind(self, w: Tensor) -> Self:
+        """The same penalty towards a copy of ``w``; with an anchor already given, towards a copy of that one.
+
+        Raises:
+            InputError: the anchor given does not broadcast to the shape of ``w``.
+        """
+        anchor = w.detach() if self.anchor is None else self._anchor(w.detach()).to(w.dtype).expand(w.shape)
+        return type(self)(self.strength, anchor.clone())
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The anchor, where it is a tensor."""
+        return {"anchor": self.anchor} if isinstance(self.anchor, Tensor) else {}
+
+    def value(self, w: Tensor) -> Tensor:
+        """λ·Σ(w − w⁰)²."""
+        return self.strength * self._from_anchor(w).square().sum()
+
+    def grad(self, w: Tensor) -> Tensor:
+        """2λ(w − w⁰)."""
+        return (2 * self.strength * self._from_anchor(w)).to(w.dtype)
+
+    def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
+        """w⁰ + (w − w⁰)/(1 + 2·step·λ)."""
+        return (self._anchor(w) + self._from_anchor(w) / (1 + 2 * step * self.strength)).to(w.dtype)
+
+    def distance(self, w: Tensor, grad: Tensor) -> Tensor:
+        """Per coordinate: |g + 2λ(w − w⁰)|."""
+        return (working(grad) + 2 * self.strength * self._from_anchor(w)).abs().to(w.dtype)
+
+    def critical_strength(self, grad: Tensor) -> Tensor:
+        """Infinite: from no strength on does w = 0 stay stationary, unless both the gradient and w⁰ are 0."""
+        g = working(grad)
+        at_rest = (g == 0) & (self._anchor(grad) == 0)
+        return torch.where(at_rest.all(), 0.0, torch.inf).to(g.dtype)
+
+    def with_strength(self, strength: Strength) -> Self:
+        """Towards the same anchor at another strength."""
+        return type(self)(strength, self.anchor)
+
+    def __str__(self) -> str:
+        return f"L2SP({show(self.strength)})"
+
+    def _from_anchor(self, w: Tensor) -> Tensor:
+        return working(w) - self._anchor(w)
+
+    def _anchor(self, w: Tensor) -> Tensor:
+        """w⁰ in the dtype to compute in, where ``w`` is."""
+        if self.anchor is None:
+            raise InputError(
+                f"{self}: not bound to weights yet; a Regularizer binds it, or give anchor=, or use .bind(w)"
+            )
+        dtype = working(w).dtype
+        if not isinstance(self.anchor, Tensor):
+            return torch.full((), self.anchor, dtype=dtype, device=w.device)
+        wide, narrow = tuple(w.shape), tuple(self.anchor.shape)
+        aligned = zip(reversed(narrow), reversed(wide), strict=False)
+        if len(narrow) > len(wide) or any(n not in (1, m) for n, m in aligned):
+            raise InputError(f"{self}: an anchor of shape {narrow} given, one that broadcasts to {wide} expected")
+        return self.anchor.to(device=w.device, dtype=dtype)

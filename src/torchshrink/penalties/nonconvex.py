@@ -1,0 +1,202 @@
+"""Penalties that zero small weights like L1 and leave large ones alone: MCP and SCAD.
+
+Both are λ|w| near 0 and constant far from it, so they are not convex: `prox` is the global minimiser for every step,
+also for the long ones at which a coordinate's problem has two local minima (a step inside Adam has no upper bound).
+The subdifferential that `distance` measures is the limiting one: [−λ, λ] at 0, the derivative elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import torch
+from torch import Tensor
+
+from torchshrink.errors import InputError
+from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, show, working
+from torchshrink.penalties.elementwise import largest_magnitude
+
+
+@final
+@dataclass(frozen=True)
+class MCP(Penalty):
+    """The minimax concave penalty: Σ λ|w| − w²/(2γ) where |w| ≤ γλ, and γλ²/2 beyond: L1 whose pull fades to nothing.
+
+    Subgradient (λ − |w|/γ)₊·sign(w), and [−λ, λ] at 0. Prox with step s < γ: 0 if |z| ≤ sλ; S(z, sλ)/(1 − s/γ) if
+    |z| ≤ γλ; else z. With s ≥ γ: 0 if |z| ≤ λ√(γs), else z. Exact for one step per coordinate; of two equally good
+    points it is 0.
+
+    The strength λ is also the slope at 0 and sets the width γλ, so Ω is not proportional to it.
+
+    Args:
+        strength: λ ≥ 0, in units of loss per weight.
+        gamma: γ > 0, finite: how far the pull reaches, in units of λ. Large γ is close to L1.
+
+    Raises:
+        InputError: the strength is negative, infinite or not a number; or γ is not a finite number > 0.
+
+    Example:
+        >>> MCP(1.0, gamma=2.0).prox(torch.tensor([0.5, 1.5, 4.0]), 1.0)
+        tensor([0., 1., 4.])
+
+    Source:
+        Zhang (2010), Nearly unbiased variable selection under minimax concave penalty.
+    """
+
+    strength: Strength
+    gamma: float = 3.0
+
+    smooth: ClassVar[bool] = False
+    prox_steps: ClassVar[ProxSteps] = "coordinate"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", checked_strength(self.strength))
+        object.__setattr__(self, "gamma", _checked_shape("gamma", self.gamma, above=0))
+
+    def value(self, w: Tensor) -> Tensor:
+        """Σ λm − m²/(2γ), with m = min(|w|, γλ)."""
+        m = working(w).abs().clamp(max=self.gamma * self.strength)
+        return (self.strength * m - m.square() / (2 * self.gamma)).sum()
+
+    def grad(self, w: Tensor) -> Tensor:
+        """(λ − |w|/γ)₊·sign(w)."""
+        return _signed(self._slope, w).to(w.dtype)
+
+    def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
+        """Firm thresholding for steps below γ, hard thresholding from there on."""
+        x = working(w)
+        s = _step_like(step, x)
+        size, gap = x.abs(), self.gamma - s
+        convex = gap > 0
+        firm = (size - s * self.strength).clamp(min=0) * (self.gamma / torch.where(convex, gap, 1.0))
+        # firm ≤ size mathematically; where 1 − s/γ is near 0 rounding could blow it up.
+        short = torch.where(size <= self.gamma * self.strength, x.sign() * torch.minimum(firm, size), x)
+        long = torch.where(size <= self.strength * (self.gamma * s).sqrt(), 0.0, x)
+        return torch.where(convex, short, long).to(w.dtype)
+
+    def distance(self, w: Tensor, grad: Tensor) -> Tensor:
+        """Per coordinate: |g + (λ − |w|/γ)₊·sign(w)|, or (|g| − λ)₊ where w = 0."""
+        return _distance(w, grad, self.strength, self.grad(working(w))).to(w.dtype)
+
+    def critical_strength(self, grad: Tensor) -> Tensor:
+        """Max |g|."""
+        return largest_magnitude(grad)
+
+    def with_strength(self, strength: Strength) -> Self:
+        """MCP with the same γ at another λ."""
+        return type(self)(strength, self.gamma)
+
+    def __str__(self) -> str:
+        return f"MCP({show(self.strength)}, gamma={self.gamma:g})"
+
+    def _slope(self, size: Tensor) -> Tensor:
+        return (self.strength - size / self.gamma).clamp(min=0)
+
+
+@final
+@dataclass(frozen=True)
+class SCAD(Penalty):
+    """Smoothly clipped absolute deviation: λ|w| up to λ, then a parabola, and constant λ²(a+1)/2 from aλ on.
+
+    Per coordinate λ|w| where |w| ≤ λ, (2aλ|w| − w² − λ²)/(2(a−1)) where |w| ≤ aλ, else λ²(a+1)/2.
+    Subgradient, times sign(w): λ, (aλ − |w|)/(a−1), 0; and [−λ, λ] at 0. Prox with step s < a−1: S(z, sλ) if
+    |z| ≤ λ(1+s); ((a−1)z − sign(z)·s·a·λ)/(a−1−s) if |z| ≤ aλ; else z. With a−1 ≤ s ≤ a+1: S(z, sλ) if
+    |z| ≤ λ(a+1+s)/2, else z. With s > a+1: 0 if |z| ≤ λ√(s(a+1)), else z. Exact for one step per coordinate; of two
+    equally good points it is the smaller.
+
+    The strength λ is also the slope at 0 and sets the width aλ, so Ω is not proportional to it.
+
+    Args:
+        strength: λ ≥ 0, in units of loss per weight.
+        a: > 2, finite: where the pull ends, in units of λ. Large a is close to L1.
+
+    Raises:
+        InputError: the strength is negative, infinite or not a number; or a is not a finite number > 2.
+
+    Example:
+        >>> SCAD(1.0, a=3.0).prox(torch.tensor([0.5, 1.5, 2.5, 4.0]), 1.0)
+        tensor([0.0000, 0.5000, 2.0000, 4.0000])
+
+    Source:
+        Fan and Li (2001), Variable selection via nonconcave penalized likelihood and its oracle properties.
+    """
+
+    strength: Strength
+    a: float = 3.7
+
+    smooth: ClassVar[bool] = False
+    prox_steps: ClassVar[ProxSteps] = "coordinate"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", checked_strength(self.strength))
+        object.__setattr__(self, "a", _checked_shape("a", self.a, above=2))
+
+    def value(self, w: Tensor) -> Tensor:
+        """Σ λ·min(|w|, aλ), less the parabola (min(|w|, aλ) − λ)₊²/(2(a−1))."""
+        m = working(w).abs().clamp(max=self.a * self.strength)
+        return (self.strength * m - (m - self.strength).clamp(min=0).square() / (2 * (self.a - 1))).sum()
+
+    def grad(self, w: Tensor) -> Tensor:
+        """sign(w) times λ, (aλ − |w|)/(a−1) or 0."""
+        return _signed(self._slope, w).to(w.dtype)
+
+    def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
+        """The global minimiser, in the three cases of the step."""
+        x = working(w)
+        s = _step_like(step, x)
+        size, end = x.abs(), self.a * self.strength
+        soft = (size - s * self.strength).clamp(min=0)
+        gap = self.a - 1 - s
+        convex = gap > 0
+        # ((a−1)|z| − s·a·λ)/gap, written so that it is aλ at |z| = aλ however small the gap.
+        middle = (size - (s / torch.where(convex, gap, 1.0)) * (end - size)).clamp(min=self.strength)
+        small = size <= self.strength * (1 + s)
+        short = x.sign() * torch.where(small, soft, torch.where(size <= end, middle, size))
+        # Two local minima: soft (0 from s = a+1 on) and z. Up to this |z| soft is the better.
+        limit = torch.where(s <= self.a + 1, (self.a + 1 + s) / 2, (s * (self.a + 1)).sqrt()) * self.strength
+        long = torch.where(size <= limit, x.sign() * soft, x)
+        return torch.where(convex, short, long).to(w.dtype)
+
+    def distance(self, w: Tensor, grad: Tensor) -> Tensor:
+        """Per coordinate: |g + Ω'(w)|, or (|g| − λ)₊ where w = 0."""
+        return _distance(w, grad, self.strength, self.grad(working(w))).to(w.dtype)
+
+    def critical_strength(self, grad: Tensor) -> Tensor:
+        """Max |g|."""
+        return largest_magnitude(grad)
+
+    def with_strength(self, strength: Strength) -> Self:
+        """SCAD with the same a at another λ."""
+        return type(self)(strength, self.a)
+
+    def __str__(self) -> str:
+        return f"SCAD({show(self.strength)}, a={self.a:g})"
+
+    def _slope(self, size: Tensor) -> Tensor:
+        fading = ((self.a * self.strength - size) / (self.a - 1)).clamp(min=0)
+        return torch.where(size <= self.strength, self.strength, fading)
+
+
+def _checked_shape(name: str, value: float, *, above: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > above):
+        raise InputError(f"{name}={value!r}: expected a finite number > {above}")
+    return float(value)
+
+
+def _step_like(step: float | Tensor, x: Tensor) -> Tensor:
+    """The step as a tensor in the dtype of ``x``, so that both its cases can be told apart by `torch.where`."""
+    return step.to(x.dtype) if isinstance(step, Tensor) else torch.full((), step, dtype=x.dtype, device=x.device)
+
+
+def _signed(slope: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
+    x = working(w)
+    return slope(x.abs()) * x.sign()
+
+
+def _distance(w: Tensor, grad: Tensor, strength: Strength, derivative: Tensor) -> Tensor:
+    """Per coordinate: distance of −grad to [−λ, λ] where w = 0, to the derivative elsewhere."""
+    g = working(grad)
+    return torch.where(w == 0, (g.abs() - strength).clamp(min=0), (g + derivative).abs())
