@@ -1,0 +1,1 @@
+"""What a person looks at: the picture and the report of a path."""

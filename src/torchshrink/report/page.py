@@ -1,0 +1,107 @@
+"""A path as one HTML file with everything in it: verdict, picture, table, settings."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable
+from pathlib import Path
+
+from torchshrink.errors import InputError
+from torchshrink.path.choose import PathPoint
+from torchshrink.path.result import PathComparison, PathResult
+from torchshrink.report.picture import png, save_picture
+from torchshrink.storage import PathLike, write_text
+
+_CSS = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
+img{max-width:100%}table{border-collapse:collapse;margin:.5rem 0 1.5rem}
+th,td{padding:.2rem .8rem;text-align:right;font-variant-numeric:tabular-nums}th{border-bottom:1px solid #999}
+tr.best{font-weight:600;background:#fdf1e7}tr.one_se{background:#e5f5f0}.verdict{font-size:1.1rem}
+dt{float:left;clear:left;width:10rem;color:#666}dd{margin-left:11rem}
+"""
+
+
+def write_report(result: PathResult | PathComparison, path: PathLike) -> None:
+    """Write ``.html`` (one file that needs no other) or ``.png`` (the picture alone), whole or not at all.
+
+    Raises:
+        InputError: another ending, or the file cannot be written.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".png":
+        save_picture(result, path)
+    elif ending in (".html", ".htm"):
+        write_text(path, page(result))
+    else:
+        raise InputError(f"{path}: a name that ends in .html or .png expected")
+
+
+def page(result: PathResult | PathComparison) -> str:
+    """The report as HTML."""
+    several = isinstance(result, PathComparison)
+    results = list(result.results.values()) if isinstance(result, PathComparison) else [result]
+    verdicts = [result.verdict.words]
+    if isinstance(result, PathComparison):
+        verdicts += [verdict.words for verdict in result.against.values()]
+    picture = base64.b64encode(png(result)).decode()
+    title = f"Regularization path: {', '.join(each.penalty for each in results)}"
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        *(f'<p class="verdict">{html.escape(_sentence(words))}</p>' for words in verdicts),
+        f'<img alt="losses and nonzero weights against strength" src="data:image/png;base64,{picture}">',
+    ]
+    for each in results:
+        body += _section(each, several=several)
+    body += ["<h2>How it was trained</h2>", _settings(results[0])]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_CSS}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _section(result: PathResult, *, several: bool) -> Iterable[str]:
+    yield f"<h2>{html.escape(result.penalty)}</h2>"
+    if several:
+        yield f"<p>{html.escape(_sentence(result.verdict.words))}</p>"
+    yield f"<p>{html.escape(_sentence(result.grid.words))}</p>"
+    classes = any(point.accuracy is not None for point in result.points)
+    heads = [
+        "strength",
+        "train loss",
+        "validation loss",
+        "± SE",
+        "gap",
+        *(["accuracy"] if classes else []),
+        "nonzero",
+        "",
+    ]
+    yield "<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
+    for point in result.points:
+        marks = [name for name, chosen in (("best", result.best), ("one_se", result.one_se)) if point is chosen]
+        cells = "".join(f"<td>{cell}</td>" for cell in [*_cells(point, classes=classes), ", ".join(marks)])
+        yield f'<tr class="{marks[0] if marks else ""}">{cells}</tr>'
+    yield "</table>"
+
+
+def _cells(point: PathPoint, *, classes: bool) -> list[str]:
+    if point.diverged:
+        return [f"{point.strength:.3g}", "diverged", *[""] * (5 if classes else 4)]
+    return [
+        f"{point.strength:.3g}",
+        f"{point.train_loss:.4g}",
+        f"{point.validation_loss:.4g}",
+        f"{point.validation_se:.2g}",
+        f"{point.gap:.3g}",
+        *([f"{100 * point.accuracy:.1f} %" if point.accuracy is not None else ""] if classes else []),
+        f"{point.nonzero:,.0f}",
+    ]
+
+
+def _settings(result: PathResult) -> str:
+    rows = (f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>" for key, value in result.settings.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."
