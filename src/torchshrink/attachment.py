@@ -216,6 +216,8 @@ def _bundle(optimizer: Optimizer, terms: Sequence[Term], methods: dict[str, Reso
 
 
 def _check_possible(optimizer: Optimizer, bundle: _Bundle) -> None:
+    if bundle.penalty.constraint and bundle.method == "gradient":
+        raise AttachmentError(f"{bundle.penalty} is a constraint, which no gradient can impose; use method='prox'.")
     if bundle.method != "prox":
         return
     geometry = geometry_of(optimizer, optimizer.param_groups[bundle.group])

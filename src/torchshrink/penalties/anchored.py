@@ -88,8 +88,10 @@ class L2SP(Penalty):
         return (2 * self.strength * self._from_anchor(w)).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
-        """w⁰ + (w − w⁰)/(1 + 2·step·λ)."""
-        return (self._anchor(w) + self._from_anchor(w) / (1 + 2 * step * self.strength)).to(w.dtype)
+        """(w + 2·step·λ·w⁰)/(1 + 2·step·λ), as the point between w (step 0) and w⁰ that it is."""
+        x = working(w)
+        pull = torch.as_tensor(2 * step * self.strength, dtype=x.dtype, device=x.device)
+        return torch.lerp(x, self._anchor(w).expand_as(x), 1 / (1 + 1 / pull)).to(w.dtype)
 
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """Per coordinate: |g + 2λ(w − w⁰)|."""

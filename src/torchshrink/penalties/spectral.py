@@ -100,7 +100,8 @@ class NuclearNorm(Penalty):
         matrix = as_matrix(working(w))
         u, sigma, vh = _svd(matrix)
         shrunk = (u * (sigma - step * self.strength).clamp(min=0)) @ vh
-        return _finite_or_nan(matrix, shrunk).reshape(w.shape).to(w.dtype)
+        moves = torch.as_tensor(step, device=w.device) > 0  # a skipped step's 0 must leave every bit as it is
+        return torch.where(moves, _finite_or_nan(matrix, shrunk), matrix).reshape(w.shape).to(w.dtype)
 
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """One value: the Frobenius distance of −g to λ(UVᵀ + M).
