@@ -1,0 +1,175 @@
+"""``torchshrink convert``: one library's strength as another's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from torchshrink.cli import console, options
+from torchshrink.errors import InputError
+
+if TYPE_CHECKING:
+    from torchshrink.convert import Conversion
+
+_TOOLS, _STRENGTHS, _FACTS, _CHOICES = "Tools", "The source's strengths", "The data", "What else matters"
+
+
+def _number(flag: str, panel: str, help: str) -> Any:
+    return typer.Option(flag, metavar="NUMBER", rich_help_panel=panel, show_default=False, help=help)
+
+
+def _count(flag: str, help: str) -> Any:
+    return typer.Option(flag, metavar="COUNT", rich_help_panel=_FACTS, show_default=False, help=help)
+
+
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="TOOL", rich_help_panel=_TOOLS, show_default=False, help="Such as sklearn.Ridge."),
+]
+To = Annotated[str, typer.Option("--to", metavar="TOOL", rich_help_panel=_TOOLS, help="The tool to convert to.")]
+List = Annotated[
+    bool, typer.Option("--list", rich_help_panel=_TOOLS, help="The tools, what each minimises and what it takes.")
+]
+Other = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to-set",
+        metavar="NAME=VALUE",
+        rich_help_panel=_CHOICES,
+        show_default=False,
+        help="What holds for --to alone, such as solver=lbfgs. May be repeated.",
+    ),
+]
+Solver = Annotated[
+    str | None,
+    typer.Option("--solver", metavar="NAME", rich_help_panel=_CHOICES, show_default=False, help="scikit-learn's."),
+]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="mean|half_mse|mse_sum|log_loss_sum",
+        rich_help_panel=_CHOICES,
+        show_default=False,
+        help="What torch or Keras trains on: a mean over rows (default), ½·MSE, or a sum.",
+    ),
+]
+Decoupled = Annotated[
+    bool | None,
+    typer.Option(
+        "--decoupled-weight-decay/--coupled-weight-decay",
+        rich_help_panel=_CHOICES,
+        show_default=False,
+        help="Of torch.Adam, NAdam and RAdam.",
+    ),
+]
+
+
+def convert(
+    from_: From = None,
+    to: To = "torchshrink",
+    list_: List = False,
+    C: Annotated[float | None, _number("--C", _STRENGTHS, "scikit-learn's inverse strength.")] = None,
+    alpha: Annotated[float | None, _number("--alpha", _STRENGTHS, "A strength; glmnet's share of L1.")] = None,
+    l1_ratio: Annotated[float | None, _number("--l1-ratio", _STRENGTHS, "scikit-learn's share of L1.")] = None,
+    lambda_: Annotated[float | None, _number("--lambda", _STRENGTHS, "glmnet's strength.")] = None,
+    l1: Annotated[float | None, _number("--l1", _STRENGTHS, "Of Σ|w|.")] = None,
+    l2: Annotated[float | None, _number("--l2", _STRENGTHS, "Of Σw², without ½.")] = None,
+    group: Annotated[float | None, _number("--group", _STRENGTHS, "Of torchshrink's GroupLasso.")] = None,
+    weight_decay: Annotated[float | None, _number("--weight-decay", _STRENGTHS, "An optimizer's.")] = None,
+    rows: Annotated[int | None, _count("--rows", "Training rows.")] = None,
+    outputs: Annotated[int | None, _count("--outputs", "The model's outputs: targets, or logits.")] = None,
+    batch_size: Annotated[int | None, _count("--batch-size", "Rows in a batch.")] = None,
+    y_sd: Annotated[float | None, _number("--y-sd", _FACTS, "The target's standard deviation, with 1/N.")] = None,
+    solver: Solver = None,
+    loss: Loss = None,
+    momentum: Annotated[float | None, _number("--momentum", _CHOICES, "Of SGD with decoupled decay.")] = None,
+    dampening: Annotated[float | None, _number("--dampening", _CHOICES, "Of SGD with decoupled decay.")] = None,
+    decoupled_weight_decay: Decoupled = None,
+    to_set: Other = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print one tool's strength as another's: the settings with which both minimise the same function."""
+    # What convert takes is what its table of tools takes, so that the options are its parameters, name for name.
+    given = {name: value for name, value in locals().items() if name not in _NOT_PARAMETERS and value is not None}
+    from torchshrink.convert import TOOLS
+    from torchshrink.convert import convert as converted
+
+    if list_:
+        _list(json=json)
+        return
+    if from_ is None:
+        raise InputError(f"no --from given: expected one of {', '.join(TOOLS)}; see torchshrink convert --list")
+    conversion = converted(from_, to=to, **given, **_to_set(to_set or ()))
+    if json:
+        console.emit_json(conversion.to_dict())
+    else:
+        console.emit(_text(conversion))
+
+
+_NOT_PARAMETERS = ("from_", "to", "list_", "to_set", "json", "debug")
+
+
+def _to_set(words: list[str] | tuple[()]) -> dict[str, Any]:
+    """``solver=lbfgs`` as to_solver="lbfgs"; what reads as a number is one."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not (name and sign and value):
+            raise InputError(f"--to-set {word}: expected NAME=VALUE, such as solver=lbfgs")
+        name = f"to_{name.replace('-', '_')}"
+        if name in values:
+            raise InputError(f"--to-set {word}: given twice; give it once")
+        values[name] = _value(value)
+    return values
+
+
+def _value(word: str) -> float | bool | str:
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _text(conversion: Conversion) -> str:
+    """The equation, both objectives and the notes, for people."""
+    lines = [
+        str(conversion),
+        "",
+        f"  {conversion.source} minimises {conversion.source_objective}",
+        f"  {conversion.destination} minimises {conversion.objective}",
+        "",
+        *(f"  {name} = {value!r}" for name, value in conversion.settings.items()),
+        "",
+        "exact" if conversion.exact else "not exact",
+        *(f"- {note}" for note in conversion.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _list(*, json: bool) -> None:
+    from rich.table import Table
+
+    from torchshrink.convert import REFUSED, TOOLS
+
+    if json:
+        tools = {
+            tool.name: {
+                "objective": tool.objective,
+                "settings": {p.name: p.meaning for p in tool.settings},
+                "needs": {p.name: p.meaning for p in tool.needs},
+            }
+            for tool in TOOLS.values()
+        }
+        console.emit_json({"tools": tools, "no_equivalent": REFUSED})
+        return
+    table = Table("tool", "minimises", "strengths", "depends on")
+    for tool in TOOLS.values():
+        columns = (", ".join(p.name for p in group) for group in (tool.settings, tool.needs))
+        table.add_row(tool.name, tool.objective, *columns)
+    console.emit_table(table)
+    console.emit("\n".join(f"{name} has no equivalent: {why}" for name, why in REFUSED.items()))
