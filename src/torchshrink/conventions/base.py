@@ -60,7 +60,8 @@ class Parameter:
             expected = "one of " + ", ".join(map(str, self.kind))
         else:
             expected = EXPECTED[self.kind]
-            number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+            real = isinstance(value, numbers.Real) and type(value) is not bool
+            number = float(value) if real else math.nan
             if self._fits(number):
                 return int(number) if self.kind == "count" else number
         raise InputError(f"{self.name}={value!r} for {tool}: expected {expected}")
