@@ -34,14 +34,15 @@ def total(penalty: Penalty, tensors: Sequence[Tensor]) -> Tensor:
 def _(penalty: L1, tensors: Sequence[Tensor]) -> Tensor:
     if not _accumulates_exactly(tensors):
         return total.dispatch(Penalty)(penalty, tensors)
-    return penalty.strength * torch.stack(torch._foreach_norm(tensors, 1)).sum()
+    return penalty.strength * torch.stack([w.abs().sum() for w in tensors]).sum()  # vector_norm(1) is 5 times slower
 
 
 @total.register
 def _(penalty: L2, tensors: Sequence[Tensor]) -> Tensor:
     if not _accumulates_exactly(tensors):
         return total.dispatch(Penalty)(penalty, tensors)
-    return penalty.strength * torch.stack(torch._foreach_norm(tensors, 2)).square().sum()
+    norms = torch.stack(torch._foreach_norm(list(tensors), 2))
+    return penalty.strength * torch.dot(norms, norms)
 
 
 @singledispatch
@@ -54,14 +55,14 @@ def gradients(penalty: Penalty, tensors: Sequence[Tensor], factor: float | Tenso
 def _(penalty: L1, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
     if not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
-    return list(torch._foreach_mul(torch._foreach_sign(tensors), _scalar(penalty.strength * factor, tensors)))
+    return list(torch._foreach_mul(torch._foreach_sign(list(tensors)), _scalar(penalty.strength * factor, tensors)))
 
 
 @gradients.register
 def _(penalty: L2, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
     if not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
-    return list(torch._foreach_mul(tensors, _scalar(2 * penalty.strength * factor, tensors)))
+    return list(torch._foreach_mul(list(tensors), _scalar(2 * penalty.strength * factor, tensors)))
 
 
 def _scalar(value: float | Tensor, tensors: Sequence[Tensor]) -> float | Tensor:
@@ -80,7 +81,7 @@ def _(penalty: L1, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: S
     if isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
         add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
         return
-    torch._foreach_add_(list(grads), torch._foreach_sign(tensors), alpha=strength)
+    torch._foreach_add_(list(grads), torch._foreach_sign(list(tensors)), alpha=strength)
 
 
 @add_gradients_.register
@@ -122,7 +123,7 @@ def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor) -> None:
     """w ← S(w, step·λ) in place: one pass over memory for one number, two for one threshold per coordinate."""
     threshold = step * strength
     if isinstance(threshold, Tensor):
-        w.sub_(w.clamp(-threshold, threshold))
+        w.sub_(w.clamp(threshold.neg(), threshold))
     elif type(w) in (Tensor, torch.nn.Parameter) and w.is_floating_point():
         torch.nn.functional.softshrink(w, threshold, out=w)  # type: ignore[call-arg]
     else:
