@@ -13,7 +13,7 @@ from torchshrink.errors import InputError
 from torchshrink.randomness import mix_seed
 
 Folds = int | Sequence[object]
-"""How many folds to draw, or the rows that each holds out: one array of row numbers per fold."""
+"""How many folds to draw; or, for each, the row numbers that it holds out, or a pair (trained on, held out)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
 
     Args:
         y: the targets (n, …); classes if int64 of shape (n,).
-        folds: how many, from 2 to n; or, per fold, the row numbers that it holds out, no row in two of them.
+        folds: how many, from 2 to n; or, for each, the row numbers that it holds out, all others being trained on, or a
+            pair of row numbers (trained on, held out), as scikit-learn's splitters make them. No row is held out twice.
         seed: decides the draw.
 
     Raises:
@@ -64,25 +65,36 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
 def _given(folds: object, *, rows: int) -> tuple[Fold, ...]:
     if not isinstance(folds, Iterable) or isinstance(folds, str | bytes):
         raise InputError(f"folds={folds!r}: a number expected, or for each fold the row numbers that it holds out")
-    held_out = []
+    made = []
     for number, given in enumerate(folds):
-        try:
-            part = torch.as_tensor(given)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"folds[{number}]: {type(given).__name__} given, row numbers expected") from error
-        if part.ndim != 1 or part.numel() == 0 or part.is_floating_point() or part.dtype == torch.bool:
-            raise InputError(f"folds[{number}]: {part.dtype} of shape {tuple(part.shape)} given, row numbers expected")
-        part = part.cpu().long().sort().values
-        if part[0] < 0 or part[-1] >= rows:
-            raise InputError(f"folds[{number}]: rows {int(part[0])} to {int(part[-1])} given, 0 to {rows - 1} expected")
-        held_out.append(part)
-    if len(held_out) < 2:
-        raise InputError(f"folds: {len(held_out)} given, at least 2 expected")
-    every = torch.cat(held_out)
-    if len(torch.unique(every)) < len(every):
-        raise InputError("folds: a row is held out twice; give each row to one fold at most")
-    whole = torch.arange(rows)
-    made = tuple(Fold(whole[~torch.isin(whole, part)], part) for part in held_out)
+        if isinstance(given, tuple) and len(given) == 2 and not any(isinstance(part, int) for part in given):
+            train = _row_numbers(f"folds[{number}][0]", given[0], rows=rows)
+            held_out = _row_numbers(f"folds[{number}][1]", given[1], rows=rows)
+            if bool(torch.isin(train, held_out).any()):
+                raise InputError(f"folds[{number}]: a row is both trained on and held out")
+        else:
+            held_out = _row_numbers(f"folds[{number}]", given, rows=rows)
+            whole = torch.arange(rows)
+            train = whole[~torch.isin(whole, held_out)]
+        made.append(Fold(train, held_out))
+    if len(made) < 2:
+        raise InputError(f"folds: {len(made)} given, at least 2 expected")
     if any(len(fold.train) == 0 for fold in made):
         raise InputError("folds: one holds out every row and leaves none to train on")
-    return made
+    every = torch.cat([fold.validation for fold in made])
+    if len(torch.unique(every)) < len(every):
+        raise InputError("folds: a row is held out twice; give each row to one fold at most")
+    return tuple(made)
+
+
+def _row_numbers(name: str, given: object, *, rows: int) -> Tensor:
+    try:
+        part = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: {type(given).__name__} given, row numbers expected") from error
+    if part.ndim != 1 or part.numel() == 0 or part.is_floating_point() or part.dtype == torch.bool:
+        raise InputError(f"{name}: {part.dtype} of shape {tuple(part.shape)} given, row numbers expected")
+    numbers: Tensor = torch.unique(part.cpu().long())
+    if numbers[0] < 0 or numbers[-1] >= rows:
+        raise InputError(f"{name}: rows {int(numbers[0])} to {int(numbers[-1])} given, 0 to {rows - 1} expected")
+    return numbers

@@ -89,7 +89,8 @@ def path(
             (``ts.ElasticNet(0.9, 0.1)``), or a callable strength -> penalty or rules. Several, as a mapping from
             names or as a sequence, are compared over the same folds, initial weights and batches.
         strengths: how many, on an automatic geometric grid, or the strengths themselves. 0 is always added.
-        folds: how many, stratified by class; or for each the row numbers that it holds out.
+        folds: how many, stratified by class; or for each the row numbers that it holds out, or a pair of row numbers
+            (trained on, held out), as scikit-learn's splitters make them.
         epochs: passes over the rows, per training.
         batch_size: rows per step.
         loss: a mean loss; by default cross entropy for classes, mean squared error for numbers.

@@ -1,0 +1,76 @@
+"""How often the verdict claims a benefit where there is none to have.
+
+20,000 rows of a linear model with 5 weights of like size, and a linear model to fit them: with 4,000 rows for each
+weight nothing is overfitted, and no strength can help by more than the noise. Each seed draws its own data and is a
+real path: automatic grid, folds, trainings, bootstrap. The verdict's level is 95 %, so a share up to 5 % is as stated.
+
+    python benchmarks/verdict.py [--seeds 40]
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import torchshrink as ts
+from torchshrink.path import PathResult
+
+ROWS, WEIGHTS = 20_000, 5
+
+# As people would train it, and with a learning rate so high that no two trainings end in the same place.
+SETTINGS = {
+    "L1, calm": (ts.L1, {"epochs": 12, "batch_size": 1000}, {"lr": 0.03}),
+    "L2, calm": (ts.L2, {"epochs": 12, "batch_size": 1000}, {"lr": 0.03}),
+    "L2, noisy": (ts.L2, {"epochs": 2, "batch_size": 250}, {"lr": 0.2}),
+}
+
+
+def data(seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(ROWS, WEIGHTS, generator=generator)
+    w = 0.5 + torch.rand(WEIGHTS, generator=generator)
+    return X, X @ w + torch.randn(ROWS, generator=generator)
+
+
+def one(setting: str, seed: int) -> PathResult:
+    penalty, recipe, optimizer = SETTINGS[setting]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return ts.path(
+            lambda: nn.Sequential(nn.Linear(WEIGHTS, 1), nn.Flatten(0)),
+            data(seed),
+            penalty,
+            strengths=8,
+            folds=5,
+            optimizer=partial(torch.optim.Adam, **optimizer),
+            seed=seed,
+            progress=False,
+            **recipe,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=40)
+    seeds = parser.parse_args().seeds
+    torch.set_num_threads(1)
+    print(f"{'trainings':12} {'paths':>6} {'claims':>7} {'share':>7}   by rows alone   by folds alone   best is not 0")
+    for setting in SETTINGS:
+        found = [one(setting, seed) for seed in range(seeds)]
+        claims = sum(result.verdict.helps for result in found)
+        rows = sum(result.verdict.by_rows[1] < 0 for result in found)
+        folds = sum(result.verdict.by_folds[1] < 0 for result in found)
+        moved = sum(result.best.strength > 0 for result in found)
+        print(
+            f"{setting:12} {seeds:6} {claims:7} {claims / seeds:7.1%}   {rows / seeds:13.1%} {folds / seeds:16.1%}"
+            f" {moved / seeds:15.1%}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
