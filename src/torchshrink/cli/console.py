@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ def emit(text: str) -> None:
 def emit_json(result: Mapping[str, Any]) -> None:
     """A result as exactly one JSON object, on stdout."""
     emit(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def emit_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and what is to be said under them, on stdout: wrapped to a terminal, one line each where there is none."""
+    indent = " " * 13
+    for name, text in pairs:
+        line = f"{name:<12} {text}"
+        if sys.stdout.isatty():
+            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent=indent)
+        emit(line)
 
 
 def emit_table(table: Table) -> None:

@@ -17,13 +17,15 @@ import typer
 
 from torchshrink.errors import InputError
 
-PENALTIES = "l1, l2, elastic_net, group_lasso, sparse_group_lasso"  # in the help only; a test holds it to BUILTIN
+PENALTIES = (  # in the help only; a test holds it to BUILTIN
+    "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, l1_ball"
+)
 TASKS = ("auto", "classes", "numbers")
 METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
 SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
-MODELS = ("mlp", "logistic", "linear")
+SEEDS = 2**32  # as many as numpy has
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
 
@@ -121,6 +123,26 @@ Dim = Annotated[
         help="The dimension that numbers the groups; 0, the default, makes a group of each unit's incoming weights.",
     ),
 ]
+Gamma = Annotated[
+    float | None,
+    typer.Option(
+        "--gamma",
+        metavar="NUMBER",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Where mcp (default 3) and scad (default 3.7) level off.",
+    ),
+]
+Radius = Annotated[
+    float | None,
+    typer.Option(
+        "--radius",
+        metavar="NUMBER",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of the constraints max_norm and l1_ball, which have no strength.",
+    ),
+]
 Rules = Annotated[
     Path | None,
     typer.Option(
@@ -184,6 +206,15 @@ Seed = Annotated[
     typer.Option("--seed", metavar="NUMBER", rich_help_panel=_FIT, help="Of splits, initial weights and batches."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", rich_help_panel=_FIT, help="cpu or cuda.")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        metavar="COUNT",
+        rich_help_panel=_FIT,
+        help="CPU cores to compute on: 1 is fastest for small models. Decides the last bits.",
+    ),
+]
 Choose = Annotated[
     str,
     typer.Option("--choose", metavar="NAME", rich_help_panel=_FIT, help="Refit at best or one_se."),
@@ -234,6 +265,13 @@ def at_least(option: str, given: int, least: int) -> int:
     if given >= least:
         return given
     raise InputError(f"{option} {given}: expected a whole number of {least} or more")
+
+
+def seed_of(option: str, given: int) -> int:
+    """``given``, if it is a whole number that every generator takes as a seed."""
+    if 0 <= given < SEEDS:
+        return given
+    raise InputError(f"{option} {given}: expected a whole number from 0 to {SEEDS - 1}")
 
 
 def not_negative(option: str, given: float) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.options import suggestion
+from torchshrink.cli.options import positive, suggestion
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 
 NO_PENALTY = "none"
 DEFAULT_RATIO = 0.5
+_GAMMA = ("gamma", "a")  # MCP's name and SCAD's for where the penalty levels off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,55 +57,71 @@ def build_penalty(name: str, values: Mapping[str, Any]) -> Penalty:
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
-    """A penalty with everything settled but its strength: what ``--penalty``, ``--l1-ratio`` and ``--dim`` say.
+class Shape:
+    """What the options say of a penalty beside its strength; None where they say nothing."""
 
-    >>> Family.of("elastic_net", l1_ratio=0.9)(0.01)
+    l1_ratio: float | None = None
+    dim: int | None = None
+    gamma: float | None = None
+    radius: float | None = None
+
+    def kept(self, name: str) -> Shape:
+        """The part of it that the penalty called ``name`` takes."""
+        return Shape(**{
+            option: value
+            for option, value in dataclasses.asdict(self).items()
+            if name != NO_PENALTY and name in _takers(option)
+        })  # fmt: skip
+
+    def check(self, *names: str) -> None:
+        """Raise unless each thing given is taken by one of the penalties called ``names``, and can be.
+
+        Raises:
+            InputError: it is not; the message says which penalties would take it.
+        """
+        for option, value in dataclasses.asdict(self).items():
+            flag, takers = f"--{option.replace('_', '-')}", _takers(option)
+            if value is not None and not set(names) & set(takers):
+                raise InputError(
+                    f"{flag} {value:g}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
+                    f"{', '.join(takers)} would; leave it out"
+                )
+        if self.l1_ratio is not None and not 0 <= self.l1_ratio <= 1:
+            raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
+        if self.radius is not None:
+            positive("--radius", self.radius)
+
+
+def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
+    """The penalty called ``name``; of two strengths the first gets its share, the second the rest.
+
+    >>> penalty_of("elastic_net", 0.01, Shape(l1_ratio=0.9))
     ElasticNet(l1=0.009, l2=0.001)
     """
-
-    name: str
-    l1_ratio: float | None
-    dim: int | None
-
-    @classmethod
-    def of(cls, name: str, *, l1_ratio: float | None = None, dim: int | None = None, none: bool = False) -> Family:
-        """The family, if the penalty exists and takes what is given; ``none``: also the word for no penalty."""
-        if none and name == NO_PENALTY:
-            parts = Signature((), ())
-        else:
-            penalty_class(name, also=(NO_PENALTY,) if none else ())
-            parts = signature(name)
-        if l1_ratio is not None:
-            if len(parts.strengths) < 2:
-                have = _who_takes("l1_ratio")
-                raise InputError(f"--l1-ratio {l1_ratio:g}: {name} has no second strength; {have} have; leave it out")
-            if not 0 <= l1_ratio <= 1:
-                raise InputError(f"--l1-ratio {l1_ratio:g}: expected a number from 0 to 1")
-        if dim is not None and "dim" not in parts.settings:
-            raise InputError(f"--dim {dim}: {name} has no groups; {_who_takes('dim')} have; leave it out")
-        ratio = DEFAULT_RATIO if l1_ratio is None and len(parts.strengths) == 2 else l1_ratio
-        return cls(name, ratio, dim)
-
-    def __call__(self, strength: float) -> Penalty:
-        """The penalty at ``strength``; of two strengths the first gets its share, the second the rest."""
-        parts = signature(self.name)
-        values: dict[str, Any] = {} if self.dim is None else {"dim": self.dim}
-        if len(parts.strengths) == 1:
-            values[parts.strengths[0]] = strength
-        else:
-            first, second = parts.strengths
-            ratio = DEFAULT_RATIO if self.l1_ratio is None else self.l1_ratio
-            # Rounded to 12 digits so that 0.01·(1−0.9) reads 0.001 and not 0.0009999999999999998.
-            values[first] = float(f"{strength * ratio:.12g}")
-            values[second] = float(f"{strength * (1 - ratio):.12g}")
-        return build_penalty(self.name, values)
+    parts = signature(name)
+    values: dict[str, Any] = {}
+    if parts.strengths == ("radius",):
+        values["radius"] = shape.radius
+    elif len(parts.strengths) == 1:
+        values[parts.strengths[0]] = strength
+    else:
+        ratio = DEFAULT_RATIO if shape.l1_ratio is None else shape.l1_ratio
+        # Rounded to 12 digits so that 0.01·(1−0.9) reads 0.001 and not 0.0009999999999999998.
+        for word, share in zip(parts.strengths, (ratio, 1 - ratio), strict=True):
+            values[word] = float(f"{strength * share:.12g}")
+    if shape.dim is not None:
+        values["dim"] = shape.dim
+    if shape.gamma is not None:
+        values[next(word for word in _GAMMA if word in parts.settings)] = shape.gamma
+    return build_penalty(name, values)
 
 
-def _who_takes(what: str) -> str:
-    names = [
-        name
-        for name in BUILTIN
-        if (len(signature(name).strengths) == 2 if what == "l1_ratio" else what in signature(name).settings)
-    ]
-    return " and ".join(names)
+def _takers(option: str) -> list[str]:
+    """The penalties that an option is for."""
+    takes: dict[str, Callable[[Signature], bool]] = {
+        "l1_ratio": lambda parts: len(parts.strengths) == 2,
+        "dim": lambda parts: "dim" in parts.settings,
+        "gamma": lambda parts: any(word in parts.settings for word in _GAMMA),
+        "radius": lambda parts: "radius" in parts.strengths,
+    }
+    return [name for name in BUILTIN if takes[option](signature(name))]

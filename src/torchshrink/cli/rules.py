@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from torchshrink.cli.console import one_line
 from torchshrink.cli.options import SELECTIONS, suggestion
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
@@ -78,7 +79,9 @@ class _Reader:
             reason = error.problem or error.context
             raise InputError(f"{self.where}{line}: not YAML ({reason}); correct it there") from None
         except yaml.YAMLError as error:
-            raise InputError(f"{self.where}: not YAML ({error}); expected a text file of rules") from None
+            raise InputError(
+                f"{self.where}: not YAML ({one_line(str(error))}); expected a text file of rules"
+            ) from None
         if root is None:
             raise InputError(f"{self.where}: empty; expected `rules:` with lines such as '*.weight': {{l1: 1e-4}}")
         on: str | None = None
@@ -145,8 +148,7 @@ class _Reader:
                         f"{suggestion(word.value, parts.names)}",
                     )
                 what = f"{name}: {word.value}"
-                is_strength = word.value in parts.strengths
-                values[word.value] = self.number(value, what) if is_strength else self.dim(value, what)
+                values[word.value] = self.dim(value, what) if word.value == "dim" else self.number(value, what)
         missing = [word for word in parts.strengths if word not in values]
         if missing:
             self.fail(key, f"{name}: {' and '.join(missing)} missing; expected {{{example}}}")

@@ -1,0 +1,102 @@
+"""``torchshrink audit``: what would be penalised, and what not and why, before any training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchshrink.cli import console, options
+from torchshrink.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torchshrink.penalties import Penalty
+    from torchshrink.regularizer import Regularizer
+
+
+def audit(
+    data: options.OptionalData = None,
+    target: options.Target = None,
+    task: options.Task = "auto",
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    penalty: options.Penalty = None,
+    strength: options.Strength = None,
+    l1_ratio: options.L1Ratio = None,
+    dim: options.Dim = None,
+    gamma: options.Gamma = None,
+    radius: options.Radius = None,
+    rules: options.Rules = None,
+    on: options.On = None,
+    method: options.Method = "auto",
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print which parameters a penalty or a rules file acts on, and which are exempt and why. Nothing is trained."""
+    options.one_of("--task", task, options.TASKS)
+    options.one_of("--method", method, options.METHODS)
+    options.seed_of("--seed", seed)
+    if data is None and ":" not in model:
+        raise InputError(f"no DATA given, and --model {model} needs its columns; give DATA, or --model module:function")
+
+    from torchshrink.cli import setup
+    from torchshrink.cli.penalty import Shape
+    from torchshrink.regularizer import Regularizer
+
+    penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    built = _model(data, target=target, task=task, model=model, hidden=hidden, seed=seed)
+    regularizer = Regularizer(built, penalising.rules_or_zero, on=penalising.on)
+    if penalising.rules is not None and method != "loss":
+        # Which optimizer does not matter for how the terms act; this one has a step size for every method.
+        regularizer.attach(setup.OptimizerSettings("sgd", lr=1.0, momentum=0.0)(built.parameters()), method=method)  # type: ignore[arg-type]
+    if json:
+        console.emit_json(table(regularizer, method) | {"penalising": penalising.settings | {"method": method}})
+    else:
+        console.emit(regularizer.summary())
+
+
+def _model(data: str | None, *, target: str | None, task: str, model: str, hidden: str | None, seed: int) -> nn.Module:
+    from torchshrink.cli import setup
+    from torchshrink.models import model_settings
+    from torchshrink.training import check_fit, default_loss
+
+    if data is None:
+        if hidden is not None:
+            raise InputError(f"--hidden {hidden} with --model {model}: only the mlp has hidden widths; leave one out")
+        return setup.build_seeded(model_settings(model, inputs=[], outputs=0), seed)
+    dataset = setup.load_data(data, target=target, task=task)
+    built = setup.build_seeded(setup.model_settings(dataset, model, hidden), seed)
+    check_fit(built, dataset.X, dataset.y, loss=default_loss(dataset.y))  # also shapes what torch builds lazily
+    return built
+
+
+def table(regularizer: Regularizer, method: str) -> dict[str, Any]:
+    """The summary as JSON: every parameter of the model, penalised or exempt with the reason."""
+    from torchshrink.attachment import resolve_method
+
+    def acting(penalty: Penalty | None) -> str | None:
+        if penalty is None:
+            return None
+        if method == "loss":
+            return method
+        return resolve_method(penalty, method)  # type: ignore[arg-type]  # checked by its option
+
+    counts = {each.name: each for each in regularizer.sparsity().by_parameter}
+    parameters = []
+    for choice in regularizer.choices:
+        count = counts.get(choice.name)
+        parameters.append(
+            {
+                "name": choice.name,
+                "aliases": list(choice.aliases),
+                "shape": list(choice.parameter.shape),
+                "rule": choice.rule or None,
+                "penalty": None if choice.penalty is None else str(choice.penalty),
+                "method": acting(choice.penalty),
+                "reason": choice.reason or None,
+                "groups": count and count.groups,
+                "zeros": count and count.zeros,
+            }
+        )
+    return {"parameters": parameters, "sparsity": regularizer.sparsity().to_dict()}

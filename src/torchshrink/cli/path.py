@@ -1,0 +1,182 @@
+"""``torchshrink path``: strengths × folds, the table, the choice, the verdict, the refitted model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchshrink.cli import console, options
+from torchshrink.cli.folder import refuse_changed, refuse_taken
+from torchshrink.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from torchshrink.path import PathComparison, PathResult
+
+SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
+FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
+
+
+def path(
+    data: options.Data,
+    target: options.Target = None,
+    task: options.Task = "auto",
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    penalty: options.Penalties = None,
+    strengths: options.Strengths = "32",
+    l1_ratio: options.L1Ratio = None,
+    dim: options.Dim = None,
+    gamma: options.Gamma = None,
+    on: options.On = None,
+    method: options.Method = "auto",
+    folds: options.Folds = 5,
+    optimizer: options.Optimizer = "adam",
+    lr: options.LearningRate = None,
+    momentum: options.Momentum = None,
+    epochs: options.Epochs = 50,
+    batch_size: options.BatchSize = 64,
+    choose: options.Choose = "best",
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
+    out: options.Out = None,
+    force: options.Force = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Cross-validate a range of strengths, say which to take and whether penalising helps, and refit there.
+
+    Strengths and penalties share folds, initial weights and batches. Strength 0 is always among the points. What is
+    interrupted goes on with --resume, to the same bytes.
+    """
+    folder = out or options.default_folder("path", data)
+    options.one_of("--task", task, options.TASKS)
+    options.one_of("--on", on or "weights", options.SELECTIONS)
+    options.one_of("--method", method, options.METHODS)
+    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    options.one_of("--choose", choose, options.CHOICES)
+    options.at_least("--folds", folds, 2)
+    options.at_least("--epochs", epochs, 1)
+    options.at_least("--batch-size", batch_size, 1)
+    options.at_least("--threads", threads, 1)
+    options.seed_of("--seed", seed)
+    grid = options.strengths("--strengths", strengths)
+    refuse_taken(folder, force=force, resume=resume)
+
+    from torchshrink.cli import setup  # from here on torch is needed: a second or two
+    from torchshrink.cli.penalty import Shape
+    from torchshrink.cli.tuning import Tuning, penalties
+
+    setup.device(device)
+    setup.use_threads(threads)
+    tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
+    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
+    dataset = setup.load_data(data, target=target, task=task)
+    model_settings = setup.model_settings(dataset, model, hidden)
+    settings = {
+        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
+        "penalty": {
+            "at strength 1": {name: repr(each) for name, each in tuned.items()},
+            "strengths": grid if isinstance(grid, int) else list(grid),
+            "on": on or "weights",
+            "method": method,
+        },
+        "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
+        "folds": folds,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "choose": choose,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        "versions": setup.versions(),
+    }
+    run = _Run(folder, settings)
+    if not (resume and run.finished()):
+        tuning = Tuning(
+            data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
+            folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
+            method=method,  # type: ignore[arg-type]  # checked above
+        )  # fmt: skip
+        tuning.check()
+        run.claim(force=force, resume=resume)
+        try:
+            result = tuning.run(folder, progress=not quiet)
+            model_and_words = tuning.refit(result, choose)
+            run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
+        except KeyboardInterrupt:
+            raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
+    from torchshrink.cli.tables import show_path
+    from torchshrink.path import load_path
+    from torchshrink.storage import read_json
+
+    # What is shown is what is on the disk, whether it was made just now or before.
+    files = [str(folder / name) for name in FILES]
+    refit = read_json(folder / REFIT)
+    if json:
+        console.emit_json(read_json(folder / "path.json") | {"refit": refit, "files": files})
+    else:
+        show_path(load_path(folder), refit, files)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A path's place on the disk."""
+
+    folder: Path
+    settings: dict[str, Any]
+
+    def finished(self) -> bool:
+        """Whether a run with these settings has written everything; an error where the folder is of another run."""
+        from torchshrink.storage import read_json
+
+        known = self.folder / SETTINGS
+        if known.exists():
+            refuse_changed(self.settings, read_json(known), self.folder)
+            done = all((self.folder / name).exists() for name in FILES) and not (self.folder / JOURNAL).exists()
+            console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
+            return done
+        if self.folder.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            raise InputError(
+                f"--resume: {self.folder} has files in it but no {SETTINGS} of a path; "
+                "choose another --out, or start over with --force"
+            )
+        console.say(f"nothing to resume in {self.folder}: starting from the beginning")
+        return False
+
+    def claim(self, *, force: bool, resume: bool) -> None:
+        """Make the folder ours; with ``force``, whatever an older path left in it is gone from here on."""
+        from torchshrink.path import clear_journal
+        from torchshrink.storage import claim_folder, write_json
+
+        claim_folder(self.folder, force=force, resume=resume)
+        if force:
+            clear_journal(self.folder)
+            for name in (SETTINGS, *FILES):
+                (self.folder / name).unlink(missing_ok=True)
+        write_json(self.folder / SETTINGS, self.settings)
+
+    def trainings(self) -> int:
+        """How many finished trainings are kept."""
+        return len(list((self.folder / JOURNAL).glob("*.safetensors")))
+
+    def finish(
+        self, result: PathResult | PathComparison, model: nn.Module, refit: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        """Write every file; the journal goes last."""
+        from torchshrink.models import save_model
+        from torchshrink.path import clear_journal
+        from torchshrink.storage import write_json
+
+        result.save(self.folder)
+        save_model(self.folder, model, settings)
+        write_json(self.folder / REFIT, refit)
+        result.report(self.folder / "path.png")
+        result.report(self.folder / "report.html")
+        clear_journal(self.folder)

@@ -1,0 +1,138 @@
+"""The figures at the end of ``train``, and how a person sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from torchshrink.certificate import Certificate
+from torchshrink.cli import console
+from torchshrink.cli.fitting import Fit, Rows
+from torchshrink.data import Dataset
+from torchshrink.regularizer import Regularizer
+from torchshrink.training import Loss, evaluate
+
+ROWS_AT_ONCE = 4096
+TOLERANCE = 1e-4
+
+
+def training_result(fit: Fit, data: Dataset, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What train.json says beside the settings: sizes, final figures, certificate and history."""
+    regularizer = fit.regularizer or Regularizer(fit.model, fit.penalising.rules_or_zero, on=fit.penalising.on)
+    train = evaluate(fit.model, *fit.training, loss=fit.loss)
+    held_out = None if fit.validation is None else evaluate(fit.model, *fit.validation, loss=fit.loss)
+    certificate = certify(regularizer, fit.model, fit.training, fit.loss)
+    return {
+        "rows": {"train": len(fit.training[0]), "validation": 0 if fit.validation is None else len(fit.validation[0])},
+        "result": {
+            "train_loss": train.loss,
+            "validation_loss": held_out and held_out.loss,
+            "gap": held_out and held_out.loss - train.loss,
+            "train_accuracy": train.accuracy,
+            "validation_accuracy": held_out and held_out.accuracy,
+            "sparsity": regularizer.sparsity().to_dict(),
+            "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
+        },
+        "words": {
+            "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
+            "sparsity": str(regularizer.sparsity()),
+            "certificate": certificate_in_words(certificate),
+        },
+        "history": list(history),
+    }
+
+
+def certify(regularizer: Regularizer, model: nn.Module, rows: Rows, loss: Loss) -> Certificate:
+    """The certificate on all of ``rows``, in float64 where the model can; the model is left as it was."""
+    X, y = rows
+    try:
+        with _in_float64(model):
+            return regularizer.certify(lambda: _mean_loss(model, X.double(), _wide(y), loss))
+    except RuntimeError:  # a model whose own code is tied to float32
+        return regularizer.certify(lambda: _mean_loss(model, X, y, loss))
+
+
+def _mean_loss(model: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> float:
+    """The mean loss, with its gradient accumulated; by parts, so that memory is bounded."""
+    model.zero_grad()
+    total = 0.0
+    for rows, target in zip(torch.split(X, ROWS_AT_ONCE), torch.split(y, ROWS_AT_ONCE), strict=True):
+        part = loss(model(rows), target) * (len(rows) / len(X))
+        torch.autograd.backward(part)
+        total += part.item()
+    return total
+
+
+def _wide(y: Tensor) -> Tensor:
+    return y.double() if y.is_floating_point() else y
+
+
+@contextlib.contextmanager
+def _in_float64(model: nn.Module) -> Iterator[None]:
+    """The same parameters in float64 inside, and exactly as they were outside: narrower numbers survive widening."""
+    dtypes = {tensor.dtype for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
+    if len(dtypes) > 1:
+        raise RuntimeError("of several dtypes, which tensor had which would be lost")
+    model.double()
+    try:
+        yield
+    finally:
+        model.to(dtypes.pop())
+
+
+def finite(value: Any) -> Any:
+    """``value`` with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def gap_in_words(train: float, validation: float) -> str:
+    """The gap as a person would say it.
+
+    >>> gap_in_words(0.1, 0.25)
+    '+0.150: the validation loss is 2.5 times the training loss'
+    """
+    gap = validation - train
+    head = f"{gap:+.3f}: "
+    if train <= 0 or not math.isfinite(gap):
+        return f"{head}validation loss {validation:.3g}, training loss {train:.3g}"
+    ratio = validation / train
+    if ratio >= 1.1:
+        return f"{head}the validation loss is {ratio:.3g} times the training loss"
+    if ratio > 1 / 1.1:
+        return f"{head}validation and training loss are about the same"
+    return f"{head}the validation loss is below the training loss"
+
+
+def certificate_in_words(certificate: Certificate) -> str:
+    """One line of the certificate, and what it means."""
+    verdict = "stationary" if certificate.ok(TOLERANCE) else "not stationary yet: more epochs or a smaller --lr go on"
+    notes = "".join(f"; {note}" for note in certificate.notes)
+    return f"distance {certificate.distance:.3g}, relative {certificate.relative:.3g} ({verdict}){notes}"
+
+
+def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
+    """The end of a training, on stdout."""
+    figures, words, rows = result["result"], result["words"], result["rows"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    columns = [name for name in ("train", "validation") if rows[name]]
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_row("rows", *(f"{rows[name]:,}" for name in columns))
+    table.add_row("loss", *(f"{figures[f'{name}_loss']:.4g}" for name in columns))
+    if figures["train_accuracy"] is not None:
+        table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
+    console.emit_table(table)
+    console.emit("")
+    lines = [(name, words[name]) for name in ("gap", "sparsity", "certificate") if words[name]]
+    console.emit_pairs([*lines, ("saved", ", ".join(files))])

@@ -1,0 +1,168 @@
+"""``torchshrink train``: one model, one penalty, the tutorial's loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchshrink.cli import console, options
+from torchshrink.cli.folder import refuse_changed, refuse_taken
+
+if TYPE_CHECKING:
+    from torchshrink.cli.fitting import Fit
+    from torchshrink.data import Dataset
+
+CHECKPOINT, RESULT = "checkpoint.safetensors", "train.json"
+FILES = ("model.safetensors", "model.json", RESULT)
+
+
+def train(
+    data: options.Data,
+    target: options.Target = None,
+    task: options.Task = "auto",
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    penalty: options.Penalty = None,
+    strength: options.Strength = None,
+    l1_ratio: options.L1Ratio = None,
+    dim: options.Dim = None,
+    gamma: options.Gamma = None,
+    radius: options.Radius = None,
+    rules: options.Rules = None,
+    on: options.On = None,
+    method: options.Method = "auto",
+    optimizer: options.Optimizer = "adam",
+    lr: options.LearningRate = None,
+    momentum: options.Momentum = None,
+    epochs: options.Epochs = 50,
+    batch_size: options.BatchSize = 64,
+    validation: options.Validation = 0.2,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    threads: options.Threads = 1,
+    out: options.Out = None,
+    force: options.Force = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train one model with one penalty, as the tutorial does, and say how sparse and how optimal it is.
+
+    Writes model.safetensors, model.json and train.json. What is interrupted goes on with --resume, to the same bytes.
+    """
+    folder = out or options.default_folder("train", data)
+    options.one_of("--method", method, options.METHODS)
+    options.at_least("--epochs", epochs, 1)
+    options.at_least("--batch-size", batch_size, 1)
+    options.at_least("--threads", threads, 1)
+    options.between("--validation", validation, 0, 1, "such as 0.2; 0 holds nothing out")
+    options.seed_of("--seed", seed)
+    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    options.one_of("--task", task, options.TASKS)
+    refuse_taken(folder, force=force, resume=resume)
+
+    from torchshrink.cli import setup  # from here on torch is needed: a second or two
+    from torchshrink.cli.penalty import Shape
+
+    where = setup.device(device)
+    setup.use_threads(threads)
+    penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
+    dataset = setup.load_data(data, target=target, task=task)
+    model_settings = setup.model_settings(dataset, model, hidden)
+    settings = {
+        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
+        "penalty": penalising.settings | {"method": method},
+        "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "validation": validation,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        "versions": setup.versions(),
+    }
+    run = _Run(folder, settings, quiet=quiet)
+    finished = run.finished() if resume else None
+    if finished is None:
+        parts = setup.split_rows(dataset, validation, seed)
+        fit = setup.prepare(
+            dataset, parts, model_settings, penalising, make_optimizer,
+            method=method, batch_size=batch_size, epochs=epochs, seed=seed, device=where,
+        )  # fmt: skip
+        run.claim(force=force, resume=resume)
+        finished = run.finish(fit, dataset, model_settings, resume=resume)
+    files = [str(folder / name) for name in FILES]
+    if json:
+        console.emit_json(finished | {"files": files})
+        return
+    from torchshrink.cli.results import show_training
+
+    show_training(finished, files)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training's place on the disk."""
+
+    folder: Path
+    settings: dict[str, Any]
+    quiet: bool
+
+    def finished(self) -> dict[str, Any] | None:
+        """What a run with these settings has already written in full, or None; of other settings, an error."""
+        from torchshrink.checkpoint import read_progress
+        from torchshrink.errors import InputError
+        from torchshrink.storage import read_json
+
+        checkpoint, result = self.folder / CHECKPOINT, self.folder / RESULT
+        if checkpoint.exists():  # also where an older result stands beside it: this run is the later one
+            refuse_changed(self.settings, read_progress(checkpoint).get("settings", {}), self.folder)
+            return None
+        if result.exists():
+            saved = read_json(result)
+            refuse_changed(self.settings, saved.get("settings", {}), self.folder)
+            console.say(f"{self.folder} is finished; this is its result")
+            return saved
+        if self.folder.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+            raise InputError(
+                f"--resume: {self.folder} has files in it but no {CHECKPOINT} of a training; "
+                "choose another --out, or start over with --force"
+            )
+        console.say(f"nothing to resume in {self.folder}: starting from the beginning")
+        return None
+
+    def claim(self, *, force: bool, resume: bool) -> None:
+        """Make the folder ours; whatever an older run left to resume from is gone from here on."""
+        from torchshrink.storage import claim_folder
+
+        claim_folder(self.folder, force=force, resume=resume)
+        if force:
+            for name in (CHECKPOINT, *FILES):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def finish(self, fit: Fit, dataset: Dataset, model_settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+        """Train to the end, from the checkpoint if there is one, and write the files."""
+        from torchshrink.cli.results import training_result
+        from torchshrink.models import save_model
+        from torchshrink.storage import write_json
+
+        checkpoint = self.folder / CHECKPOINT
+        history: list[dict[str, Any]] = []
+        try:
+            if resume and checkpoint.exists():
+                history = fit.restore(checkpoint)
+                console.say(f"resuming after epoch {len(history)} of {fit.epochs}")
+            else:
+                fit.save(checkpoint, self.settings, history)
+            fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
+            result = {"settings": self.settings, **training_result(fit, dataset, history)}
+            save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
+            write_json(self.folder / RESULT, result)
+            checkpoint.unlink()
+        except KeyboardInterrupt:
+            raise console.Interrupted(f"{len(history)} of {fit.epochs} epochs are saved in {self.folder}") from None
+        return result
