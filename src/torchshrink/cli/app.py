@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from torchshrink.cli import audit, console, options, path, train
+from torchshrink.cli import audit, console, convert, options, path, train
 from torchshrink.errors import AttachmentError, InputError, TorchshrinkError
 
 DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
@@ -49,7 +49,12 @@ def _global_options(
         raise InputError(f"no command given: expected one of {', '.join(VERBS)}; see torchshrink --help")
 
 
-VERBS: dict[str, Callable[..., None]] = {"path": path.path, "train": train.train, "audit": audit.audit}
+VERBS: dict[str, Callable[..., None]] = {
+    "path": path.path,
+    "train": train.train,
+    "audit": audit.audit,
+    "convert": convert.convert,
+}
 for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 

@@ -60,8 +60,7 @@ class Parameter:
             expected = "one of " + ", ".join(map(str, self.kind))
         else:
             expected = EXPECTED[self.kind]
-            real = isinstance(value, numbers.Real) and type(value) is not bool
-            number = float(value) if real else math.nan
+            number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
             if self._fits(number):
                 return int(number) if self.kind == "count" else number
         raise InputError(f"{self.name}={value!r} for {tool}: expected {expected}")
