@@ -1,0 +1,230 @@
+"""``path``: what it writes and says, and that what is killed or interrupted ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from torchshrink import load_path
+from torchshrink.data import load
+from torchshrink.models import load_model
+
+FILES = {
+    "path.json", "losses.safetensors", "model.safetensors", "model.json", "refit.json", "path.png", "report.html",
+    "settings.json",
+}  # fmt: skip
+BASE = (
+    "path", "small.csv", "--target", "kind", "--hidden", "4", "--epochs", "3", "--batch-size", "20", "--folds", "3",
+    "--strengths", "1e-3,0.03,1", "--lr", "0.02",
+)  # fmt: skip
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_what_it_says_and_writes(run, small_csv):
+    ran = run(*BASE, "--penalty", "l1", "--out", "out")
+    assert ran.status == 0, ran.err
+    assert set(contents("out")) == FILES
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert [row[0] for row in rows[2:6]] == ["0", "0.001", "0.03", "1"]
+    result = load_path("out")
+    point = result.points[1]
+    assert rows[3][1:6] == [
+        f"{point.train_loss:.4g}", f"{point.validation_loss:.4g}", f"{point.validation_se:.2g}", f"{point.gap:+.3g}",
+        f"{100 * point.accuracy:.2f}",
+    ]  # fmt: skip
+    marked = {row[0]: row for row in rows[2:6]}
+    assert "best" in marked[f"{result.best.strength:.3g}"]
+    assert "one_se" in marked[f"{result.one_se.strength:.3g}"]
+    assert result.verdict.words in ran.out
+    for word in ("choice", "refit", "certificate", "out/report.html"):
+        assert word in ran.out
+    assert all(len(line) <= 80 for line in ran.out.split("\n\n")[0].splitlines()[1:])
+    assert "path" in ran.err  # the progress
+
+
+def test_json_is_one_object(run, small_csv):
+    ran = run(*BASE, "--penalty", "l1", "--json", "--quiet", "--out", "out")
+    assert (ran.status, ran.err) == (0, "")
+    printed = json.loads(ran.out)
+    assert {Path(name).name for name in printed.pop("files")} == FILES - {"settings.json"}
+    assert printed.pop("refit") == json.loads(Path("out/refit.json").read_text())
+    assert printed == json.loads(Path("out/path.json").read_text())
+
+
+def test_several_penalties_share_everything_but_the_penalty(run, small_csv):
+    command = (*BASE, "--penalty", "l2,group_lasso", "--penalty", "elastic_net", "--dim", "1", "--l1-ratio", "0.9")
+    ran = run(*command, "--quiet", "--out", "out")
+    assert ran.status == 0, ran.err
+    results = load_path("out").results
+    assert list(results) == ["l2", "group_lasso", "elastic_net"]
+    assert len({json.dumps([part.points[0].to_dict()]) for part in results.values()}) == 1  # strength 0 is strength 0
+    assert "GroupLasso(1, dim=1)" in json.dumps(results["group_lasso"].to_dict())
+    assert "0.9" in json.dumps(results["elastic_net"].to_dict()["settings"])
+    for words in (verdict.words for verdict in load_path("out").against.values()):
+        assert words in ran.out
+
+
+def test_the_refitted_model_is_the_one_chosen(run, small_csv):
+    for choose in ("best", "one_se"):
+        assert run(*BASE, "--penalty", "l1", "--choose", choose, "--quiet", "--out", choose).status == 0
+        result, refit = load_path(choose), json.loads(Path(choose, "refit.json").read_text())
+        chosen = result.one_se if choose == "one_se" else result.best
+        assert refit["strength"] == chosen.strength
+        model, data = load_model(choose), load("small.csv", target="kind")
+        with torch.no_grad():
+            loss = torch.nn.functional.cross_entropy(model(data.X), data.y).item()
+        assert loss == pytest.approx(refit["certificate"]["loss"], rel=1e-5)
+        zeros = sum(int((w == 0).sum()) for name, w in model.named_parameters() if name.endswith("weight"))
+        assert zeros == refit["sparsity"]["zeros"]
+
+
+def test_numbers_have_no_accuracy(run, here):
+    ran = run("path", "diabetes", "--model", "linear", "--epochs", "2", "--strengths", "2", "--folds", "2", "--quiet")
+    assert ran.status == 0, ran.err
+    assert "accuracy" not in ran.out
+    assert Path("runs/path-diabetes/path.json").exists()
+
+
+def test_equal_runs_give_equal_bytes(run, small_csv):
+    for out in ("a", "b"):
+        assert run(*BASE, "--penalty", "l1", "--quiet", "--out", out).status == 0
+    assert contents("a") == contents("b")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--penalty", "none"), "strength 0 is among the points anyway"),
+        (("--penalty", "max_norm"), "a constraint has no strength to tune"),
+        (("--penalty", "l1,l1"), "given twice"),
+        (("--penalty", ","), "expected one or more of"),
+        (("--penalty", "l1,elastic"), "did you mean elastic_net?"),
+        (("--penalty", "l1,l2", "--dim", "0"), "--dim 0: l1 and l2 do not take it; group_lasso"),
+        (("--penalty", "l1", "--gamma", "2"), "mcp, scad would"),
+        (("--strengths", "0.1,x"), "'x' is not a number"),
+        (("--strengths", "0.1,nan"), "--strengths nan"),
+        (("--strengths", "-0.1,1"), "--strengths -0.1"),
+        (("--strengths", "0"), "--strengths 0"),
+        (("--folds", "1"), "--folds 1"),
+        (("--folds", "61"), "folds"),
+        (("--choose", "least"), "--choose least"),
+        (("--threads", "0"), "--threads 0"),
+        (("--method", "prox", "--penalty", "orthogonal"), "Orthogonal"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(run, small_csv, options, expected):
+    ran = run(*BASE, *options)
+    assert (ran.status, ran.out) == (2, ""), ran.err
+    assert len(ran.lines) == 1
+    assert ran.err.startswith("error: ")
+    assert expected in ran.err
+    assert not Path("runs").exists()
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
+    from torchshrink.path import recipe
+
+    assert run(*BASE, "--penalty", "l1", "--quiet", "--out", "whole").status == 0
+    real, calls = recipe.train_epoch, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 14:  # in the fifth training
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(recipe, "train_epoch", interrupted)
+    ran = run(*BASE, "--penalty", "l1", "--quiet", "--out", "broken")
+    assert (ran.status, ran.out) == (130, "")
+    (line,) = ran.lines
+    assert line.startswith("interrupted: 4 trainings are saved in broken; to go on: torchshrink path small.csv")
+    before = len(calls)
+    ran = run(*line.split("torchshrink ")[1].split())
+    assert ran.status == 0, ran.err
+    assert ran.lines == ["resuming in broken"]
+    assert len(calls) - before == (4 * 3 - 4 + 1) * 3  # what was not done, and the refit
+    assert contents("broken") == contents("whole")
+
+
+def test_resume_with_other_settings_names_what_differs(run, small_csv):
+    assert run(*BASE, "--penalty", "l1", "--quiet", "--out", "out").status == 0
+    before = contents("out")
+    ran = run(*BASE, "--penalty", "l2", "--out", "out", "--resume", "--seed", "5")
+    assert (ran.status, len(ran.lines)) == (2, 1)
+    assert "seed was 0, now 5" in ran.err
+    assert "l1" in ran.err
+    assert contents("out") == before
+
+
+def test_resume_of_what_is_finished_shows_it_again(run, small_csv):
+    first = run(*BASE, "--penalty", "l1", "--quiet", "--out", "out")
+    before = contents("out")
+    again = run(*BASE, "--penalty", "l1", "--out", "out", "--resume")
+    assert (again.status, again.out) == (0, first.out)
+    assert again.lines == ["out is finished; this is its result"]
+    assert contents("out") == before
+
+
+def test_resume_of_what_is_no_path(run, small_csv):
+    Path("out").mkdir()
+    Path("out/notes.txt").write_text("mine")
+    ran = run(*BASE, "--out", "out", "--resume")
+    assert (ran.status, len(ran.lines)) == (2, 1)
+    assert contents("out") == {"notes.txt": b"mine"}
+
+
+LONG = (
+    "path", "iris", "--hidden", "8", "--epochs", "12", "--batch-size", "30", "--folds", "4", "--strengths", "8",
+    "--penalty", "l1",
+)  # fmt: skip
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "torchshrink", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_trainings(process: subprocess.Popen[str], folder: str, count: int) -> None:
+    until = time.monotonic() + 120
+    while len(list(Path(folder, "journal").glob("*.safetensors"))) < count:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_killed_in_the_middle_and_interrupted_once_more(run, here):
+    with start(*LONG, "--out", "broken") as process:
+        wait_for_trainings(process, "broken", 3)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("broken/path.json").exists()
+
+    with start(*LONG, "--out", "broken", "--resume", "--quiet") as process:
+        wait_for_trainings(process, "broken", 15)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    lines = err.splitlines()
+    assert lines[0] == "resuming in broken"
+    assert len(lines) == 2
+    assert re.fullmatch(r"interrupted: \d+ trainings are saved in broken; to go on: torchshrink .* --resume", lines[1])
+
+    assert run(*LONG, "--out", "broken", "--resume", "--quiet").status == 0
+    assert run(*LONG, "--out", "whole", "--quiet").status == 0
+    assert contents("broken") == contents("whole")
