@@ -173,7 +173,7 @@ def asgd(group: Group, state: State) -> Step:
 
 
 def _magnitude(parameter: Tensor, state: State) -> Mapping[str, Any]:
-    return {"magnitude": _read(parameter.norm(2) / parameter.numel() ** 0.5), "parameter": parameter}
+    return {"magnitude": _read(parameter.detach().norm(2) / parameter.numel() ** 0.5), "parameter": parameter}
 
 
 @register_geometry(Adafactor, coordinatewise=True, remember=_magnitude, weight_decay="decoupled")
