@@ -146,9 +146,13 @@ class _Value(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (grad_output,) = grad_outputs
+        # On the CPU a number costs less than a tensor of one value, where no second derivative is asked for.
+        number = grad_output.device.type == "cpu" and not grad_output.requires_grad
+        factor: float | Tensor = grad_output.item() if number else grad_output
         rest = iter(ctx.saved_tensors)
         grads: list[Tensor] = []
         for penalty, n in ctx.layout:
             tensors = list(itertools.islice(rest, n))
-            grads += multitensor.gradients(penalty, tensors, grad_output.to(tensors[0].device))
+            here = factor.to(tensors[0].device) if isinstance(factor, Tensor) else factor
+            grads += multitensor.gradients(penalty, tensors, here)
         return None, *grads
