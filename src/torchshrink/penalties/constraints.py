@@ -176,7 +176,10 @@ class L1Ball(Penalty):
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """The projection, in the metric of the steps. A step of 0 moves nothing."""
         x = working(w)
-        return project_l1_ball(x, self.radius, step).to(w.dtype)
+        if isinstance(step, Tensor) and step.ndim > 0:
+            return project_l1_ball(x, self.radius, step.to(x.dtype)).to(w.dtype)
+        moves = torch.as_tensor(step, device=w.device) > 0
+        return torch.where(moves, project_l1_ball(x, self.radius), x).to(w.dtype)
 
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """One value: ‖g‖ inside; the distance of −g to the cone {t·∂‖w‖₁, t ≥ 0} on the boundary; infinite outside.
