@@ -6,6 +6,9 @@ The names below are loaded when they are first used, so that ``torchshrink --hel
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Not lazy, for it needs no torch and its module has its name: once both are loaded, the name is the function.
+from torchshrink.convert import Conversion, NoEquivalentError, convert
+
 if TYPE_CHECKING:
     from torchshrink.certificate import Certificate
     from torchshrink.errors import (
@@ -80,12 +83,14 @@ __all__ = [
     "WEIGHTS",
     "AttachmentError",
     "Certificate",
+    "Conversion",
     "ElasticNet",
     "GeometryError",
     "GroupLasso",
     "InputError",
     "L1Ball",
     "MaxNorm",
+    "NoEquivalentError",
     "NuclearNorm",
     "ObjectiveWarning",
     "Orthogonal",
@@ -96,6 +101,7 @@ __all__ = [
     "SelectionWarning",
     "SparseGroupLasso",
     "TorchshrinkError",
+    "convert",
     "load_path",
     "path",
 ]
