@@ -250,8 +250,8 @@ def variant_id(value: Any) -> str:
 # --- the definition itself: a constant gradient is displaced by s·g ---
 
 
-def displacement_errors(make: Make, at: tuple[int, ...]) -> list[float]:
-    """How far s is off the displacement per unit of a gradient constant since the first step, relatively."""
+def displacement_errors(make: Make, at: tuple[int, ...], *, past: int = 0) -> list[float]:
+    """How far s is off the displacement per unit of a gradient, relatively, that is constant but for a ``past``."""
     generator = torch.Generator().manual_seed(0)
     gradient = torch.randn(3, 4, dtype=torch.float64, generator=generator)
     parameter = nn.Parameter(torch.full((3, 4), 0.1, dtype=torch.float64))
@@ -266,6 +266,8 @@ def displacement_errors(make: Make, at: tuple[int, ...]) -> list[float]:
             if geometry.remember is not None:
                 previous = {PREVIOUS: geometry.remember(parameter, optimizer.state.get(parameter, {}))}
             parameter.grad = -gradient if group.get("maximize", False) else gradient.clone()
+            if t <= past:
+                parameter.grad *= -3
             optimizer.step()
             if t in at:
                 s = geometry.step_size(group, {**optimizer.state[parameter], **previous})
@@ -284,6 +286,12 @@ def test_displaces_a_constant_gradient_by_s(row: Row, more: dict[str, Any]) -> N
         assert max(displacement_errors(make, (1000,))) <= tolerance
     else:
         assert max(displacement_errors(make, (1, 2, 5, 6, 7, 200))) <= tolerance
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_forgets_a_past_of_larger_gradients(row: Row) -> None:
+    """Or keeps it in s, where the optimizer does: AMSGrad's maximum, Adagrad's sum."""
+    assert max(displacement_errors(row.make, (1000,), past=10)) <= 1e-10
 
 
 def test_every_flag_combination_of_torch_is_covered() -> None:
