@@ -227,7 +227,7 @@ def _check_possible(optimizer: Optimizer, bundle: _Bundle) -> None:
     if geometry.coordinatewise and bundle.penalty.prox_steps == "scalar":
         raise GeometryError(
             f"{name}'s prox is exact for one step size only, and {type(optimizer).__name__} has one per coordinate; "
-            "use SGD."
+            "use SGD, or method='gradient'."
         )
 
 

@@ -250,7 +250,7 @@ def test_a_constraint_has_no_strength(penalty):
     assert penalty.strength == 0
     assert penalty.with_strength(0.0) is penalty
     for strength in (0.5, 1, torch.tensor(0.5)):
-        with pytest.raises(ts.InputError, match=r"a constraint has no strength; .*lambda r: "):
+        with pytest.raises(ts.InputError, match=r"a constraint has no strength; .*lambda s: "):
             penalty.with_strength(strength)
 
 

@@ -239,7 +239,7 @@ def _same_at_zero(constraint: _C, strength: Strength) -> _C:
     given = show(strength) if isinstance(strength, Tensor | int | float) else repr(strength)
     raise InputError(
         f"{constraint}.with_strength({given}): a constraint has no strength; "
-        f"to tune the radius give a callable, such as lambda r: {name}(r)"
+        f"to tune the radius give a callable, such as lambda s: {name}(1 / s)"
     )
 
 
@@ -250,7 +250,7 @@ def _slack(w: Tensor) -> float:
 
 def _indicator(x: Tensor, inside: Tensor) -> Tensor:
     """0 or infinite, with derivative 0."""
-    return torch.where(inside.all(), 0 * x.sum(), torch.inf)
+    return torch.where(inside.all(), 0 * x.sum().abs(), torch.inf)
 
 
 def _choose(norm: Tensor, radius: Strength, slack: float, inside: Tensor, boundary: Tensor) -> Tensor:

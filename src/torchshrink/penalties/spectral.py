@@ -30,8 +30,8 @@ class NuclearNorm(Penalty):
     """λ·‖W‖_*, the sum of the singular values: drives them to exact zero, and so W to low rank.
 
     Subgradient λUVᵀ; the subdifferential is λ(UVᵀ + M) with UᵀM = 0, MV = 0, ‖M‖₂ ≤ 1. Prox with step s:
-    U·(σ − sλ)₊·Vᵀ, exact for one step, not for one per coordinate: with SGD it acts through the prox, with other
-    optimizers through the gradient. The whole tensor is one group.
+    U·(σ − sλ)₊·Vᵀ, exact for one step, not for one per coordinate: use it with SGD, or with other optimizers through
+    ``method="gradient"``, which makes no exact zeros. The whole tensor is one group.
 
     A singular value counts as zero up to max(m, n)·ε·σ_max, with ε the rounding unit (NumPy's numerical rank); for
     weights in half precision up to 2ε·σ_max with their own ε, which is what rounding them makes of an exact zero.
