@@ -48,7 +48,7 @@ def test_what_it_says_and_writes(run, small_csv):
     assert "best" in marked[f"{result.best.strength:.3g}"]
     assert "one_se" in marked[f"{result.one_se.strength:.3g}"]
     assert result.verdict.words in ran.out
-    for word in ("choice", "refit", "certificate", "out/report.html"):
+    for word in ("choice", "refit", "certificate", "out: path.json"):
         assert word in ran.out
     assert all(len(line) <= 80 for line in ran.out.split("\n\n")[0].splitlines()[1:])
     assert "path" in ran.err  # the progress
@@ -189,7 +189,7 @@ def test_resume_of_what_is_no_path(run, small_csv):
 
 
 LONG = (
-    "path", "iris", "--hidden", "8", "--epochs", "12", "--batch-size", "30", "--folds", "4", "--strengths", "8",
+    "path", "iris", "--hidden", "8", "--epochs", "12", "--batch-size", "30", "--folds", "3", "--strengths", "5",
     "--penalty", "l1",
 )  # fmt: skip
 
@@ -210,13 +210,13 @@ def wait_for_trainings(process: subprocess.Popen[str], folder: str, count: int) 
 
 def test_killed_in_the_middle_and_interrupted_once_more(run, here):
     with start(*LONG, "--out", "broken") as process:
-        wait_for_trainings(process, "broken", 3)
+        wait_for_trainings(process, "broken", 2)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not Path("broken/path.json").exists()
 
     with start(*LONG, "--out", "broken", "--resume", "--quiet") as process:
-        wait_for_trainings(process, "broken", 15)
+        wait_for_trainings(process, "broken", 6)
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")

@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -37,12 +38,27 @@ def emit_json(result: Mapping[str, Any]) -> None:
 
 def emit_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and what is to be said under them, on stdout: wrapped to a terminal, one line each where there is none."""
-    indent = " " * 13
     for name, text in pairs:
-        line = f"{name:<12} {text}"
-        if sys.stdout.isatty():
-            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent=indent)
-        emit(line)
+        emit_wrapped(f"{name:<12} {text}", indent=13)
+
+
+def emit_wrapped(line: str, *, indent: int = 0) -> None:
+    """A line, on stdout: wrapped to a terminal, as it is where there is none. Paths and options are not broken."""
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        line = textwrap.fill(
+            line, columns, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+        )
+    emit(line)
+
+
+def in_folder(files: Sequence[str]) -> str:
+    """Where files of one folder are.
+
+    >>> in_folder(["runs/a/x.json", "runs/a/y.json"])
+    'runs/a: x.json, y.json'
+    """
+    return f"{Path(files[0]).parent}: {', '.join(Path(name).name for name in files)}"
 
 
 def emit_table(table: Table) -> None:
@@ -50,8 +66,10 @@ def emit_table(table: Table) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else max(shutil.get_terminal_size().columns, 160)
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
-    sys.stdout.flush()
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def one_line(message: str) -> str:

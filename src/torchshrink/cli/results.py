@@ -135,4 +135,4 @@ def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
     console.emit_table(table)
     console.emit("")
     lines = [(name, words[name]) for name in ("gap", "sparsity", "certificate") if words[name]]
-    console.emit_pairs([*lines, ("saved", ", ".join(files))])
+    console.emit_pairs([*lines, ("saved in", console.in_folder(files))])

@@ -16,7 +16,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
     """The end of a path, on stdout."""
     parts = list(result.results.values()) if isinstance(result, PathComparison) else [result]
     for part in parts:
-        console.emit(f"{part.penalty}: {part.grid.words}")
+        console.emit_wrapped(f"{part.penalty}: {part.grid.words}")
         console.emit_table(points_table(part))
         console.emit("")
     against = result.against.values() if isinstance(result, PathComparison) else ()
@@ -26,7 +26,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         *(("", verdict.words) for verdict in against),
         ("refit", f"on all rows: {refit['words']['sparsity']}"),
         ("certificate", refit["words"]["certificate"]),
-        ("saved", ", ".join(files)),
+        ("saved in", console.in_folder(files)),
     ]
     console.emit_pairs(pairs)
 
