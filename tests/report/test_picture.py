@@ -1,0 +1,162 @@
+import re
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import torchshrink as ts
+from torchshrink.errors import InputError
+from torchshrink.path.assemble import compare, make_result
+from torchshrink.path.family import family
+from torchshrink.path.folds import make_folds
+from torchshrink.path.grid import given_grid
+from torchshrink.path.recipe import prepare
+from torchshrink.path.refit import Source
+from torchshrink.path.sequential import Outcome
+from torchshrink.report.page import page
+from torchshrink.report.picture import draw, png, save_picture
+from torchshrink.selection import WEIGHTS
+
+
+def made(penalty=ts.L1, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
+    """A result without any training: losses in a valley, weights that vanish."""
+    y = torch.arange(24) % 2
+    tuned = family(penalty)
+    recipe = prepare(
+        lambda: torch.nn.Linear(2, 2),
+        (torch.zeros(24, 2), y),
+        [tuned],
+        epochs=3,
+        batch_size=8,
+        loss=None,
+        optimizer=None,
+        seed=0,
+        device=None,
+        on=WEIGHTS,
+        method="auto",
+    )
+    grid = given_grid(strengths)
+    folds = make_folds(y, 3, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    table = []
+    for number, strength in enumerate(grid.strengths):
+        level = scale * (0.3 + 0.1 * (number - 2) ** 2)
+        table.append(
+            [
+                Outcome(
+                    0.8 * level,
+                    level + 0.05 * torch.randn(8, generator=generator, dtype=torch.float64),
+                    0.75,
+                    100 - 30 * number,
+                    diverged=2 if strength in diverged else None,
+                )
+                for _ in folds
+            ]
+        )
+    return make_result(Source(recipe, tuned), folds, grid, table, null_loss=0.69 * scale)
+
+
+def lines(axis, label):
+    (line,) = (line for line in axis.get_lines() if line.get_label() == label)
+    return line
+
+
+def test_shows_what_the_points_say():
+    result = made()
+    upper, lower = draw(result).axes
+    for label, values in (
+        ("validation", [p.validation_loss for p in result.points]),
+        ("training", [p.train_loss for p in result.points]),
+    ):
+        np.testing.assert_allclose(lines(upper, label).get_ydata(), values)
+    x = lines(upper, "validation").get_xdata()
+    np.testing.assert_allclose(x[1:], [1e-4, 1e-3, 1e-2])
+    assert 0 < x[0] < 1e-4
+    assert upper.get_xscale() == "log"
+    ticks = {label.get_text(): at for at, label in zip(upper.get_xticks(), upper.get_xticklabels(), strict=True)}
+    assert ticks["0"] == x[0]
+    assert [line.get_ydata()[0] for line in lower.get_lines() if len(line.get_ydata()) == 4] == [100]
+    marked = {
+        each.get_label(): each.get_offsets()[0] for each in upper.collections if each.get_label() in ("best", "one SE")
+    }
+    assert marked["best"][1] == pytest.approx(result.best.validation_loss)
+    assert marked["one SE"][0] == pytest.approx(result.one_se.strength)
+
+
+def test_one_column_per_penalty_on_the_same_scale():
+    comparison = compare([made(ts.L1), made(ts.L2)], seed=0)
+    figure = draw(comparison)
+    assert len(figure.axes) == 4
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["l1", "l2"]
+
+
+def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
+    first = png(made())
+    assert first.startswith(b"\x89PNG")
+    assert first == png(made())
+    assert first != png(made(strengths=(1e-4, 1e-3, 2e-2)))
+    save_picture(made(), tmp_path / "path.png")
+    assert (tmp_path / "path.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        made(strengths=(0.0,)),
+        made(strengths=(0.5,)),
+        made(strengths=(1e-300, 1e300)),
+        made(strengths=tuple(np.geomspace(1e-4, 1e-2, 64))),
+        made(scale=1e-9),
+        made(scale=-1.0),
+        made(scale=1e12),
+        made(scale=0.0),
+    ],
+    ids=["0 alone", "one", "far apart", "many", "tiny", "negative", "huge", "none"],
+)
+def test_draws_whatever_comes(result):
+    assert png(result, dpi=30).startswith(b"\x89PNG")
+    assert "<table>" in page(result)
+
+
+def test_diverged_points_are_left_out():
+    result = made(diverged=(1e-2,))
+    upper, _ = draw(result).axes
+    assert len(lines(upper, "validation").get_ydata()) == 3
+    assert "diverged" in page(result)
+
+
+def test_leaves_no_global_state_and_no_pyplot():
+    before = dict(mpl.rcParams)
+    figure = made().plot()
+    assert isinstance(figure, Figure)
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_page_is_one_file_with_everything_in_it(tmp_path):
+    comparison = compare([made(ts.L1), made(ts.L2)], seed=0)
+    comparison.report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 1
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    assert text.count("<table>") == 2
+    assert comparison.verdict.words[1:] in text
+    assert "one_se" in text
+    assert "Adam" in text
+
+
+def test_names_are_escaped():
+    result = made(lambda s: ts.L1(s))
+    object.__setattr__(result, "penalty", "<script>")
+    assert "<script>" not in page(result)
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "report.png.txt"])
+def test_other_endings_are_refused_in_one_line(name, tmp_path):
+    with pytest.raises(InputError, match=r"\.html or \.png expected"):
+        made().report(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
