@@ -17,6 +17,7 @@ from torchshrink import Certificate
 from torchshrink.cli import fitting
 from torchshrink.data import load
 from torchshrink.models import load_model
+from torchshrink.penalties import BUILTIN
 
 FILES = {"model.safetensors", "model.json", "train.json"}
 BASE = ("train", "small.csv", "--target", "kind", "--hidden", "8", "--epochs", "4", "--batch-size", "16")
@@ -280,4 +281,26 @@ def test_killed_in_the_middle_and_interrupted_once_more(run, here):
 
     assert run(*LONG, "--out", "broken", "--resume", "--quiet").status == 0
     assert run(*LONG, "--out", "whole", "--quiet").status == 0
+    assert contents(Path("broken")) == contents(Path("whole"))
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_every_penalty_trains_and_resumes(run, small_csv, monkeypatch, name):
+    real = fitting.train_epoch
+
+    def interrupted(*arguments, **options):
+        if options["epoch"] == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    options = ("--radius", "1") if BUILTIN[name].constraint else ("--strength", "0.01")
+    if BUILTIN[name].prox_steps == "scalar":  # a prox with one step only: adam's auto has no use for it
+        options += ("--optimizer", "sgd")
+    command = (*BASE, "--penalty", name, *options, "--quiet", "--out")
+    ran = run(*command, "whole")
+    assert ran.status == 0, ran.err
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "train_epoch", interrupted)
+        assert run(*command, "broken").status == 130
+    assert run(*command, "broken", "--resume").status == 0
     assert contents(Path("broken")) == contents(Path("whole"))

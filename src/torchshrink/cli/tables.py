@@ -21,7 +21,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         console.emit("")
     against = result.against.values() if isinstance(result, PathComparison) else ()
     pairs = [
-        ("choice", f"{refit['penalty']}, the {_CHOICE[refit['choice']]}"),
+        ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
         ("refit", f"on all rows: {refit['words']['sparsity']}"),
