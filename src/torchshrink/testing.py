@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.penalties import Penalty
+from torchshrink.penalties.base import Strength
 
 SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
 STEPS = (1e-3, 0.3, 1.0, 4.0, 50.0)
@@ -47,6 +48,15 @@ class _Subject:
         if not bool(same.all()):
             worst = int((~same).flatten().nonzero()[0])
             self.fail(clause, found.flatten()[worst].item(), expected.flatten()[worst].item())
+
+    def members(self) -> Iterator[Tensor]:
+        """The samples; for a constraint their projections, since outside its set Ω is infinite."""
+        for w in self.samples():
+            yield self.penalty.prox(w, 1.0) if self.penalty.constraint else w
+
+    def at(self, strength: Strength) -> Penalty:
+        """The penalty at another strength; a constraint, which has none, as it is."""
+        return self.penalty if self.penalty.constraint else self.penalty.with_strength(strength)
 
     def samples(self) -> Iterator[Tensor]:
         """float64 tensors of every shape: dense, with zeros, with zero groups, and zero."""
@@ -108,7 +118,9 @@ def _is_a_value(subject: _Subject) -> None:
     if again != penalty and not _close(again, penalty):
         subject.fail("with_strength(strength)", again, penalty)
     other = penalty.with_strength(penalty.strength * 2)
-    if other == penalty:
+    if penalty.constraint and float(penalty.strength) != 0:
+        subject.fail("strength of a constraint", penalty.strength, 0)
+    if other == penalty and not penalty.constraint:
         subject.fail("equality of different strengths", "equal", "different")
     found = float(other.strength)
     if abs(found - 2 * float(penalty.strength)) > 1e-12 * found:
@@ -131,7 +143,8 @@ def _value_is_a_scalar(subject: _Subject) -> None:
         value = subject.penalty.value(w)
         if value.shape != () or not bool(value >= 0):
             subject.fail("value", value, "a scalar ≥ 0")
-        if bool(subject.penalty.value(torch.zeros_like(w)) > value):
+        # A smooth penalty may have its least value elsewhere: L2SP at its anchor, Orthogonal at a frame.
+        if not subject.penalty.smooth and bool(subject.penalty.value(torch.zeros_like(w)) > value):
             subject.fail("value(w)", value, "at least value(0)")
 
 
@@ -143,7 +156,10 @@ def _away_from_kinks(penalty: Penalty, w: Tensor) -> Tensor:
 def _grad_is_the_derivative(subject: _Subject) -> None:
     penalty = subject.penalty
     for w in subject.samples():
-        x = _away_from_kinks(penalty, w).requires_grad_()
+        x = _away_from_kinks(penalty, w)
+        if penalty.constraint:
+            x = penalty.prox(x, 1.0) / 2  # finite differences must not reach across the boundary
+        x.requires_grad_()
         value = penalty.value(x)
         (auto,) = torch.autograd.grad(value, x) if x.numel() else (torch.zeros_like(x),)
         grad = penalty.grad(x.detach())
@@ -167,7 +183,10 @@ def _grad_is_zero_at_zero(subject: _Subject) -> None:
         for name, found in (("grad", grad), ("autograd of value", auto)):
             if not bool(found.isfinite().all()):
                 subject.fail(f"{name} at a tensor with zeros", "not finite", "finite")
-            subject.near(f"{name} where w = 0", found[w == 0], torch.zeros_like(found[w == 0]), 0.0)
+            # Where a kink is: at a coordinate, or at the whole of the one group (a smooth grad is the derivative).
+            kink = (w == 0) if penalty.group_dims != () else (w == 0).all().expand(w.shape)
+            if not penalty.smooth:
+                subject.near(f"{name} where w = 0", found[kink], torch.zeros_like(found[kink]), 0.0)
 
 
 def _objective(penalty: Penalty, z: Tensor, w: Tensor, step: float | Tensor) -> Tensor:
@@ -251,7 +270,7 @@ def _distance_is_the_limit_of_prox_steps(subject: _Subject) -> None:
     """‖w − prox_s(w − s·g)‖/s tends to the distance of −g to the subdifferential as s → 0."""
     penalty = subject.penalty
     generator = torch.Generator().manual_seed(4)
-    for w in subject.samples():
+    for w in subject.members():
         g = torch.randn(w.shape, dtype=w.dtype, generator=generator)
         distances = penalty.distance(w, g)
         if not bool((distances >= 0).all()):
@@ -272,7 +291,7 @@ def _critical_strength_is_critical(subject: _Subject) -> None:
             subject.fail("critical_strength", critical, "a scalar ≥ 0")
         zero = torch.zeros_like(g)
         if bool(critical.isinf()):
-            above = penalty.with_strength(1e6).distance(zero, g)
+            above = subject.at(1e6).distance(zero, g)
             if not bool((above > 0).any()):
                 subject.fail("critical_strength", "infinite", "finite: w = 0 is stationary at strength 1e6")
             continue
@@ -304,7 +323,7 @@ def _methods(penalty: Penalty) -> dict[str, Callable[[Penalty, Tensor, Tensor], 
 
 def _strength_can_be_a_tensor(subject: _Subject) -> None:
     penalty = subject.penalty
-    twin = penalty.with_strength(torch.tensor(float(penalty.strength), dtype=torch.float64))
+    twin = subject.at(torch.tensor(float(penalty.strength), dtype=torch.float64))
     for w in subject.samples():
         other = w.flip(0) if w.ndim else -w
         for name, method in _methods(penalty).items():
@@ -322,14 +341,14 @@ def _works_under_vmap(subject: _Subject) -> None:
         for name, method in _methods(penalty).items():
 
             def lane(strength: Tensor, w: Tensor, other: Tensor, method: Callable[..., Tensor] = method) -> Tensor:
-                return method(penalty.with_strength(strength), w, other)
+                return method(subject.at(strength), w, other)
 
             try:
                 batched = torch.func.vmap(lane)(strengths, w, other)
             except RuntimeError as error:
                 subject.fail(f"{name} under vmap", str(error).splitlines()[0], "no control flow that depends on data")
             each = zip(strengths.tolist(), w, other, strict=True)
-            single = torch.stack([method(penalty.with_strength(s), *tensors) for s, *tensors in each])
+            single = torch.stack([method(subject.at(s), *tensors) for s, *tensors in each])
             subject.near(f"{name} under vmap", batched, single, 1e-9)
 
 

@@ -5,7 +5,22 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from torchshrink.penalties import BUILTIN, L1, L2, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.penalties import (
+    BUILTIN,
+    L1,
+    L2,
+    L2SP,
+    MCP,
+    SCAD,
+    ElasticNet,
+    GroupLasso,
+    L1Ball,
+    MaxNorm,
+    NuclearNorm,
+    Orthogonal,
+    Penalty,
+    SparseGroupLasso,
+)
 from torchshrink.testing import SHAPES, ContractError, check_penalty
 
 EXAMPLES = {
@@ -14,6 +29,13 @@ EXAMPLES = {
     "elastic_net": [ElasticNet(0.3, 0.1), ElasticNet(0.2, 0.0)],
     "group_lasso": [GroupLasso(0.3), GroupLasso(0.3, dim=-1), GroupLasso(0.2, dim=())],
     "sparse_group_lasso": [SparseGroupLasso(0.2, 0.3), SparseGroupLasso(0.0, 0.3), SparseGroupLasso(0.3, 0.0, dim=-1)],
+    "mcp": [MCP(0.3), MCP(0.5, gamma=1.2)],
+    "scad": [SCAD(0.3), SCAD(0.5, a=2.2)],
+    "l2sp": [L2SP(0.3, anchor=0.0), L2SP(0.3, anchor=0.5)],
+    "nuclear_norm": [NuclearNorm(0.3)],
+    "orthogonal": [Orthogonal(0.3)],
+    "max_norm": [MaxNorm(0.8), MaxNorm(1.5, dim=-1)],
+    "l1_ball": [L1Ball(1.2)],
 }
 
 
@@ -27,8 +49,8 @@ def test_two_dimensions_may_number_the_groups():
 
 
 def test_every_builtin_has_an_example():
-    assert set(EXAMPLES) >= {"l1", "l2", "elastic_net", "group_lasso", "sparse_group_lasso"}
-    assert set(EXAMPLES) <= set(BUILTIN)
+    assert set(EXAMPLES) == set(BUILTIN)
+    assert all(type(penalty) is BUILTIN[name] for name, penalties in EXAMPLES.items() for penalty in penalties)
 
 
 @dataclass(frozen=True)
