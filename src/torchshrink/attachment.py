@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from torchshrink import distributed
 from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
 from torchshrink.geometry import PREVIOUS, State, geometry_of, weight_decays
-from torchshrink.penalties import Penalty, multitensor
+from torchshrink.penalties import Penalty
 from torchshrink.terms import Schedule, Term
 
 Method = Literal["auto", "gradient", "prox", "decoupled"]
@@ -140,7 +141,7 @@ class Attachment:
                 for bundle in self._bundles:
                     if bundle.method == "gradient":
                         sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
-                        value = multitensor.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
+                        value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
                         loss = loss + sign * value.to(loss.device if isinstance(loss, Tensor) else "cpu")
             return loss
 
@@ -158,12 +159,12 @@ class Attachment:
                 live = _with_gradients(bundle.parameters)
                 if live:
                     grads = [_dense_gradient(p) for p in live]
-                    multitensor.add_gradients_(self.schedule.scaled(bundle.penalty), live, grads, factor)
+                    distributed.add_gradients_(self.schedule.scaled(bundle.penalty), live, grads, factor)
             elif bundle.method == "decoupled" and bundle.penalty.smooth:
                 live = _with_gradients(bundle.parameters)
                 if live:
                     rate = -group["lr"] * self._not_skipped()
-                    moves = multitensor.gradients(self.schedule.scaled(bundle.penalty), live, rate)
+                    moves = distributed.gradients(self.schedule.scaled(bundle.penalty), live, rate)
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
 
@@ -175,7 +176,7 @@ class Attachment:
                 continue
             live = _with_gradients(bundle.parameters)
             if live:
-                multitensor.prox_(penalty, live, self._steps(bundle, live))
+                distributed.prox_(penalty, live, self._steps(bundle, live))
         if getattr(optimizer, "found_inf", None) is None or self._not_skipped() > 0:
             self.schedule.steps += 1
 
@@ -237,6 +238,7 @@ def _with_gradients(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
 
 
 def _dense_gradient(parameter: nn.Parameter) -> Tensor:
+    distributed.align_gradient_(parameter)
     grad = parameter.grad
     if grad is None or grad.layout is not torch.strided:
         raise AttachmentError(

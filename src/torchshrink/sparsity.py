@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from torchshrink.distributed import whole
 from torchshrink.proximal import group_norm
 
 
@@ -33,6 +34,7 @@ class ParameterSparsity:
     @torch.no_grad()
     def of(cls, name: str, w: Tensor, group_dims: tuple[int, ...] | None) -> Self:
         """Count a tensor's zeros, and its zero groups where ``group_dims`` number groups."""
+        w = whole(w)
         zeros = int((w == 0).sum())
         if group_dims is None:
             return cls(name, zeros, w.numel())

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError
-from torchshrink.penalties import Penalty, multitensor
+from torchshrink.penalties import Penalty
 
 Scale = float | Callable[[int], float]
 
@@ -27,6 +28,7 @@ class Term:
         penalty: what acts on it, at scale 1.
         rule: the rule that bound them, as the user wrote it.
         holder: the module that has it among its own parameters.
+        kept: returns the parameter that ``fully_shard`` keeps while the module shows a gathered copy; None without.
     """
 
     name: str
@@ -34,14 +36,22 @@ class Term:
     penalty: Penalty
     rule: str
     holder: nn.Module
+    kept: Callable[[], nn.Parameter] | None = None
 
     def check_alive(self) -> None:
         """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""
-        if self.holder._parameters.get(self.name.rpartition(".")[2]) is not self.parameter:
+        now = self.holder._parameters.get(self.name.rpartition(".")[2])
+        if now is self.parameter or (self.kept is not None and self.kept() is self.parameter):
+            return
+        if distributed.is_spread(now) and not distributed.is_spread(self.parameter):
             raise AttachmentError(
-                f"{self.name}: the model's parameter is no longer the one that was bound (replaced, for example by "
-                "load_state_dict(assign=True)); make a new Regularizer, after the replacement."
+                f"{self.name}: sharding has replaced the model's parameter by a DTensor; make the Regularizer after "
+                "fully_shard (or parallelize_module), and the optimizer too."
             )
+        raise AttachmentError(
+            f"{self.name}: the model's parameter is no longer the one that was bound (replaced, for example by "
+            "load_state_dict(assign=True)); make a new Regularizer, after the replacement."
+        )
 
 
 def holder_of(model: nn.Module, name: str) -> nn.Module:
@@ -107,7 +117,8 @@ def bundles(pairs: Iterable[tuple[Penalty, Tensor]]) -> list[Bundle]:
 
 def plain_value(bundled: Sequence[Bundle]) -> Tensor:
     """The sum of all terms by the penalties' own ``value``: the specification of `fused_value`."""
-    values = [penalty.value(w) for penalty, tensors in bundled for w in tensors]
+    whole = distributed.whole
+    values = [penalty.with_state(whole).value(whole(w)) for penalty, tensors in bundled for w in tensors]
     return _sum(values)
 
 
@@ -141,11 +152,11 @@ class _Value(torch.autograd.Function):
         ctx.layout = layout
         ctx.save_for_backward(*weights)
         rest = iter(weights)
-        return _sum([multitensor.total(penalty, list(itertools.islice(rest, n))) for penalty, n in layout])
+        return _sum([distributed.total(penalty, list(itertools.islice(rest, n))) for penalty, n in layout])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        (grad_output,) = grad_outputs
+        grad_output = distributed.whole(grad_outputs[0])
         # On the CPU a number costs less than a tensor of one value, where no second derivative is asked for.
         number = grad_output.device.type == "cpu" and not grad_output.requires_grad
         factor: float | Tensor = grad_output.item() if number else grad_output
@@ -154,5 +165,5 @@ class _Value(torch.autograd.Function):
         for penalty, n in ctx.layout:
             tensors = list(itertools.islice(rest, n))
             here = factor.to(tensors[0].device) if isinstance(factor, Tensor) else factor
-            grads += multitensor.gradients(penalty, tensors, here)
+            grads += distributed.gradients(penalty, tensors, here)
         return None, *grads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, final
 
@@ -49,6 +49,7 @@ class L2SP(Penalty):
 
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -78,6 +79,10 @@ class L2SP(Penalty):
     def state(self) -> Mapping[str, Tensor]:
         """The anchor, where it is a tensor."""
         return {"anchor": self.anchor} if isinstance(self.anchor, Tensor) else {}
+
+    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Towards the changed anchor, where it is a tensor."""
+        return type(self)(self.strength, change(self.anchor)) if isinstance(self.anchor, Tensor) else self
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σ(w − w⁰)²."""

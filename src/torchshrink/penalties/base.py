@@ -9,8 +9,8 @@ and ``critical_strength`` are returned in float32, the others rounded once, at t
 
 What the methods owe each other (``torchshrink.testing.check_penalty`` holds an implementation to it):
 
-- ``value(0 · w) = 0`` or the least value, and ``value`` is differentiable: autograd's gradient is ``grad``
-  wherever Ω is differentiable; where w = 0 it is 0, never NaN.
+- ``value`` is at least 0 and differentiable: autograd's gradient is ``grad`` wherever Ω is differentiable. A penalty
+  that is not smooth has its least value at 0, and there, at its kink, the gradient is 0, never NaN.
 - ``u = prox(w, s)`` is the global minimiser of Ω(z) + Σ (z−w)²/(2s), so (w − u)/s is in ∂Ω(u):
   ``distance(u, (u − w)/s) = 0``.
 - ``distance(w, g)`` is 0 exactly where −g is in ∂Ω(w).
@@ -44,11 +44,14 @@ class Penalty(abc.ABC):
     - ``constraint``: whether Ω is 0 in a set and infinite outside. Then only the prox, a projection, can act.
     - ``prox_steps``: for which steps ``prox`` is exact: ``"coordinate"`` (one per coordinate, and so a number too),
       ``"scalar"`` (one number only) or ``"none"`` (there is no closed prox).
+    - ``elementwise``: whether Ω is a sum over coordinates, so that a shard of a tensor needs nothing of the others.
+      False is never wrong. With groups, ``group_dims`` says what a shard may hold by itself.
     """
 
     smooth: ClassVar[bool]
     prox_steps: ClassVar[ProxSteps]
     constraint: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # a dataclass field may stand in for it, which `abstractmethod` would not accept
 
@@ -92,6 +95,10 @@ class Penalty(abc.ABC):
     def state(self) -> Mapping[str, Tensor]:
         """What `bind` remembered: tensors to save, and to be overwritten in place by what was saved."""
         return {}
+
+    def with_state(self, change: Callable[[Tensor], Tensor]) -> Penalty:
+        """The same penalty with ``change`` applied to each tensor that `bind` remembered."""
+        return self
 
     def __add__(self, other: Penalty) -> Penalty:
         """The sum as one penalty, where its prox is known in closed form; TypeError, with the reason, where not."""

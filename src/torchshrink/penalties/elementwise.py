@@ -52,6 +52,7 @@ class L1(Penalty):
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -110,6 +111,7 @@ class L2(Penalty):
 
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -158,7 +160,7 @@ class ElasticNet(Penalty):
         InputError: one of the two is negative, infinite or not a number.
 
     Example:
-        >>> ElasticNet(l1=0.3, l2=0.1).with_strength(4.0)
+        >>> ElasticNet(l1=0.75, l2=0.25).with_strength(4.0)
         ElasticNet(l1=3.0, l2=1.0)
 
     Source:
@@ -170,6 +172,7 @@ class ElasticNet(Penalty):
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1", checked_strength(self.l1, "l1"))
