@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from torchshrink import distributed
 from torchshrink.attachment import Attachment, Method
 from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError
@@ -58,9 +59,18 @@ class Regularizer:
         on: Selection = WEIGHTS,
     ) -> None:
         self._model = model
-        self._choices = select(model, rules, on)
+        bare = distributed.unwrapped(model)
+        self._choices = select(bare, rules, on)
+        kept = distributed.kept_parameters(bare)
         self._terms = tuple(
-            Term(c.name, c.parameter, c.penalty.bind(c.parameter), c.rule, holder_of(model, c.name))
+            Term(
+                c.name,
+                c.parameter,
+                distributed.bind(c.penalty, c.parameter),
+                c.rule,
+                holder_of(bare, c.name),
+                kept.get(id(c.parameter)),
+            )
             for c in self._choices
             if c.penalty is not None
         )
@@ -202,10 +212,14 @@ class Regularizer:
 
         Raises:
             InputError: the closure returned no scalar, or left no gradient.
+
+        Over processes (see docs/distributed.md) each one's closure takes the mean loss on its own share of the data;
+        the shares must be of equal size. Loss and gradients are averaged over the processes here.
         """
         trainable = [choice for choice in self._choices if choice.parameter.requires_grad]
         parameters = [choice.parameter for choice in trainable]
-        kept = [p.grad for p in parameters]
+        reused = distributed.has_reused_gradients(self._model)
+        kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
         self._certifying = True
         try:
@@ -227,10 +241,13 @@ class Regularizer:
             raise InputError("certify: the closure left no gradient; it must call backward() on the mean loss")
         penalty_of = {id(term.parameter): self._schedule.scaled(term.penalty) for term in self._terms}
         with torch.no_grad():
+            groups = distributed.process_groups(self._model, parameters)
+            mean = distributed.average_number(loss, groups, parameters[0].device)
+            gradients = distributed.average_gradients(gradients, parameters, groups)
             return measure(
                 [(choice.name, choice.parameter, penalty_of.get(id(choice.parameter))) for choice in trainable],
                 gradients,
-                loss=float(loss),
+                loss=mean,
                 notes=() if self._attachment is None else self._attachment.notes,
             )
 
