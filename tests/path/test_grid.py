@@ -134,43 +134,54 @@ class TestNull:
 
 
 class TestProbing:
-    """A made-up training: its loss rises from 0 at strength 0 to 1, the null model's, at ``top``."""
+    """Made-up trainings, whose loss rises from 0 at strength 0 towards 1, the null model's."""
 
-    @pytest.mark.parametrize("top", [1e-6, 0.003, 0.02, 0.3, 50.0])
-    def test_finds_the_top_within_a_factor_of_two_or_so(self, top):
+    def grid(self, probe):
         X, y = torch.randn(20, 3), torch.randn(20, 1)
         built = recipe(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
         tried = []
 
-        def probe(strength):
+        def counted(strength):
             tried.append(strength)
-            return min(1.0, strength / top)
+            return probe(strength)
 
-        grid = automatic_grid(built, family(ts.L2), 8, null_loss=1.0, probe=probe)
+        grid = automatic_grid(built, family(ts.L2), 8, null_loss=1.0, probe=counted)
         assert grid.how == "probed"
-        assert 0.99 * top <= grid.strengths[-1] <= 2.1 * top
         assert len(tried) == len(set(tried)) <= 13
+        assert len(grid.strengths) == 9
+        saved = json.loads(json.dumps(grid.to_dict(), allow_nan=False))
+        assert grid_from_dict(saved).strengths == grid.strengths
+        return grid
+
+    @pytest.mark.parametrize("top", [1e-6, 0.003, 0.02, 0.3, 50.0])
+    def test_finds_the_top_within_a_factor_of_two_or_so(self, top):
+        grid = self.grid(lambda s: min(1.0, s / top))
+        assert 0.99 * top <= grid.strengths[-1] <= 2.1 * top
+        assert "nothing is learnt" in grid.words
+
+    @pytest.mark.parametrize("left", [0.02, 0.5, 0.9])
+    @pytest.mark.parametrize("top", [1e-4, 0.02, 5.0])
+    def test_finds_where_there_is_nothing_more_to_lose(self, left, top):
+        # Such as L2 in few steps, or a penalty on one layer of several.
+        grid = self.grid(lambda s: min(1 - left, s / top))
+        assert 0.9 * (1 - left) * top <= grid.strengths[-1] <= 2.1 * (1 - left) * top
+        assert f"{100 * left:.0f} % of what is learnt" in grid.words
 
     def test_a_probe_that_diverges_is_too_strong(self):
-        X, y = torch.randn(20, 3), torch.randn(20, 1)
-        built = recipe(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
-        grid = automatic_grid(
-            built, family(ts.L2), 8, null_loss=1.0, probe=lambda s: math.nan if s > 0.02 else min(1.0, s / 10)
-        )
+        grid = self.grid(lambda s: math.nan if s > 0.02 else min(1.0, s / 10))
         assert 0.02 < grid.strengths[-1] < 0.05
-        assert grid_from_dict(json.loads(json.dumps(grid.to_dict(), allow_nan=False))).strengths == grid.strengths
 
     def test_a_model_that_learns_nothing_is_said(self):
-        X, y = torch.randn(20, 3), torch.randn(20, 1)
-        built = recipe(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
-        grid = automatic_grid(built, family(ts.L2), 8, null_loss=1.0, probe=lambda s: 2.0)
-        assert "a guess" in grid.words
+        assert "a guess: without a penalty" in self.grid(lambda s: 2.0).words
 
-    def test_no_end_of_probing_is_an_end(self):
-        X, y = torch.randn(20, 3), torch.randn(20, 1)
-        built = recipe(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
-        grid = automatic_grid(built, family(ts.L2), 8, null_loss=1.0, probe=lambda s: 0.5 if s else 0.0)
-        assert "still learnt" in grid.words
+    def test_a_penalty_without_effect_is_said(self):
+        grid = self.grid(lambda s: 0.0)
+        assert "a guess: the penalty changes nothing" in grid.words
+        assert grid.strengths[-1] < 10
+
+    def test_probing_ends(self):
+        grid = self.grid(lambda s: 0.05 * math.log10(1 + s * 1e5))
+        assert "the last probe" in grid.words
 
 
 class TestGrids:

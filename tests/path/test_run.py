@@ -247,6 +247,11 @@ class TestJournal:
             quick(**({"folder": tmp_path} | change))
         assert "\n" not in str(raised.value)
 
+    def test_another_order_of_penalties_is_another_path(self, tmp_path):
+        quick([ts.L1, ts.L2], folder=tmp_path)
+        with pytest.raises(InputError, match="penalties was"):
+            quick([ts.L2, ts.L1], folder=tmp_path)
+
     def test_other_strengths_go_on_from_those_in_common(self, tmp_path):
         quick(folder=tmp_path, strengths=[0.01])
         assert plain(quick(folder=tmp_path)) == plain(quick())

@@ -195,10 +195,10 @@ def _fit(mean_loss: Callable[[], Tensor], parameters: list[nn.Parameter] | list[
         def closure() -> Tensor:
             optimizer.zero_grad()
             mean = mean_loss()
-            mean.backward()  # type: ignore[no-untyped-call]
+            mean.backward()
             return mean
 
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
         optimizer.zero_grad()
     return mean_loss()
 
@@ -234,30 +234,30 @@ def _first_guess(recipe: Recipe, family: Family, null_loss: float) -> float:
 
 
 def _probed(start: float, count: int, *, null_loss: float, probe: Probe) -> Grid:
-    """From dense towards sparse until the model has nothing left, then back by halves."""
-    dense = probe(0.0)
-    gain = null_loss - dense
-    probes: list[tuple[float, float]] = [(0.0, 1.0)]
-
-    def nothing_left(strength: float) -> bool:
-        # The training loss only rises with the strength; the validation loss meets the null model's twice where
-        # the unpenalised model overfits. A training that diverged was penalised too hard for its optimizer.
-        share = (null_loss - probe(strength)) / gain
-        probes.append((strength, share))
-        return not share > NULL_SHARE
-
+    """From dense towards sparse until there is nothing more to lose, then back by halves."""
+    gain = null_loss - probe(0.0)
     if not gain > 0:
         words = (
             f"{count} strengths down from {start:.3g}, a guess: without a penalty the model is no better on its "
             "training rows than a constant; train longer or faster, or give the strengths"
         )
         return Grid(geometric(start, count), "probed", words, ((0.0, math.nan),))
+
+    # The training loss only rises with the strength; the validation loss meets the null model's twice where the
+    # unpenalised model overfits.
+    shares: dict[float, float] = {}
+    limit = (
+        0.0  # what is left however strong the penalty: more where it acts on a part of the model, or training is short
+    )
     low, high, strength = 0.0, math.inf, start
-    while len(probes) <= MOST_PROBES:
-        if nothing_left(strength):
-            high = strength
-        else:
-            low = strength
+    while len(shares) < MOST_PROBES:
+        share = shares[strength] = (null_loss - probe(strength)) / gain
+        before = shares.get(strength / LEAP, math.nan)
+        if share < 1 - NULL_SHARE and abs(share - before) <= NULL_SHARE:
+            limit = max(limit, min(share, before))
+        # A training that diverged, whose share is NaN, was penalised too hard for its optimizer.
+        high = min((s for s in shares if not shares[s] > limit + NULL_SHARE), default=math.inf)
+        low = max((s for s in shares if s < high and shares[s] > limit + NULL_SHARE), default=0.0)
         if high == math.inf:
             strength = low * LEAP
         elif low == 0:
@@ -266,8 +266,13 @@ def _probed(start: float, count: int, *, null_loss: float, probe: Probe) -> Grid
             strength = math.sqrt(low * high)
         else:
             break
-    top = high if high < math.inf else low
-    words = f"{count} strengths down from {top:.3g}, found by {len(probes) - 1} trainings of the first fold: " + (
-        "nothing is learnt there" if high < math.inf else "something is still learnt there, at the last probe"
-    )
-    return Grid(geometric(top, count), "probed", words, tuple(sorted(probes)))
+    if high < math.inf:
+        top, ending = high, "nothing is learnt there"
+        if limit > NULL_SHARE:
+            ending = f"stronger ones leave as much: {100 * limit:.0f} % of what is learnt without a penalty"
+    elif shares[low] < 1 - NULL_SHARE:
+        top, ending = low, "stronger ones would leave less, but this was the last probe"
+    else:
+        top, ending = start, f"a guess: the penalty changes nothing up to {low:.3g}"
+    words = f"{count} strengths down from {top:.3g}, found by {len(shares)} trainings of the first fold: {ending}"
+    return Grid(geometric(top, count), "probed", words, ((0.0, 1.0), *sorted(shares.items())))

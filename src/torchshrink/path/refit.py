@@ -45,7 +45,7 @@ class Source:
             total = torch.zeros((), dtype=torch.float64, device=recipe.device)
             for X, y in zip(torch.split(recipe.X, ROWS_AT_ONCE), torch.split(recipe.y, ROWS_AT_ONCE), strict=True):
                 part = recipe.loss(model(X), y) * (len(X) / rows)
-                part.backward()  # type: ignore[no-untyped-call]
+                part.backward()
                 total += part.detach()
             return total
 

@@ -240,8 +240,8 @@ def _count(strengths: object) -> int | None:
 def _fingerprint(recipe: Recipe, folds: Sequence[Fold], compared: Sequence[Family]) -> dict[str, Any]:
     return recipe.fingerprint | {
         "folds": f"{len(folds)} folds, {digest(fold.validation for fold in folds)}",
-        # At a strength that is unlike others, so that another function of the strength shows.
-        "penalties": {family.name: family.describe(0.37) for family in compared},
+        # In their order, which the journal's files go by; at a strength at which another function of it shows.
+        "penalties": [[family.name, family.describe(0.37)] for family in compared],
     }
 
 
