@@ -1,4 +1,4 @@
-"""How terms act inside an optimizer's step. The only module that touches an optimizer's hooks.
+"""How terms act inside an optimizer's step.
 
 Three methods, each exact or saying that it is not:
 
@@ -7,59 +7,30 @@ Three methods, each exact or saying that it is not:
   a stationary point of F, with exact zeros.
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
+
+What is around a step (clipping, loss scaling, accumulation, schedules, copies) is told in docs/training.md.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from torchshrink import distributed
-from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
-from torchshrink.geometry import PREVIOUS, State, geometry_of, weight_decays
-from torchshrink.penalties import Penalty
+from torchshrink.bundling import Bundle, Method, Resolved, bundled, check_settings, resolve_method
+from torchshrink.caveats import DECOUPLED_NOTE, caveats, is_plain_descent, of_others
+from torchshrink.errors import AttachmentError, ObjectiveWarning
+from torchshrink.geometry import PREVIOUS, State
+from torchshrink.hooks import Installation, is_nested, may_nest, owners_of_hooks
+from torchshrink.precision import without_autocast
 from torchshrink.terms import Schedule, Term
 
-Method = Literal["auto", "gradient", "prox", "decoupled"]
-Resolved = Literal["gradient", "prox", "decoupled"]
-
-DECOUPLED_NOTE = (
-    "method 'decoupled' does not end at a stationary point of mean loss + penalty: "
-    "what its strength solves depends on the optimizer"
-)
-
-
-def resolve_method(penalty: Penalty, method: Method) -> Resolved:
-    """What ``auto`` means for a penalty: ``gradient`` where it is smooth, ``prox`` where it is not."""
-    if method not in get_args(Method):
-        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, get_args(Method)))}")
-    if method == "auto":
-        return "gradient" if penalty.smooth else "prox"
-    return method
-
-
-def is_plain_descent(optimizer: Optimizer) -> bool:
-    """Whether each step is −lr·gradient and nothing else, so that the decoupled way coincides with the exact one."""
-    return type(optimizer) is SGD and all(
-        group["momentum"] == 0 and group["weight_decay"] == 0 for group in optimizer.param_groups
-    )
-
-
-@dataclass(frozen=True)
-class _Bundle:
-    """The parameters of one parameter group that one penalty acts on in one way."""
-
-    group: int  # an index: load_state_dict replaces the groups themselves
-    method: Resolved
-    penalty: Penalty
-    parameters: list[nn.Parameter]
+__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Resolved", "is_plain_descent", "resolve_method"]
 
 
 class Attachment:
@@ -80,35 +51,61 @@ class Attachment:
         self.optimizer = optimizer
         self.schedule = schedule
         self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
-        self._bundles = _bundle(optimizer, terms, self.methods)
-        for bundle in self._bundles:
-            _check_possible(optimizer, bundle)
-        self._warn()
+        self._bundles = bundled(optimizer, terms, self.methods)
+        self._before = [bundle for bundle in self._bundles if bundle.acts_before]
+        self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
+        self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._nesting = may_nest(type(optimizer))
+        self._loaded = False
+        self._restorations = schedule.restorations
+        self._earlier = _attached(optimizer)
+        self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
+        for note in self._caveats:
+            warnings.warn(note, ObjectiveWarning, stacklevel=3)
+        self._installation = Installation(
+            optimizer,
+            before=self._before_step if self._before or self._remembering else None,
+            after=self._after_step,
+            loaded=self._after_load,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is known to keep this training from a stationary point of F."""
-        decoupled = "decoupled" in self.methods.values() and not is_plain_descent(self.optimizer)
-        return ((DECOUPLED_NOTE,) if decoupled else ()) + tuple(_decay_notes(self.optimizer, self._bundles))
+        """What is known to keep this training from a stationary point of F.
+
+        Raises:
+            AttachmentError: the terms no longer act: hooks or parameters have been taken out of the optimizer.
+        """
+        if not self._installation.intact:
+            raise AttachmentError(
+                f"the hooks have been removed from this {type(self.optimizer).__name__}, so that the penalty no longer "
+                "acts; detach() and attach() again."
+            )
+        check_settings(self.optimizer, self._bundles)
+        now = _attached(self.optimizer)
+        earlier = self._others([other for other in self._earlier if other in now])
+        others = self._others([other for other in now if other is not self])
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others))
 
     def detach(self) -> None:
         """Remove the hooks. The optimizer is as it was."""
-        for handle in self._handles:
-            handle.remove()
+        others = [other for other in _attached(self.optimizer) if other is not self]
+        self._installation.remove(others=bool(others))
 
-    def _warn(self) -> None:
-        for note in self.notes:
-            warnings.warn(note, ObjectiveWarning, stacklevel=4)
+    @staticmethod
+    def _others(attachments: Sequence[Attachment]) -> list[Bundle]:
+        return [bundle for other in attachments for bundle in other._bundles]
 
-    # --- inside the step ---
+    # --- around the step ---
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        self._remember()
+        if self._nesting and is_nested(optimizer):
+            return None
+        if self._remembering:
+            self._remember()
+        if not self._before:
+            return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._act_on_gradients()
@@ -119,122 +116,149 @@ class Attachment:
             return args, {**kwargs, "closure": penalised}
         return (args[0], penalised, *args[2:]), kwargs
 
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._nesting and is_nested(optimizer):
+            return
+        if self._loaded:
+            self._check_resumed()
+        kept = self._kept()
+        if kept is False:
+            return
+        if self._after:
+            with torch.no_grad(), without_autocast():
+                for bundle in self._after:
+                    live = bundle.live()
+                    if live:
+                        steps = self._steps(bundle, live, kept)
+                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps)
+        self.schedule.advance(kept)
+
+    def _after_load(self, optimizer: Optimizer) -> None:
+        """The optimizer's state and settings have been replaced, by those of another run perhaps."""
+        self._loaded = True
+        check_settings(optimizer, self._bundles)
+        for note in caveats(optimizer, self._bundles, self._others(self._earlier)):
+            if note not in self._caveats:
+                warnings.warn(note, ObjectiveWarning, stacklevel=4)
+
+    def _check_resumed(self) -> None:
+        self._loaded = False
+        restored = self.schedule.restorations > self._restorations
+        self._restorations = self.schedule.restorations
+        if callable(self.schedule.scale) and not restored:
+            warnings.warn(
+                f"the optimizer was given a saved state, but the regularizer's schedule goes on from its own step "
+                f"{self.schedule.steps}; restore it too, with load_state_dict, or set its steps",
+                ObjectiveWarning,
+                stacklevel=4,
+            )
+
+    # --- inside the step ---
+
     @torch.no_grad()
     def _remember(self) -> None:
         """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
-        for bundle in self._bundles:
-            if bundle.method != "prox":
-                continue
-            remember = geometry_of(self.optimizer, self.optimizer.param_groups[bundle.group]).remember
-            if remember is not None:
+        for bundle in self._remembering:
+            if bundle.geometry is not None and bundle.geometry.remember is not None:
                 for p in bundle.parameters:
-                    self._previous[p] = remember(p, self.optimizer.state.get(p, {}))
+                    self._previous[p] = bundle.geometry.remember(p, self.optimizer.state.get(p, {}))
 
     def _penalised(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """``closure`` followed by the gradient terms; what it returns is the objective that these belong to."""
+        calls = 0
 
         def penalised() -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 1 and any(bundle.method == "decoupled" for bundle in self._before):
+                raise AttachmentError(
+                    f"{type(self.optimizer).__name__} evaluates its closure more than once per step, and method "
+                    "'decoupled' would move the weights each time; use method='gradient'."
+                )
             with torch.enable_grad():
                 loss = closure()
             self._act_on_gradients()
-            with torch.no_grad():
-                for bundle in self._bundles:
-                    if bundle.method == "gradient":
-                        sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
-                        value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
-                        loss = loss + sign * value.to(loss.device if isinstance(loss, Tensor) else "cpu")
-            return loss
+            return loss if loss is None else self._plus_penalty(loss)
 
         return penalised
 
     @torch.no_grad()
-    def _act_on_gradients(self) -> None:
-        # With a fused optimizer GradScaler leaves the gradients scaled and the optimizer divides inside its step.
-        grad_scale = getattr(self.optimizer, "grad_scale", None)
-        for bundle in self._bundles:
-            group = self.optimizer.param_groups[bundle.group]
+    def _plus_penalty(self, loss: Any) -> Any:
+        for bundle in self._before:
             if bundle.method == "gradient":
-                sign = -1.0 if group.get("maximize", False) else 1.0
-                factor = sign if grad_scale is None else sign * grad_scale
-                live = _with_gradients(bundle.parameters)
-                if live:
+                sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
+                with without_autocast():
+                    value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
+                loss = loss + sign * value.to(loss.device if isinstance(loss, Tensor) else "cpu")
+        return loss
+
+    def _act_on_gradients(self) -> None:
+        kept = self._kept()
+        if kept is False:
+            return
+        with torch.no_grad(), without_autocast():
+            for bundle in self._before:
+                live = bundle.live()
+                if not live:
+                    continue
+                group = self.optimizer.param_groups[bundle.group]
+                penalty = self.schedule.scaled(bundle.penalty)
+                if bundle.method == "gradient":
+                    sign = -1.0 if group.get("maximize", False) else 1.0
                     grads = [_dense_gradient(p) for p in live]
-                    distributed.add_gradients_(self.schedule.scaled(bundle.penalty), live, grads, factor)
-            elif bundle.method == "decoupled" and bundle.penalty.smooth:
-                live = _with_gradients(bundle.parameters)
-                if live:
-                    rate = -group["lr"] * self._not_skipped()
-                    moves = distributed.gradients(self.schedule.scaled(bundle.penalty), live, rate)
+                    distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
+                else:
+                    moves = distributed.gradients(penalty, live, -_masked(group["lr"], kept, live[0]))
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
 
-    @torch.no_grad()
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for bundle in self._bundles:
-            penalty = self.schedule.scaled(bundle.penalty)
-            if bundle.method == "gradient" or (bundle.method == "decoupled" and bundle.penalty.smooth):
-                continue
-            live = _with_gradients(bundle.parameters)
-            if live:
-                distributed.prox_(penalty, live, self._steps(bundle, live))
-        if getattr(optimizer, "found_inf", None) is None or self._not_skipped() > 0:
-            self.schedule.steps += 1
-
-    def _steps(self, bundle: _Bundle, live: list[nn.Parameter]) -> list[float | Tensor]:
+    def _steps(self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None) -> list[float | Tensor]:
         """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``."""
         group = self.optimizer.param_groups[bundle.group]
-        kept = self._not_skipped()  # multiplying by it makes a skipped step's prox the identity
-        if bundle.method == "decoupled":
-            return [group["lr"] * kept] * len(live)
-        step_size = geometry_of(self.optimizer, group).step_size
-        steps = [step_size(group, self._state(p)) for p in live]
-        return [step * kept for step in steps] if isinstance(kept, Tensor) else steps
+        if bundle.geometry is None:
+            return [_masked(group["lr"], kept, p) for p in live]
+        step_size = bundle.geometry.step_size
+        if kept is None:
+            return [step_size(group, self._state(p)) for p in live]
+        return [_masked(step_size(group, self._state(p)), kept, p) for p in live]
 
     def _state(self, parameter: nn.Parameter) -> State:
         """The optimizer's state, with what `_remember` kept."""
         state: State = self.optimizer.state[parameter]
-        return {**state, PREVIOUS: self._previous[parameter]} if parameter in self._previous else state
+        return {**state, PREVIOUS: self._previous[parameter]} if self._previous else state
 
-    def _not_skipped(self) -> float | Tensor:
-        """1, or 0 where a fused optimizer skips this step because GradScaler found an overflow."""
-        found_inf = getattr(self.optimizer, "found_inf", None)
-        return 1.0 if found_inf is None else 1.0 - found_inf
+    # --- loss scaling ---
+    # GradScaler leaves it to a fused optimizer to divide the gradients and to skip the step, inside the step, and says
+    # so in two attributes. What is on the CPU is read, which costs nothing; what is elsewhere is not waited for.
 
+    def _loss_scale(self) -> float | Tensor:
+        """What the gradients are multiplied by: 1, or the loss scale that the optimizer is still to divide by."""
+        scale = vars(self.optimizer).get("grad_scale")
+        if scale is None:
+            return 1.0
+        # As a number it takes the same kernels as a step without loss scaling, and so rounds to the same bits.
+        return scale.item() if isinstance(scale, Tensor) and scale.device.type == "cpu" else scale
 
-def _bundle(optimizer: Optimizer, terms: Sequence[Term], methods: dict[str, Resolved]) -> list[_Bundle]:
-    group_of = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    missing = [term.name for term in terms if id(term.parameter) not in group_of]
-    if missing:
-        raise AttachmentError(
-            f"{', '.join(missing)}: penalised, but not among the parameters of this {type(optimizer).__name__}; "
-            "give the optimizer these parameters, or exempt them with a rule None."
-        )
-    together: dict[tuple[Any, ...], list[nn.Parameter]] = defaultdict(list)
-    for term in terms:
-        p = term.parameter
-        together[group_of[id(p)], methods[term.name], term.penalty, p.dtype, p.device].append(p)
-    return [_Bundle(group, method, penalty, found) for (group, method, penalty, _, _), found in together.items()]
-
-
-def _check_possible(optimizer: Optimizer, bundle: _Bundle) -> None:
-    if bundle.penalty.constraint and bundle.method == "gradient":
-        raise AttachmentError(f"{bundle.penalty} is a constraint, which no gradient can impose; use method='prox'.")
-    if bundle.method != "prox":
-        return
-    geometry = geometry_of(optimizer, optimizer.param_groups[bundle.group])
-    name = type(bundle.penalty).__name__
-    if bundle.penalty.prox_steps == "none":
-        raise AttachmentError(f"{name} has no closed prox; use method='gradient'.")
-    if geometry.coordinatewise and bundle.penalty.prox_steps == "scalar":
-        raise GeometryError(
-            f"{name}'s prox is exact for one step size only, and {type(optimizer).__name__} has one per coordinate; "
-            "use SGD, or method='gradient'."
-        )
+    def _kept(self) -> Tensor | Literal[False] | None:
+        """None: this step takes place; False: it is skipped for an overflow; a tensor: only the device knows."""
+        found_inf: Tensor | None = vars(self.optimizer).get("found_inf")
+        if found_inf is None:
+            return None
+        if found_inf.device.type != "cpu":
+            return found_inf == 0
+        return False if found_inf.item() else None
 
 
-def _with_gradients(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """The parameters that this step moves. Like the optimizer, a term leaves alone what has no gradient."""
-    return [p for p in parameters if p.grad is not None]
+def _masked(step: float | Tensor, kept: Tensor | None, like: Tensor) -> float | Tensor:
+    """``step``, or 0 where the step is skipped."""
+    if kept is None:
+        return step
+    kept = kept.to(like.device)
+    return torch.where(kept, step, 0.0) if isinstance(step, Tensor) else kept.to(like.dtype) * step
+
+
+def _attached(optimizer: Optimizer) -> list[Attachment]:
+    return [owner for owner in owners_of_hooks(optimizer) if isinstance(owner, Attachment)]
 
 
 def _dense_gradient(parameter: nn.Parameter) -> Tensor:
@@ -246,26 +270,3 @@ def _dense_gradient(parameter: nn.Parameter) -> Tensor:
             "cannot be added; use sparse=False, or exempt it with a rule None."
         )
     return grad
-
-
-def _decay_notes(optimizer: Optimizer, found: Sequence[_Bundle]) -> list[str]:
-    """What weight decay that is already on in the optimizer does together with the penalty."""
-    notes: dict[str, None] = {}
-    for bundle in found:
-        group = optimizer.param_groups[bundle.group]
-        for decay in weight_decays(optimizer, group):
-            if decay.kind == "coupled":
-                what = f"the objective has L2({decay.rate / 2:g}) in addition; set {decay.setting}=0, or count it in"
-            elif decay.kind == "decoupled":
-                what = (
-                    "decoupled: the two together have no stationary point of any mean loss + penalty; "
-                    f"set {decay.setting}=0"
-                )
-            else:
-                what = (
-                    "whether it is a term of the objective is not known for this class; "
-                    f"set {decay.setting}=0, or say so with torchshrink.geometry.register_geometry"
-                )
-            setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
-            notes[f"{setting} also acts on parameters under {bundle.penalty}: {what}"] = None
-    return list(notes)

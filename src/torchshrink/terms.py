@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import Penalty
+from torchshrink.precision import without_autocast
 
 Scale = float | Callable[[int], float]
 
@@ -60,12 +61,18 @@ def holder_of(model: nn.Module, name: str) -> nn.Module:
 
 
 class Schedule:
-    """The scale that multiplies every strength, and the count of optimizer steps that a schedule depends on."""
+    """The scale that multiplies every strength, and the count of optimizer steps that a schedule depends on.
+
+    Attributes:
+        restorations: how often the count has been set from outside, as a resumed training does.
+    """
 
     def __init__(self) -> None:
         self._scale: Scale = 1.0
-        self.steps = 0
-        self._scaled: dict[tuple[int, float], tuple[Penalty, Penalty]] = {}
+        self._steps = 0
+        self._skipped: Tensor | None = None  # steps in _steps that a device has skipped; read when somebody asks
+        self.restorations = 0
+        self._scaled: dict[int, tuple[Penalty, float, Penalty]] = {}
 
     @property
     def scale(self) -> Scale:
@@ -75,7 +82,26 @@ class Schedule:
     @scale.setter
     def scale(self, scale: Scale) -> None:
         self._scale = scale if callable(scale) else _checked_scale(scale)
-        self._scaled.clear()
+
+    @property
+    def steps(self) -> int:
+        """The optimizer's steps so far, without those that were skipped."""
+        if self._skipped is not None:
+            self._steps -= int(self._skipped.item())
+            self._skipped = None
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self._steps, self._skipped = steps, None
+        self.restorations += 1
+
+    def advance(self, kept: Tensor | None = None) -> None:
+        """Count a step. ``kept``, a truth value on a device, says whether it took place; it is not waited for."""
+        self._steps += 1
+        if kept is not None:
+            skipped = kept.logical_not().long()
+            self._skipped = skipped if self._skipped is None else self._skipped + skipped
 
     def factor(self) -> float:
         """The scale in force at this step."""
@@ -86,12 +112,11 @@ class Schedule:
         factor = self.factor()
         if factor == 1.0:
             return penalty
-        key = (id(penalty), factor)
-        if key not in self._scaled:
-            if callable(self._scale):
-                self._scaled.clear()  # a schedule seldom comes back to the same value
-            self._scaled[key] = (penalty, penalty.with_strength(penalty.strength * factor))  # keeps the id alive
-        return self._scaled[key][1]
+        last = self._scaled.get(id(penalty))
+        if last is None or last[0] is not penalty or last[1] != factor:  # an id comes back where a copy was made
+            last = (penalty, factor, penalty.with_strength(penalty.strength * factor))
+            self._scaled[id(penalty)] = last
+        return last[2]
 
 
 def _checked_scale(scale: Any) -> float:
@@ -128,12 +153,13 @@ def fused_value(bundled: Sequence[Bundle]) -> Tensor:
     Where one node cannot stand (under ``torch.compile``, which fuses by itself, and under ``torch.func`` transforms)
     it is the plain sum.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return plain_value(bundled)
-    weights = list(itertools.chain.from_iterable(tensors for _, tensors in bundled))
-    layout = [(penalty, len(tensors)) for penalty, tensors in bundled]
-    value: Tensor = _Value.apply(layout, *weights)  # type: ignore[no-untyped-call]
-    return value
+    with without_autocast():
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return plain_value(bundled)
+        weights = list(itertools.chain.from_iterable(tensors for _, tensors in bundled))
+        layout = [(penalty, len(tensors)) for penalty, tensors in bundled]
+        value: Tensor = _Value.apply(layout, *weights)  # type: ignore[no-untyped-call]
+        return value
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:
@@ -165,5 +191,6 @@ class _Value(torch.autograd.Function):
         for penalty, n in ctx.layout:
             tensors = list(itertools.islice(rest, n))
             here = factor.to(tensors[0].device) if isinstance(factor, Tensor) else factor
-            grads += distributed.gradients(penalty, tensors, here)
+            with without_autocast():
+                grads += distributed.gradients(penalty, tensors, here)
         return None, *grads

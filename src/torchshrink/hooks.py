@@ -1,0 +1,109 @@
+"""What an attachment leaves in an optimizer, and how it is taken out again without a trace.
+
+Besides the hooks this is a guard against copies: ``copy.deepcopy`` and ``pickle`` drop an optimizer's hooks without a
+word, so that the copy would train without the penalty.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from types import CodeType, FrameType, MethodType
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from torchshrink.errors import AttachmentError, ObjectiveWarning
+
+BeforeStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None]
+AfterStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]
+AfterLoad = Callable[[Optimizer], None]
+
+# An attribute of the instance wins over the class's, both for the copy module and for pickle, and is itself not
+# copied: `Optimizer.__getstate__` names what is.
+_GUARD = "__reduce_ex__"
+
+
+class Installation:
+    """The hooks of one attachment in one optimizer.
+
+    Args:
+        optimizer: any, but for one that only wraps another.
+        before: runs before each step; None where nothing is to be done there.
+        after: runs after each step.
+        loaded: runs after each ``load_state_dict``.
+
+    Raises:
+        AttachmentError: the optimizer has no place for hooks.
+    """
+
+    def __init__(self, optimizer: Optimizer, *, before: BeforeStep | None, after: AfterStep, loaded: AfterLoad) -> None:
+        if "_optimizer_step_post_hooks" not in vars(optimizer):
+            raise AttachmentError(
+                f"{type(optimizer).__name__} has no hooks of its own, so it wraps another optimizer; attach to that one."
+            )
+        self._optimizer = optimizer
+        self._handles: list[RemovableHandle] = []
+        if before is not None:
+            self._handles.append(optimizer.register_step_pre_hook(before))
+        self._handles.append(optimizer.register_step_post_hook(after))
+        self._handles.append(optimizer.register_load_state_dict_post_hook(loaded))
+        vars(optimizer)[_GUARD] = MethodType(_reduce_with_a_warning, optimizer)
+
+    @property
+    def intact(self) -> bool:
+        """Whether all hooks are still there."""
+        tables = (handle.hooks_dict_ref() for handle in self._handles)
+        return all(
+            table is not None and handle.id in table for handle, table in zip(self._handles, tables, strict=True)
+        )
+
+    def remove(self, *, others: bool) -> None:
+        """Take out everything; the guard only where no ``others`` need it."""
+        for handle in self._handles:
+            handle.remove()
+        if not others:
+            vars(self._optimizer).pop(_GUARD, None)
+
+
+def owners_of_hooks(optimizer: Optimizer) -> list[object]:
+    """The objects whose methods run after each step, in that order."""
+    hooks = vars(optimizer).get("_optimizer_step_post_hooks", {}).values()
+    return [hook.__self__ for hook in hooks if isinstance(hook, MethodType)]
+
+
+def _reduce_with_a_warning(optimizer: Optimizer, protocol: Any) -> Any:
+    warnings.warn(
+        f"this copy of {type(optimizer).__name__} (by deepcopy or pickle) trains without the penalty, since hooks are "
+        "not copied; make a Regularizer of the copied model and attach it to the copied optimizer, "
+        "or save optimizer.state_dict() instead",
+        ObjectiveWarning,
+        stacklevel=3,
+    )
+    return type(optimizer).__reduce_ex__(optimizer, protocol)
+
+
+# --- steps inside steps ---
+
+_HOOKED_STEP: CodeType = Optimizer.profile_hook_step(lambda optimizer: None).__code__
+
+
+def may_nest(optimizer_class: type[Optimizer]) -> bool:
+    """Whether ``step`` is defined more than once in a class's ancestry.
+
+    Torch runs the hooks in each of them, so a ``step`` that calls ``super().step()`` runs them twice.
+    """
+    return sum("step" in vars(base) for base in optimizer_class.__mro__ if base is not Optimizer) > 1
+
+
+def is_nested(optimizer: Optimizer) -> bool:
+    """Whether the step whose hook this is called from is inside another step of the same optimizer."""
+    frame: FrameType | None = sys._getframe(1)
+    depth = 0
+    while frame is not None:
+        if frame.f_code is _HOOKED_STEP and frame.f_locals["args"][0] is optimizer:
+            depth += 1
+        frame = frame.f_back
+    return depth > 1
