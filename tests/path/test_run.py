@@ -192,7 +192,6 @@ class TestJournal:
         result = ts.path(lambda: mlp(4, 3, hidden=(8,)), (X, y), [ts.L1, ts.L2], strengths=3, folds=3, epochs=4,
                          batch_size=32, progress=False, folder=sys.argv[1], optimizer=slow)
         result.save(sys.argv[1])
-        result.report(sys.argv[1] + "/path.png")
     """
 
     def test_killed_and_resumed_ends_with_the_same_bytes(self, tmp_path):
@@ -213,7 +212,7 @@ class TestJournal:
         assert process.wait(timeout=30) == -signal.SIGKILL
         assert not (tmp_path / "killed" / "path.json").exists()
         assert start("killed", "0").wait(timeout=120) == 0
-        for name in ("path.json", "losses.safetensors", "path.png"):
+        for name in ("path.json", "losses.safetensors"):
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
     def test_what_is_finished_is_not_trained_again(self, tmp_path):
