@@ -54,13 +54,15 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def shard_like(full: Tensor, like: Tensor) -> Tensor:
-    """The part of this process of a tensor that every process has whole, placed as ``like`` is. No communication."""
-    if not is_spread(like) or is_spread(full):
-        return full
+    """A tensor that every process has whole, placed as ``like`` is, without communication; a spread one, where not."""
+    if not is_spread(like):
+        return whole(full)
+    if is_spread(full):
+        return full.redistribute(placements=like.placements)
     from torch.distributed.tensor import DTensor, Replicate
 
     everywhere = [Replicate()] * like.device_mesh.ndim
-    replicated = DTensor.from_local(full, like.device_mesh, everywhere, run_check=False)
+    replicated = DTensor.from_local(full.to(like.device), like.device_mesh, everywhere, run_check=False)
     return replicated.redistribute(placements=like.placements)
 
 

@@ -283,4 +283,4 @@ class Regularizer:
         if state["scale"] is not None:
             self.scale = state["scale"]
         for at, tensor in bound.items():
-            tensor.copy_(saved[at])  # in place: an attached term and its scaled copies share it
+            tensor.copy_(distributed.shard_like(saved[at], tensor))  # in place: an attached term and its scaled copies share it
