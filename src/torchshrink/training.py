@@ -143,10 +143,9 @@ def train_epoch(
         DivergenceError: the loss became infinite or NaN.
     """
     model.train()
-    total = torch.zeros((), dtype=torch.float64, device=X.device)
-    correct = torch.zeros((), dtype=torch.int64, device=X.device)
-    classes = False
-    for rows in batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device):
+    order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
+    means, hits = [], []
+    for rows in order:
         target = y[rows]
         optimizer.zero_grad(set_to_none=True)
         output = model(X[rows])
@@ -154,16 +153,15 @@ def train_epoch(
         objective = mean if regularizer is None else mean + regularizer.value()
         objective.backward()
         optimizer.step()
-        # Summed on the device: reading a value out after every step would make a GPU wait.
-        total += mean.detach() * len(rows)
-        hits = _hits(output.detach(), target)
-        if hits is not None:
-            classes = True
-            correct += hits.sum()
-    value = total.item() / len(X)
+        # Kept on the device, and looked at once at the end: every other operation here would slow each step.
+        means.append(mean.detach())
+        hits.append(_hits(output.detach(), target))
+    sizes = torch.tensor([len(rows) for rows in order], dtype=torch.float64, device=X.device)
+    value = (torch.stack(means).double().flatten() @ sizes).item() / len(X)
     if not math.isfinite(value):
         raise DivergenceError(value, epoch)
-    return EpochStats(value, correct.item() / y.numel() if classes else None)
+    right = [part.flatten() for part in hits if part is not None]
+    return EpochStats(value, torch.cat(right).double().mean().item() if right else None)
 
 
 def evaluate(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> Evaluation:
