@@ -42,7 +42,7 @@ class Installation:
     def __init__(self, optimizer: Optimizer, *, before: BeforeStep | None, after: AfterStep, loaded: AfterLoad) -> None:
         if "_optimizer_step_post_hooks" not in vars(optimizer):
             raise AttachmentError(
-                f"{type(optimizer).__name__} has no hooks of its own, so it wraps another optimizer; attach to that one."
+                f"{type(optimizer).__name__} has no hooks of its own, so it wraps another; attach to that optimizer."
             )
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = []
