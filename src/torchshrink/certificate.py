@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchshrink.distributed import whole
 from torchshrink.penalties import Penalty
 
 
@@ -119,7 +120,7 @@ def measure(
         _share(name, w, penalty, torch.zeros_like(w) if g is None else g)
         for (name, w, penalty), g in zip(parameters, gradients, strict=True)
     ]
-    penalty = math.fsum(float(p.value(w)) for _, w, p in parameters if p is not None)
+    penalty = math.fsum(float(p.with_state(whole).value(whole(w))) for _, w, p in parameters if p is not None)
     largest_strength = max((share.strength for share in shares), default=0.0)
 
     def scaled(share: ParameterDistance) -> float:
@@ -138,6 +139,7 @@ def measure(
 
 
 def _share(name: str, w: Tensor, penalty: Penalty | None, grad: Tensor) -> ParameterDistance:
+    w, grad, penalty = whole(w), whole(grad), None if penalty is None else penalty.with_state(whole)
     distances = grad.abs() if penalty is None else penalty.distance(w, grad)
     distances = distances.double()
     if distances.numel() == 0:

@@ -1,0 +1,167 @@
+"""The same in one process and in two: weights, values, counts, certificates; under DDP, FSDP2 and tensor parallelism.
+
+One pair of processes runs all cases of spread_cases.py; the tests compare what it says with this process alone.
+"""
+
+import os
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+import spread_cases as cases
+import torchshrink as ts
+from torchshrink import distributed
+
+WORLD = 2
+DEADLINE = 240.0
+TOLERANCE = {"rtol": 0.0, "atol": 1e-6}
+
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo"
+)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """The results of each process."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {"OMP_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        context = torch.multiprocessing.spawn(cases.work, (WORLD, str(folder)), nprocs=WORLD, join=False, daemon=True)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    end = time.monotonic() + DEADLINE
+    try:
+        while not context.join(timeout=1.0):
+            if time.monotonic() > end:
+                pytest.fail(f"the processes did not end within {DEADLINE:g} s")
+    except torch.multiprocessing.ProcessRaisedException as error:
+        pytest.fail(f"{error}")
+    except torch.multiprocessing.ProcessExitedException:
+        pytest.fail("\n".join(path.read_text() for path in sorted(folder.glob("*.txt"))))
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The results of this process alone, each computed once."""
+    known = {}
+
+    def result(case):
+        if case not in known:
+            torch.manual_seed(0)
+            known[case] = cases.CASES[case]()
+        return known[case]
+
+    return result
+
+
+def zeros(weights):
+    return {name: (w == 0).tolist() for name, w in weights.items()}
+
+
+@pytest.mark.parametrize("training", cases.TRAININGS, ids=lambda t: " · ".join(map(str, t)))
+def test_training_ends_where_one_process_ends(ranks, alone, training):
+    expected = alone(("train", *training))
+    found = [rank["train", *training] for rank in ranks]
+    for each in found:
+        torch.testing.assert_close(each["weights"], expected["weights"], **TOLERANCE)
+        assert zeros(each["weights"]) == zeros(expected["weights"])
+        torch.testing.assert_close(each["state"], expected["state"], **TOLERANCE)
+        for when in ("value at start", "value"):
+            if expected[when] is not None:
+                torch.testing.assert_close(each[when], expected[when], **TOLERANCE)
+        for what in ("sparsity", "summary", "weights of"):
+            assert each[what] == expected[what]
+        same_certificate(each["certificate"], expected["certificate"])
+    assert found[0]["value"] == found[1]["value"]  # bit for bit
+    assert found[0]["certificate"] == found[1]["certificate"]
+    torch.testing.assert_close(found[0]["weights"], found[1]["weights"], rtol=0, atol=0)
+
+
+def same_certificate(found, expected):
+    assert found.keys() == expected.keys()
+    for what, value in expected.items():
+        if isinstance(value, float):
+            assert found[what] == pytest.approx(value, abs=1e-6), what
+    shares = zip(found["parameters"], expected["parameters"], strict=True)
+    for a, b in [*shares, (found["worst"], expected["worst"])]:
+        assert a["name"] == b["name"]
+        assert a["distance"] == pytest.approx(b["distance"], abs=1e-6)
+        assert a["index"] == b["index"]
+
+
+def test_the_trainings_have_something_to_lose(alone):
+    # Zeros that would go missing, zero rows and zero columns; else the comparison above would show little.
+    for penalty in ("L1", "rows", "columns"):
+        for optimizer in ("sgd", "adam"):
+            found = alone(("train", "fsdp", penalty, optimizer, "auto", cases.STEPS))["sparsity"]
+            assert 0 < found["zeros"] < found["total"]
+            assert penalty == "L1" or 0 < found["groups_zero"] < found["groups"]
+
+
+def test_value_and_its_gradient_are_those_of_one_process(ranks, alone):
+    expected = alone(("values",))
+    for rank in ranks:
+        torch.testing.assert_close(rank["values",], expected, rtol=1e-12, atol=1e-12)
+    values = [{at: each["value"] for at, each in rank["values",].items()} for rank in ranks]
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["names", "after_a_forward_pass", "state", "partial_gradients", "reused_gradients", "certify_unwrapped"]
+)
+def test_the_same_as_in_one_process(ranks, alone, name):
+    expected = alone((name,))
+    if name == "reused_gradients":  # of this process's share, averaged by DDP before certify
+        expected = next(rank[name,] for rank in ranks)
+    for rank in ranks:
+        if name == "certify_unwrapped":
+            same_certificate(rank[name,], expected)
+        elif name == "names":
+            assert rank[name,] == expected
+        else:
+            torch.testing.assert_close(rank[name,], expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("how", ["fsdp", "tp"])
+@pytest.mark.parametrize("call", ["value", "attach", "sparsity"])
+def test_a_regularizer_made_before_the_sharding_says_so(ranks, how, call):
+    for rank in ranks:
+        said = rank["stale",][f"{how} {call}"]
+        assert said.startswith("AttachmentError: 0.weight: sharding has replaced")
+        assert "make the Regularizer after fully_shard" in said
+        assert "\n" not in said
+
+
+def test_gathered_weights_are_told_from_replaced_ones(ranks):
+    for rank in ranks:
+        assert rank["stale",]["gathered, alive"] == "nothing raised"
+        assert "no longer the one that was bound" in rank["stale",]["assigned"]
+
+
+def test_the_older_fsdp_is_refused(ranks):
+    for rank in ranks:
+        assert rank["stale",]["older FSDP"].startswith("SelectionError: FullyShardedDataParallel keeps flattened")
+
+
+def test_data_parallel_keeps_the_names():
+    model = torch.nn.DataParallel(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    assert [term.name for term in ts.Regularizer(model, {"0.weight": ts.L1(1.0)}).terms] == ["0.weight"]
+
+
+def test_a_plain_tensor_is_whole():
+    w = torch.ones(2)
+    assert not distributed.is_spread(w)
+    assert distributed.whole(w) is w
+    assert distributed.shard_like(w, torch.zeros(2)) is w
