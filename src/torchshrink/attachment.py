@@ -110,6 +110,8 @@ class Attachment:
         if closure is None:
             self._act_on_gradients()
             return None
+        if self._loss_scale() != 1.0:
+            raise AttachmentError("GradScaler cannot unscale what a closure computes in the step; take one of the two.")
         # The closure computes the gradients inside the step, after this hook: act after it, then.
         penalised = self._penalised(closure)
         if "closure" in kwargs:

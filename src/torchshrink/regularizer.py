@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,8 +14,9 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.attachment import Attachment, Method
+from torchshrink.binding import Binding
 from torchshrink.certificate import Certificate, measure
-from torchshrink.errors import AttachmentError, InputError
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
@@ -74,6 +77,7 @@ class Regularizer:
             for c in self._choices
             if c.penalty is not None
         )
+        self._binding = Binding(bare, self._choices, self._terms)
         self._schedule = Schedule()
         self._attachment: Attachment | None = None
         self._certifying = False
@@ -81,6 +85,16 @@ class Regularizer:
     def __repr__(self) -> str:
         count = sum(term.parameter.numel() for term in self._terms)
         return f"Regularizer({len(self._terms)} terms over {count:,} weights of {type(self._model).__name__})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy keeps. It is bound to the copied model, and attached to nothing: hooks are not copied."""
+        if self._attachment is not None:
+            warnings.warn(
+                "the copy of an attached Regularizer is not attached; attach it to the copied optimizer",
+                ObjectiveWarning,
+                stacklevel=3,
+            )
+        return {**vars(self), "_attachment": None}
 
     # --- reading ---
 
@@ -131,8 +145,8 @@ class Regularizer:
         """
         if self._certifying:
             raise AttachmentError("certify adds the penalty itself: its closure must return the mean loss alone")
+        self._binding.check()
         for term in self._terms:
-            term.check_alive()
             if term.penalty.constraint:
                 raise AttachmentError(
                     f"{term.name}: {term.penalty} is a constraint, which adding it to the loss cannot impose; "
@@ -144,12 +158,32 @@ class Regularizer:
 
     def sparsity(self) -> Sparsity:
         """Count exact zeros, and groups that are wholly zero, by parameter and in all."""
+        self._binding.check()
         return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty.group_dims) for t in self._terms))
 
     def summary(self) -> str:
-        """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why."""
-        methods = {} if self._attachment is None else self._attachment.methods
-        return render(self._choices, self.sparsity(), methods=methods, scaled=self._schedule.scaled)
+        """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.
+
+        Raises:
+            AttachmentError: a bound parameter has been replaced in the model, or the terms no longer act.
+
+        Warns:
+            SelectionWarning: parameters have been added or unfrozen since binding.
+        """
+        methods = {} if self._attachment is None else dict(self._attachment.methods)
+        frozen = {term.name: "none (frozen)" for term in self._terms if not term.parameter.requires_grad}
+        self._notes()
+        thawed = self._binding.thawed()
+        choices = [replace(c, reason="frozen at binding, not now") if c.name in thawed else c for c in self._choices]
+        return render(choices, self.sparsity(), methods=methods | frozen, scaled=self._schedule.scaled)
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is known to keep the training from F's stationary points; warns of what binding did not see."""
+        self._binding.check()
+        drift = self._binding.drift()
+        for note in drift:
+            warnings.warn(note, SelectionWarning, stacklevel=3)
+        return drift + (() if self._attachment is None else self._attachment.notes)
 
     # --- acting ---
 
@@ -177,8 +211,7 @@ class Regularizer:
             raise AttachmentError("already attached to an optimizer; call detach() first")
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"optimizer: a {type(optimizer).__name__} given, a torch.optim.Optimizer expected")
-        for term in self._terms:
-            term.check_alive()
+        self._binding.check()
         self._attachment = Attachment(optimizer, self._terms, method=method, schedule=self._schedule)
         return self
 
@@ -212,12 +245,18 @@ class Regularizer:
 
         Raises:
             InputError: the closure returned no scalar, or left no gradient.
+            AttachmentError: a bound parameter has been replaced in the model, or the terms no longer act.
+
+        Warns:
+            SelectionWarning: parameters have been added or unfrozen since binding; they count as unpenalised.
 
         Over processes (see docs/distributed.md) each one's closure takes the mean loss on its own share of the data;
         the shares must be of equal size. Loss and gradients are averaged over the processes here.
         """
-        trainable = [choice for choice in self._choices if choice.parameter.requires_grad]
-        parameters = [choice.parameter for choice in trainable]
+        notes = self._notes()
+        known = [(choice.name, choice.parameter) for choice in self._choices]
+        trainable = [(name, p) for name, p in known + self._binding.added() if p.requires_grad]
+        parameters = [p for _, p in trainable]
         reused = distributed.has_reused_gradients(self._model)
         kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
@@ -245,10 +284,10 @@ class Regularizer:
             mean = distributed.average_number(loss, groups, parameters[0].device)
             gradients = distributed.average_gradients(gradients, parameters, groups)
             return measure(
-                [(choice.name, choice.parameter, penalty_of.get(id(choice.parameter))) for choice in trainable],
+                [(name, p, penalty_of.get(id(p))) for name, p in trainable],
                 gradients,
                 loss=mean,
-                notes=() if self._attachment is None else self._attachment.notes,
+                notes=notes,
             )
 
     # --- saving ---
@@ -283,4 +322,5 @@ class Regularizer:
         if state["scale"] is not None:
             self.scale = state["scale"]
         for at, tensor in bound.items():
-            tensor.copy_(distributed.shard_like(saved[at], tensor))  # in place: an attached term and its scaled copies share it
+            # In place: an attached term and its scaled copies share it.
+            tensor.copy_(distributed.shard_like(saved[at], tensor))
