@@ -74,7 +74,8 @@ def test_the_fast_paths_are_the_plain_ones(penalty, dtype):
     for make_step in (lambda w: 0.7, lambda w: torch.tensor(0.7), lambda w: torch.rand(w.shape).to(w.dtype) + 0.1):
         steps = [make_step(w) for w in tensors]
         copies = [w.detach().clone() for w in tensors]
-        multitensor.prox_(penalty, copies, steps)
+        given = [step.clone() if isinstance(step, torch.Tensor) else step for step in steps]  # may be overwritten
+        multitensor.prox_(penalty, copies, given)
         expected = [penalty.prox(w.detach(), step) for w, step in zip(tensors, steps, strict=True)]
         torch.testing.assert_close(copies, expected, **tol)
         assert [(c == 0).sum() for c in copies] == [(e == 0).sum() for e in expected]

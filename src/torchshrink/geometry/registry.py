@@ -29,7 +29,7 @@ class Geometry:
 
     Attributes:
         step_size: from a parameter group and a parameter's state, both as they are after the step, to s: a number, or
-            a tensor shaped like the parameter.
+            a new tensor shaped like the parameter, which the caller may overwrite.
         coordinatewise: whether s differs between the coordinates of a parameter.
         remember: what s needs and the step overwrites: from a parameter and its state (empty before the first step),
             both as they are before the step, to what ``step_size`` then finds in its state under ``"previous"``.

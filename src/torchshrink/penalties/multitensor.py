@@ -95,7 +95,7 @@ def _(penalty: L2, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: S
 
 @singledispatch
 def prox_(penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
-    """w ← prox(w, step), in place, for each tensor with its step (a number, or one per coordinate)."""
+    """w ← prox(w, step), in place, for each tensor with its step: a number, or a tensor that may be overwritten."""
     for w, step in zip(tensors, steps, strict=True):
         w.copy_(penalty.prox(w, step))
 
@@ -115,12 +115,18 @@ def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
 @prox_.register
 def _(penalty: ElasticNet, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
     for w, step in zip(tensors, steps, strict=True):
+        shrinkage = 1 + 2 * step * penalty.l2
         _soft_threshold_(w, step, penalty.l1)
-        w.div_(1 + 2 * step * penalty.l2)
+        w.div_(shrinkage)
 
 
 def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor) -> None:
-    """w ← S(w, step·λ) in place: one pass over memory for one number, two for one threshold per coordinate."""
+    """w ← S(w, step·λ) in place. A fresh buffer of a large weight costs as much as two passes over it: so one only."""
+    if isinstance(step, Tensor) and step.shape == w.shape and step.dtype == w.dtype:
+        high = step.mul_(strength)
+        low = high.neg()
+        w.sub_(torch.clamp(w, low, high, out=low))
+        return
     threshold = step * strength
     if isinstance(threshold, Tensor):
         w.sub_(w.clamp(threshold.neg(), threshold))
