@@ -101,6 +101,7 @@ def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHA
         _prox_satisfies_its_optimality_condition,
         _distance_is_the_limit_of_prox_steps,
         _critical_strength_is_critical,
+        _falls_into_shards,
         _strength_can_be_a_tensor,
         _works_under_vmap,
         _keeps_dtypes,
@@ -319,6 +320,27 @@ def _methods(penalty: Penalty) -> dict[str, Callable[[Penalty, Tensor, Tensor], 
     if penalty.prox_steps == "coordinate":
         methods["prox with steps per coordinate"] = lambda p, w, other: p.prox(w, other.abs() + 0.01)
     return methods
+
+
+def _falls_into_shards(subject: _Subject) -> None:
+    """What ``elementwise`` and ``group_dims`` promise: where a cut divides no group, each piece is on its own."""
+    penalty = subject.penalty
+    for w in subject.members():
+        numbering = range(w.ndim) if penalty.elementwise else penalty.group_dims or ()
+        for dim in numbering if w.ndim else ():
+            size = (w.shape[dim] + 1) // 2 or 1
+
+            def held(index: int, dim: int = dim, size: int = size, shape: torch.Size = w.shape) -> Penalty:
+                return penalty.with_state(lambda kept: kept.split(size, dim)[index] if kept.shape == shape else kept)
+
+            parts = [(held(i), piece) for i, piece in enumerate(w.split(size, dim))]
+            found = sum((part.value(piece) for part, piece in parts), start=w.new_zeros(()))
+            subject.near(f"sum of the values of shards along {dim}", found, penalty.value(w), 1e-9)
+            found = torch.cat([part.grad(piece) for part, piece in parts], dim)
+            subject.near(f"grad of shards along {dim}", found, penalty.grad(w), 1e-9)
+            if penalty.prox_steps != "none":
+                found = torch.cat([part.prox(piece, 0.3) for part, piece in parts], dim)
+                subject.near(f"prox of shards along {dim}", found, penalty.prox(w, 0.3), 1e-9)
 
 
 def _strength_can_be_a_tensor(subject: _Subject) -> None:

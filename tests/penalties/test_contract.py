@@ -135,6 +135,7 @@ MUTANTS = {
     "half precision returned as float32": mutant(L1(0.3), grad=lambda self, w: self.strength * w.sign().float()),
     "its argument changed in place": mutant(L2(0.2), prox=lambda self, w, s: w.div_(1 + 2 * s * self.strength)),
     "a strength that is not kept": mutant(L1(0.3), with_strength=lambda self, strength: self),
+    "groups that claim to be single coordinates": mutant(GROUPS, elementwise=True),
     "control flow on data": mutant(L1(0.3), value=lambda self, w: self.inside.value(w) if (w != 0).any() else w.sum()),
 }
 
