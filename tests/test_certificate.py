@@ -60,7 +60,7 @@ def test_the_parts_add_up(problem):
     assert certificate.objective == certificate.loss + certificate.penalty
     assert certificate.penalty == pytest.approx(0.05 * float(model.weight.detach().abs().sum()))
     assert certificate.loss == pytest.approx(closure().item())
-    assert certificate.relative >= certificate.distance / 0.05 * (1 - 1e-12)
+    assert certificate.relative == max(p.relative for p in certificate.parameters) == certificate.worst.relative
     parts = [p.distance for p in certificate.parameters]
     assert certificate.distance == pytest.approx(np.linalg.norm(parts))
 

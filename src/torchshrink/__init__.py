@@ -11,6 +11,7 @@ from torchshrink.convert import Conversion, NoEquivalentError, convert
 
 if TYPE_CHECKING:
     from torchshrink.certificate import Certificate
+    from torchshrink.duality import DualityGap, NoDualError, duality_gap
     from torchshrink.errors import (
         AttachmentError,
         GeometryError,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
         Penalty,
         SparseGroupLasso,
     )
+    from torchshrink.polishing import Polished, polish
+    from torchshrink.proof import certify
     from torchshrink.regularizer import Regularizer
     from torchshrink.selection import ALL, WEIGHTS
 
@@ -43,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "torchshrink.certificate": ("Certificate",),
+    "torchshrink.duality": ("DualityGap", "NoDualError", "duality_gap"),
     "torchshrink.errors": (
         "AttachmentError",
         "GeometryError",
@@ -68,6 +72,8 @@ _HOME = {
         "Penalty",
         "SparseGroupLasso",
     ),
+    "torchshrink.polishing": ("Polished", "polish"),
+    "torchshrink.proof": ("certify",),
     "torchshrink.regularizer": ("Regularizer",),
     "torchshrink.selection": ("ALL", "WEIGHTS"),
 }
@@ -84,26 +90,32 @@ __all__ = [
     "AttachmentError",
     "Certificate",
     "Conversion",
+    "DualityGap",
     "ElasticNet",
     "GeometryError",
     "GroupLasso",
     "InputError",
     "L1Ball",
     "MaxNorm",
+    "NoDualError",
     "NoEquivalentError",
     "NuclearNorm",
     "ObjectiveWarning",
     "Orthogonal",
     "PathResult",
     "Penalty",
+    "Polished",
     "Regularizer",
     "SelectionError",
     "SelectionWarning",
     "SparseGroupLasso",
     "TorchshrinkError",
+    "certify",
     "convert",
+    "duality_gap",
     "load_path",
     "path",
+    "polish",
 ]
 
 

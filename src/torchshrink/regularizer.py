@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.attachment import Attachment, Method
+from torchshrink.balance import imbalance
 from torchshrink.binding import Binding
 from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
@@ -132,6 +133,10 @@ class Regularizer:
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise InputError(f"steps={steps!r}: expected an integer ≥ 0")
         self._schedule.steps = steps
+
+    def in_force(self) -> dict[Tensor, Penalty]:
+        """Each penalised parameter's penalty at the scale of this step."""
+        return {term.parameter: self._schedule.scaled(term.penalty) for term in self._terms}
 
     def value(self) -> Tensor:
         """Σ Ω(w) over all terms, a scalar, differentiable: ``loss = criterion(model(x), y) + reg.value()``.
@@ -278,15 +283,16 @@ class Regularizer:
             raise InputError(f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar")
         if all(grad is None for grad in gradients):
             raise InputError("certify: the closure left no gradient; it must call backward() on the mean loss")
-        penalty_of = {id(term.parameter): self._schedule.scaled(term.penalty) for term in self._terms}
+        penalty_of = self.in_force()
         with torch.no_grad():
             groups = distributed.process_groups(self._model, parameters)
             mean = distributed.average_number(loss, groups, parameters[0].device)
             gradients = distributed.average_gradients(gradients, parameters, groups)
             return measure(
-                [(name, p, penalty_of.get(id(p))) for name, p in trainable],
+                [(name, p, penalty_of.get(p)) for name, p in trainable],
                 gradients,
                 loss=mean,
+                imbalance=imbalance(self._model, penalty_of),
                 notes=notes,
             )
 

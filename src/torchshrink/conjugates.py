@@ -1,0 +1,158 @@
+"""Losses f of a row's outputs z that have a dual: slopes, optimal intercepts, and Fenchel–Young losses.
+
+With f*(u) = sup_z <u, z> − f(z), the Fenchel–Young loss FY(z, u) = f(z) + f*(u) − <u, z> is never negative, and 0 where
+u = f'(z). A duality gap is a sum of such terms. Each is written here without the cancellation of its definition, so
+that a gap of 1e-16 is 1e-16 and not a rounding error.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+class RowLoss(abc.ABC):
+    """A row's loss f, summed over its outputs. Z and U are (n, k) in float64."""
+
+    @abc.abstractmethod
+    def slopes(self, Z: Tensor) -> Tensor:
+        """f'(z), (n, k)."""
+
+    @abc.abstractmethod
+    def with_intercept(self, Z: Tensor) -> Tensor:
+        """Feasible slopes whose sum over the rows is 0 for each output: those at the best constant to add to Z."""
+
+    @abc.abstractmethod
+    def fenchel_young(self, Z: Tensor, U: Tensor) -> Tensor:
+        """FY(z, u) for each row, (n,); ``U`` lies between 0 and what the other two return."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Squares(RowLoss):
+    """f(z) = a·Σ(z − t)². Then f*(u) = Σ u·t + u²/(4a), and FY = Σ(u − f'(z))²/(4a)."""
+
+    target: Tensor
+    a: float
+
+    def slopes(self, Z: Tensor) -> Tensor:
+        """2a(z − t)."""
+        return 2 * self.a * (Z - self.target)
+
+    def with_intercept(self, Z: Tensor) -> Tensor:
+        """The slopes less their means, which is what they are at the best intercept."""
+        U = self.slopes(Z)
+        return U - U.mean(0)
+
+    def fenchel_young(self, Z: Tensor, U: Tensor) -> Tensor:
+        """Σ(u − f'(z))²/(4a)."""
+        return (U - self.slopes(Z)).square().sum(1) / (4 * self.a)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Logistic(RowLoss):
+    """f(z) = a·Σ log(1 + e^z) − y·z. Then f*(u) = −a·ΣH(y + u/a), H the binary entropy in nats, on 0 ≤ y + u/a ≤ 1.
+
+    FY is a times the Kullback–Leibler divergence of y + u/a from σ(z).
+    """
+
+    target: Tensor
+    a: float
+
+    def slopes(self, Z: Tensor) -> Tensor:
+        """a(σ(z) − y)."""
+        return self.a * (Z.sigmoid() - self.target)
+
+    def with_intercept(self, Z: Tensor) -> Tensor:
+        """The slopes at the intercepts that make their sums 0; 0 where all targets of an output are the same 0 or 1."""
+        U = torch.zeros_like(Z)
+        both = (self.target.sum(0) > 0) & ((1 - self.target).sum(0) > 0)
+        part = Logistic(self.target[:, both], self.a)
+        if part.target.shape[1]:
+            U[:, both] = part.slopes(_centred(part, Z[:, both]))
+        return U
+
+    def value(self, Z: Tensor) -> Tensor:
+        """The mean of f over the rows."""
+        return self.a * (torch.nn.functional.softplus(Z) - self.target * Z).sum(1).mean()
+
+    def curvature(self, Z: Tensor) -> Tensor:
+        """The mean of f'' over the rows, (k, k)."""
+        p = Z.sigmoid()
+        return torch.diag(self.a * (p * (1 - p)).mean(0))
+
+    def fenchel_young(self, Z: Tensor, U: Tensor) -> Tensor:
+        """a·Σ KL(y + u/a ‖ σ(z))."""
+        p = (self.target + U / self.a).clamp(0, 1)
+        log_p, log_q = torch.nn.functional.logsigmoid(Z), torch.nn.functional.logsigmoid(-Z)
+        one = torch.xlogy(p, p) - p * log_p + torch.xlogy(1 - p, 1 - p) - (1 - p) * log_q
+        return self.a * one.sum(1).clamp(min=0)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Softmax(RowLoss):
+    """f(z) = log Σe^z − <q, z>, q the target's class probabilities.
+
+    Then f*(u) = Σ p·log p with p = q + u in the simplex, and FY is the divergence of p from the softmax of z.
+    """
+
+    target: Tensor
+
+    def slopes(self, Z: Tensor) -> Tensor:
+        """The softmax of z less q."""
+        return Z.softmax(1) - self.target
+
+    def with_intercept(self, Z: Tensor) -> Tensor:
+        """The slopes at the intercepts that make their sums 0, with no probability for a class that never occurs."""
+        U = torch.zeros_like(Z)
+        present = self.target.sum(0) > 0
+        part = Softmax(self.target[:, present])
+        U[:, present] = part.slopes(_centred(part, Z[:, present]))
+        return U
+
+    def value(self, Z: Tensor) -> Tensor:
+        """The mean of f over the rows."""
+        return (Z.logsumexp(1) - (self.target * Z).sum(1)).mean()
+
+    def curvature(self, Z: Tensor) -> Tensor:
+        """The mean of f'' over the rows, (k, k), singular along (1, …, 1)."""
+        p = Z.softmax(1)
+        return torch.diag(p.mean(0)) - p.mT @ p / len(p)
+
+    def fenchel_young(self, Z: Tensor, U: Tensor) -> Tensor:
+        """KL(q + u ‖ softmax z)."""
+        p = (self.target + U).clamp(0, 1)
+        return (torch.xlogy(p, p) - p * Z.log_softmax(1)).sum(1).clamp(min=0)
+
+
+def _centred(part: Logistic | Softmax, Z: Tensor) -> Tensor:
+    """Z plus the constants that make the mean loss least: Newton's method, with steps halved until it falls."""
+    value = part.value(Z)
+    for _ in range(60):
+        slope = part.slopes(Z).mean(0)
+        if float(slope.abs().max()) <= 1e-16:
+            break
+        step = -torch.linalg.pinv(part.curvature(Z), hermitian=True) @ slope
+        moved, at = _halved(part, Z, step, value)
+        if moved is None:
+            break
+        Z, value = moved, at
+    return Z
+
+
+def _halved(part: Logistic | Softmax, Z: Tensor, step: Tensor, value: Tensor) -> tuple[Tensor | None, Tensor]:
+    before = float(part.slopes(Z).mean(0).abs().max())
+    for _ in range(40):
+        moved = Z + step
+        at = part.value(moved)
+        # Where the values no longer tell two points apart, the slopes still do.
+        if at < value or (at <= value + 1e-15 and float(part.slopes(moved).mean(0).abs().max()) < before):
+            return moved, at
+        step = step / 2
+    return None, value

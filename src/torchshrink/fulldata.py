@@ -1,0 +1,137 @@
+"""The mean loss on all the data, exactly: every row, evaluation mode, float64 where the model can."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.errors import InputError
+from torchshrink.training import ROWS_AT_ONCE, Loss, default_loss, evaluating
+
+Data = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FullLoss:
+    """The mean loss of a model on all rows, taken in parts so that memory is bounded.
+
+    Calling it keeps torch's convention for a closure: gradients are zeroed, the mean loss is backpropagated, and
+    returned.
+    """
+
+    model: nn.Module
+    X: Tensor
+    y: Tensor
+    loss: Loss
+
+    def __call__(self) -> float:
+        """The closure: its gradients go to ``.grad``."""
+        self.model.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in self.parts():
+            torch.autograd.backward(part)
+            total += part.item()
+        return total
+
+    def gradient(self, parameters: Sequence[nn.Parameter]) -> tuple[float, list[Tensor]]:
+        """The mean loss and its gradient, zeros where it does not depend on a parameter; no ``.grad`` is touched."""
+        total, sums = 0.0, [torch.zeros_like(p) for p in parameters]
+        with torch.enable_grad():
+            for part in self.parts():
+                grads = torch.autograd.grad(part, parameters, allow_unused=True)
+                total += part.item()
+                for into, grad in zip(sums, grads, strict=True):
+                    if grad is not None:
+                        into += grad
+        return total, sums
+
+    def parts(self) -> Iterator[Tensor]:
+        """The mean loss as terms of a sum, one for some thousand rows each."""
+        for rows, target in zip(torch.split(self.X, ROWS_AT_ONCE), torch.split(self.y, ROWS_AT_ONCE), strict=True):
+            yield self.loss(self.model(rows), target) * (len(rows) / len(self.X))
+
+
+@contextlib.contextmanager
+def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterator[FullLoss]:
+    """The loss on all of ``data`` inside; there the model is in evaluation mode, and in float64 where it can be.
+
+    Outside, the model's modes, dtypes and gradients are as they were, and so are its weights unless they were changed:
+    narrower numbers survive widening. A model whose code is tied to its dtype stays in it.
+
+    Args:
+        model: its parameters keep their identity.
+        data: (X, y), on the model's device.
+        loss: the mean loss; by default as in training, by the kind of target.
+
+    Raises:
+        InputError: ``data`` is no pair of tensors of equally many rows.
+    """
+    X, y = checked_data(data)
+    mean = copy.deepcopy(default_loss(y) if loss is None else loss)
+    with evaluating(model):
+        narrow = FullLoss(model, X, y, mean)
+        wide = FullLoss(model, _wide(X), _wide(y), _wide_loss(mean))
+        with _in_float64(model):
+            if _runs(wide):
+                yield wide
+                return
+        yield narrow
+
+
+def checked_data(data: object) -> Data:
+    """``data`` as a pair of tensors with a target for each row."""
+    if not isinstance(data, tuple | list) or len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
+        raise InputError(f"data: {type(data).__name__} given, a pair of tensors (X, y) expected")
+    X, y = data
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
+        raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
+    return X, y
+
+
+def _runs(full: FullLoss) -> bool:
+    first = FullLoss(full.model, full.X[:2], full.y[:2], full.loss)
+    try:
+        with torch.no_grad():
+            for _ in first.parts():
+                pass
+    except RuntimeError:  # the model's own code insists on its dtype
+        return False
+    return True
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _wide_loss(loss: Loss) -> Loss:
+    return copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+
+
+@contextlib.contextmanager
+def _in_float64(model: nn.Module) -> Iterator[None]:
+    """The same parameters in float64 inside, and each in its own dtype again outside."""
+    before = {name: tensor.dtype for name, tensor in _named(model) if tensor.is_floating_point()}
+    grads = [(p, p.grad) for p in model.parameters()]
+    for p, _ in grads:
+        p.grad = None
+    model.double()
+    try:
+        yield
+    finally:
+        for p, _ in grads:
+            p.grad = None
+        if set(before.values()) != {torch.float64}:
+            dtype_of = {id(tensor): before[name] for name, tensor in _named(model) if name in before}
+            model._apply(lambda tensor: tensor.to(dtype_of.get(id(tensor), tensor.dtype)))
+        for p, grad in grads:
+            p.grad = grad
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
