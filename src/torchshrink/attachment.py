@@ -264,6 +264,9 @@ def _attached(optimizer: Optimizer) -> list[Attachment]:
 
 
 def _dense_gradient(parameter: nn.Parameter) -> Tensor:
+    grad = parameter.grad
+    if type(grad) is Tensor and grad.layout is torch.strided:
+        return grad
     distributed.align_gradient_(parameter)
     grad = parameter.grad
     if grad is None or grad.layout is not torch.strided:
