@@ -1,0 +1,174 @@
+"""What the penalties do to stacked parameters (F, S, …): one penalty per parameter, whose strength is the lane's."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from torchshrink.attachment import resolve_method
+from torchshrink.errors import ObjectiveWarning, SelectionWarning, TorchshrinkError
+from torchshrink.geometry import geometry_of
+from torchshrink.path.family import Family
+from torchshrink.path.recipe import Recipe
+from torchshrink.penalties import L1, L2, Penalty
+from torchshrink.selection import select
+
+
+class CannotStackError(TorchshrinkError):
+    """These trainings cannot be one stacked program; the message says why. The plain engine takes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class LanePenalty:
+    """What one penalty does to one stacked parameter.
+
+    Args:
+        penalty: at some strength above 0, or as it is where ``strengths`` is None.
+        strengths: (S,), one per lane of a fold; None: the same in every lane.
+        method: ``gradient``, ``prox``, or ``loss``, which is a gradient that is there even where the loss has none.
+    """
+
+    penalty: Penalty
+    strengths: Tensor | None
+    method: str
+
+    def add_gradient(self, p: Tensor) -> None:
+        """p.grad += ∂Ω(p), lane by lane."""
+        if p.grad is None:
+            if self.method != "loss":
+                return
+            p.grad = torch.zeros_like(p)
+        if isinstance(self.penalty, L2) and self.strengths is not None:
+            p.grad.addcmul_(p, 2 * self._like(p))
+        else:
+            p.grad += self._lanewise(lambda penalty, w: penalty.grad(w), p)
+
+    def prox_(self, p: Tensor, step: float | Tensor) -> None:
+        """P ← prox(p, step), lane by lane; ``step`` a number or shaped like ``p``."""
+        if isinstance(self.penalty, L1) and self.strengths is not None:
+            threshold = step * self._like(p)
+            p.sub_(torch.clamp(p, -threshold, threshold))  # as `proximal.soft_threshold`
+        elif isinstance(step, Tensor) and step.ndim > 0:
+            p.copy_(self._lanewise(lambda penalty, w, s: penalty.prox(w, s), p, step))
+        else:
+            p.copy_(self._lanewise(lambda penalty, w: penalty.prox(w, step), p))
+
+    def _like(self, p: Tensor) -> Tensor:
+        """The strengths (1, S, 1, …), to broadcast against ``p`` (F, S, …)."""
+        assert self.strengths is not None
+        return self.strengths.view(1, -1, *(1,) * (p.ndim - 2))
+
+    def _lanewise(self, method: Callable[..., Tensor], p: Tensor, *others: Tensor) -> Tensor:
+        folds = len(p)
+        tensors = [t.detach().flatten(0, 1) for t in (p, *others)]  # (F·S, …)
+        if self.strengths is None:
+            return vmap(lambda *each: method(self.penalty, *each))(*tensors).view_as(p)
+
+        def lane(strength: Tensor, *each: Tensor) -> Tensor:
+            return method(self.penalty.with_strength(strength), *each)
+
+        return vmap(lane)(self.strengths.repeat(folds), *tensors).view_as(p)
+
+
+def lane_penalties(
+    recipe: Recipe, model: nn.Module, family: Family, strengths: Sequence[float], optimizer: torch.optim.Optimizer
+) -> dict[str, LanePenalty]:
+    """What acts on each parameter, by name.
+
+    Raises:
+        CannotStackError: the penalties of the strengths differ in more than their strength, or act in a way that has
+            no lanes.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
+        warnings.simplefilter("ignore", ObjectiveWarning)
+        per_strength = [
+            {c.name: c.penalty for c in select(model, family.make(s), recipe.on) if c.penalty is not None}
+            for s in strengths
+        ]
+    names = list(per_strength[0])
+    if any(list(found) != names for found in per_strength):
+        raise CannotStackError("the rules penalise other parameters at other strengths")
+    parameters = dict(model.named_parameters())
+    return {
+        name: _one(recipe, name, parameters[name], [found[name] for found in per_strength], optimizer) for name in names
+    }
+
+
+def _one(
+    recipe: Recipe, name: str, p: nn.Parameter, penalties: Sequence[Penalty], optimizer: torch.optim.Optimizer
+) -> LanePenalty:
+    strengths = None
+    reference = penalties[0]
+    if any(penalty != reference for penalty in penalties):
+        reference = max(penalties, key=lambda penalty: float(penalty.strength))
+        values = [float(penalty.strength) for penalty in penalties]
+        if not all(_same(reference.with_strength(v), each) for v, each in zip(values, penalties, strict=True)):
+            raise CannotStackError(f"{name}: the penalties of different strengths differ in more than strength")
+        strengths = torch.tensor(values, dtype=p.dtype, device=recipe.device)
+    if reference.bind(p) is not reference:
+        raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
+    method = "loss" if recipe.method == "loss" else resolve_method(reference, recipe.method)
+    if method == "decoupled":
+        raise CannotStackError("method 'decoupled' has no lanes")
+    if method == "prox" and geometry_of(optimizer).remember is not None:
+        raise CannotStackError(f"{type(optimizer).__name__}'s step size needs a look before each step")
+    return LanePenalty(reference, strengths, method)
+
+
+def _same(a: Penalty, b: Penalty) -> bool:
+    """Equal but for rounding in the strengths."""
+    if type(a) is not type(b):
+        return False
+    mine, theirs = vars(a), vars(b)
+    return all(_close(mine[key], theirs[key]) for key in mine)
+
+
+def _close(x: object, y: object) -> bool:
+    if isinstance(x, float) and isinstance(y, float):
+        return math.isclose(x, y, rel_tol=1e-12, abs_tol=0.0)
+    return x == y
+
+
+def stacked_optimizer(recipe: Recipe, model: nn.Module, stacked: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that the recipe makes for one model, with the same groups and settings over the stacks.
+
+    Raises:
+        CannotStackError: it does more in a step than each coordinate's own update.
+    """
+    single = recipe.make_optimizer(model.parameters())
+    kind = type(single)
+    if kind not in ELEMENTWISE:
+        raise CannotStackError(f"{kind.__name__} is not known to treat each coordinate by itself")
+    if single._optimizer_step_pre_hooks or single._optimizer_step_post_hooks or "step" in vars(single):
+        raise CannotStackError(f"something hooks into the step of this {kind.__name__}")
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    groups = []
+    for group in single.param_groups:
+        if any(id(p) not in name_of for p in group["params"]):
+            raise CannotStackError(f"{kind.__name__} holds parameters that are not the model's")
+        if group.get("maximize", False) or group.get("differentiable", False):
+            raise CannotStackError(f"{kind.__name__} has maximize or differentiable on")
+        mine = [stacked[name_of[id(p)]] for p in group["params"] if name_of[id(p)] in stacked]
+        groups.append({key: value for key, value in group.items() if key != "params"} | {"params": mine})
+    return kind(groups)  # each of torch's own has defaults
+
+
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.ASGD,
+)
+"""Optimizers whose step treats every coordinate by itself, so that they act lane by lane on stacked parameters."""
