@@ -19,6 +19,7 @@ from torchshrink.binding import Binding
 from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
+from torchshrink.saved import restore, saved_state
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
 from torchshrink.summary import render
@@ -130,13 +131,16 @@ class Regularizer:
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-            raise InputError(f"steps={steps!r}: expected an integer ≥ 0")
         self._schedule.steps = steps
 
     def in_force(self) -> dict[Tensor, Penalty]:
         """Each penalised parameter's penalty at the scale of this step."""
         return {term.parameter: self._schedule.scaled(term.penalty) for term in self._terms}
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Name and tensor of each parameter that is not frozen now, penalised or not, those added later included."""
+        known = [(choice.name, choice.parameter) for choice in self._choices]
+        return [(name, p) for name, p in known + self._binding.added() if p.requires_grad]
 
     def value(self) -> Tensor:
         """Σ Ω(w) over all terms, a scalar, differentiable: ``loss = criterion(model(x), y) + reg.value()``.
@@ -259,8 +263,7 @@ class Regularizer:
         the shares must be of equal size. Loss and gradients are averaged over the processes here.
         """
         notes = self._notes()
-        known = [(choice.name, choice.parameter) for choice in self._choices]
-        trainable = [(name, p) for name, p in known + self._binding.added() if p.requires_grad]
+        trainable = self.trainable()
         parameters = [p for _, p in trainable]
         reused = distributed.has_reused_gradients(self._model)
         kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
@@ -304,29 +307,12 @@ class Regularizer:
         The last is under ``"bound"``, where there is any: for each term, copies of the tensors that its penalty
         remembers, such as the weights that `L2SP` pulls towards.
         """
-        scale = self._schedule.scale
-        state: dict[str, Any] = {"steps": self._schedule.steps, "scale": None if callable(scale) else scale}
-        kept = {term.name: term.penalty.state() for term in self._terms}
-        bound = {name: {key: t.clone() for key, t in tensors.items()} for name, tensors in kept.items() if tensors}
-        return {**state, "bound": bound} if bound else state
+        return saved_state(self._terms, self._schedule)
 
-    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, also where the terms are attached already.
 
         Raises:
             InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
-        if set(state) - {"bound"} != {"steps", "scale"}:
-            raise InputError(f"load_state_dict: keys {sorted(state)} given, ['scale', 'steps'] expected")
-        bound = {(term.name, key): t for term in self._terms for key, t in term.penalty.state().items()}
-        saved = {(name, key): t for name, kept in state.get("bound", {}).items() for key, t in kept.items()}
-        if {at: t.shape for at, t in bound.items()} != {at: t.shape for at, t in saved.items()}:
-            given, expected = ({f"{n}.{k}": tuple(t.shape) for (n, k), t in each.items()} for each in (saved, bound))
-            raise InputError(f"load_state_dict: {given} bound in the state, {expected} expected; use the same rules")
-        self.steps = state["steps"]
-        if state["scale"] is not None:
-            self.scale = state["scale"]
-        for at, tensor in bound.items():
-            # In place: an attached term and its scaled copies share it.
-            tensor.copy_(distributed.shard_like(saved[at], tensor))
+        restore(self._terms, self._schedule, state)

@@ -93,6 +93,8 @@ class Schedule:
 
     @steps.setter
     def steps(self, steps: int) -> None:
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise InputError(f"steps={steps!r}: expected an integer ≥ 0")
         self._steps, self._skipped = steps, None
         self.restorations += 1
 
