@@ -39,6 +39,8 @@ PENALTIES = {
 OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
     "adam": lambda params: torch.optim.Adam(params, lr=0.01),
+    "plain sgd": lambda params: torch.optim.SGD(params, lr=0.05),
+    "fused adam": lambda params: torch.optim.Adam(params, lr=0.01, fused=True),
     "adadelta": lambda params: torch.optim.Adadelta(params, lr=1.0),
     "rmsprop": lambda params: torch.optim.RMSprop(params, lr=0.01, momentum=0.5),
     "adagrad": lambda params: torch.optim.Adagrad(params, lr=0.1),
@@ -58,6 +60,8 @@ TRAININGS += [
 ]
 TRAININGS += [("fsdp", "nuclear", "sgd", "auto", 10), ("tp", "nuclear", "sgd", "auto", 10)]
 TRAININGS += [("fsdp", "columns", name, "auto", 10) for name in ("adadelta", "rmsprop", "adagrad", "nadam")]
+TRAININGS += [("fsdp", "L2", "plain sgd", "decoupled", 10), ("fsdp", "rows", "plain sgd", "decoupled", 10)]
+TRAININGS += [("fsdp", penalty, "fused adam", "auto", 10) for penalty in ("L1", "columns")]
 TRAININGS += [
     (spread, penalty, "sgd", "loss", 10) for spread in ("ddp", "fsdp", "tp") for penalty in ("L2", "columns", "L2SP")
 ]
@@ -326,7 +330,7 @@ ONLY_SPREAD = {("stale",): stale}
 
 def work(rank, world, folder):
     """One process: runs all cases and leaves its results in a file, or what went wrong in another."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"  # nothing leaves this machine
     torch.set_num_threads(1)
     warnings.simplefilter("error", ts.ObjectiveWarning)
     warnings.simplefilter("error", ts.SelectionWarning)

@@ -3,7 +3,6 @@
 One pair of processes runs all cases of spread_cases.py; the tests compare what it says with this process alone.
 """
 
-import os
 import time
 
 import pytest
@@ -25,31 +24,42 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """The results of each process."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {"OMP_NUM_THREADS": "1"}
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
+def ranks(tmp_path_factory, worker_id):
+    """The results of each process. Of several pytest workers the first runs them, and the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "ranks"
+    done = folder / "done"
     try:
-        context = torch.multiprocessing.spawn(cases.work, (WORLD, str(folder)), nprocs=WORLD, join=False, daemon=True)
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        folder.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + DEADLINE + 10
+        while not done.exists() and time.monotonic() < end:
+            time.sleep(0.2)
+    else:
+        try:
+            run_all(folder)
+        finally:
+            done.touch()
+    saved = [folder / f"{rank}.pt" for rank in range(WORLD)]
+    if not all(path.exists() for path in saved):
+        said = "\n".join(path.read_text() for path in sorted(folder.glob("*.txt")))
+        pytest.fail(said or f"the processes did not end within {DEADLINE:g} s")
+    return [torch.load(path, weights_only=False) for path in saved]
+
+
+def run_all(folder):
+    """Spawn the processes, and leave none behind."""
+    context = torch.multiprocessing.spawn(cases.work, (WORLD, str(folder)), nprocs=WORLD, join=False, daemon=True)
     end = time.monotonic() + DEADLINE
     try:
-        while not context.join(timeout=1.0):
-            if time.monotonic() > end:
-                pytest.fail(f"the processes did not end within {DEADLINE:g} s")
-    except torch.multiprocessing.ProcessRaisedException as error:
-        pytest.fail(f"{error}")
-    except torch.multiprocessing.ProcessExitedException:
-        pytest.fail("\n".join(path.read_text() for path in sorted(folder.glob("*.txt"))))
+        while time.monotonic() < end and not context.join(timeout=1.0):
+            pass
+    except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException):
+        pass  # each has left what went wrong in a file
     finally:
         for process in context.processes:
-            if process.is_alive():
-                process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
+            process.kill()
+            process.join()
 
 
 @pytest.fixture(scope="module")
