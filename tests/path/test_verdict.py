@@ -68,13 +68,13 @@ def test_the_bootstrap_is_the_plain_loop():
         assert gain == pytest.approx((losses[left_out, chosen] - losses[left_out, 0]).mean(), abs=1e-12)
 
 
-def test_the_folds_interval_is_the_t_interval_of_nested_choices():
+def test_the_folds_interval_is_the_corrected_t_interval_of_nested_choices():
     losses, fold = noise(2, rows=50)
     gains = []
     for k in range(5):
         chosen = losses[fold != k].mean(0).argmin()
         gains.append((losses[fold == k, chosen] - losses[fold == k, 0]).mean())
-    low, high = stats.t.interval(0.9, 4, np.mean(gains), stats.sem(gains))
+    low, high = stats.t.interval(0.9, 4, np.mean(gains), np.std(gains, ddof=1) * np.sqrt(1 / 5 + 1 / 4))
     assert over_folds(losses, losses[:, :1], fold, level=0.9) == pytest.approx((low, high))
 
 
