@@ -60,13 +60,13 @@ class Polished:
 
     def __str__(self) -> str:
         head = {
-            "converged": f"polished in {self.steps} steps",
-            "budget": f"not converged within {self.steps} steps (more would go on)",
-            "stalled": f"not converged: stalled after {self.steps} steps",
-            "rounded": "left as it was, which its dtype cannot improve on",
+            "converged": f"converged in {self.steps} steps",
+            "budget": f"did not converge within {self.steps} steps; more would go on",
+            "stalled": f"did not converge: stalled after {self.steps} steps",
+            "rounded": "left the weights as they were, which their dtype cannot improve on",
         }[self.stopped]
         if self.kinks and not self.converged:
-            head += f" with {self.kinks} ReLU inputs at their kink, where gradients need not balance"
+            head += f" (ReLU inputs at 0, a kink where gradients need not balance: {self.kinks})"
         old, new = self.before, self.certificate
         return (
             f"{head}: F {old.objective:.6g} to {new.objective:.6g}, "
@@ -150,20 +150,23 @@ def polish(
         certificate, stopped = before, "rounded"
     # What the notes say of a training's end no longer holds.
     certificate = dataclasses.replace(certificate, notes=())
-    return Polished(certificate, before, descent.steps, stopped == "converged", stopped, kinks)
+    polished = Polished(certificate, before, descent.steps, stopped == "converged", stopped, kinks)
+    if polished.converged or stopped == "rounded":
+        return polished
+    return dataclasses.replace(polished, certificate=dataclasses.replace(certificate, notes=(f"polish {polished}",)))
 
 
 def _blocks(regularizer: Regularizer) -> list[Block]:
     """The trainable parameters with the penalties in force; a strength of 0 is no penalty."""
     penalty_of = regularizer.in_force()
     blocks = []
-    for choice in regularizer.choices:
-        if choice.parameter.requires_grad and choice.parameter.numel():
-            if is_spread(choice.parameter):
-                raise InputError(f"{choice.name} has its shards on several processes: gather the model, then polish")
-            penalty = penalty_of.get(choice.parameter)
-            acts = penalty is not None and (penalty.constraint or float(penalty.strength) > 0)
-            blocks.append(Block(choice.name, choice.parameter, penalty if acts else None))
+    for name, parameter in regularizer.trainable():
+        if is_spread(parameter):
+            raise InputError(f"{name} has its shards on several processes: gather the model, then polish")
+        penalty = penalty_of.get(parameter)
+        acts = penalty is not None and (penalty.constraint or float(penalty.strength) > 0)
+        if parameter.numel():
+            blocks.append(Block(name, parameter, penalty if acts else None))
     if not blocks:
         raise InputError("polish: the model has no trainable parameter")
     if len({block.parameter.device for block in blocks}) > 1:

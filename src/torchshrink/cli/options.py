@@ -200,6 +200,15 @@ Validation = Annotated[
     float,
     typer.Option("--validation", metavar="SHARE", rich_help_panel=_FIT, help="Rows held out, as a share."),
 ]
+Polish = Annotated[
+    bool,
+    typer.Option(
+        "--polish",
+        metavar="",
+        rich_help_panel=_FIT,
+        help="End with full-batch steps that settle which weights are zero; the certificate says how exactly.",
+    ),
+]
 Folds = Annotated[int, typer.Option("--folds", metavar="COUNT", rich_help_panel=_FIT, help="Cross-validation folds.")]
 Seed = Annotated[
     int,

@@ -38,6 +38,7 @@ def path(
     momentum: options.Momentum = None,
     epochs: options.Epochs = 50,
     batch_size: options.BatchSize = 64,
+    polish: options.Polish = False,
     choose: options.Choose = "best",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -91,6 +92,7 @@ def path(
         "folds": folds,
         "epochs": epochs,
         "batch_size": batch_size,
+        "polish": polish,
         "choose": choose,
         "seed": seed,
         "device": device,
@@ -108,7 +110,7 @@ def path(
         run.claim(force=force, resume=resume)
         try:
             result = tuning.run(folder, progress=not quiet)
-            model_and_words = tuning.refit(result, choose)
+            model_and_words = tuning.refit(result, choose, polished=polish)
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from rich.table import Table
-from torch import Tensor, nn
 
-from torchshrink.certificate import Certificate
+from torchshrink.certificate import TOLERANCE, Certificate
 from torchshrink.cli import console
-from torchshrink.cli.fitting import Fit, Rows
+from torchshrink.cli.fitting import Fit
 from torchshrink.data import Dataset
+from torchshrink.polishing import polish
+from torchshrink.proof import certify
 from torchshrink.regularizer import Regularizer
-from torchshrink.training import Loss, evaluate
-
-ROWS_AT_ONCE = 4096
-TOLERANCE = 1e-4
+from torchshrink.training import evaluate
 
 
-def training_result(fit: Fit, data: Dataset, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What train.json says beside the settings: sizes, final figures, certificate and history."""
+def training_result(
+    fit: Fit, data: Dataset, history: Sequence[Mapping[str, Any]], *, polished: bool, progress: bool
+) -> dict[str, Any]:
+    """What train.json says beside the settings: sizes, final figures, certificate and history; first it polishes."""
     regularizer = fit.regularizer or Regularizer(fit.model, fit.penalising.rules_or_zero, on=fit.penalising.on)
+    end = polish(fit.model, fit.training, regularizer, loss=fit.loss, progress=progress) if polished else None
     train = evaluate(fit.model, *fit.training, loss=fit.loss)
     held_out = None if fit.validation is None else evaluate(fit.model, *fit.validation, loss=fit.loss)
-    certificate = certify(regularizer, fit.model, fit.training, fit.loss)
+    certificate = end.certificate if end else certify(fit.model, fit.training, regularizer, loss=fit.loss)
     return {
         "rows": {"train": len(fit.training[0]), "validation": 0 if fit.validation is None else len(fit.validation[0])},
         "result": {
@@ -39,51 +39,16 @@ def training_result(fit: Fit, data: Dataset, history: Sequence[Mapping[str, Any]
             "sparsity": regularizer.sparsity().to_dict(),
             "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
         },
+        "polish": end and finite(end.to_dict()),
         "words": {
             "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
             "sparsity": str(regularizer.sparsity()),
-            "certificate": certificate_in_words(certificate),
+            "polish": end and str(end),
+            # What polish has to say stands before it already.
+            "certificate": certificate_in_words(dataclasses.replace(certificate, notes=()) if end else certificate),
         },
         "history": list(history),
     }
-
-
-def certify(regularizer: Regularizer, model: nn.Module, rows: Rows, loss: Loss) -> Certificate:
-    """The certificate on all of ``rows``, in float64 where the model can; the model is left as it was."""
-    X, y = rows
-    try:
-        with _in_float64(model):
-            return regularizer.certify(lambda: _mean_loss(model, X.double(), _wide(y), loss))
-    except RuntimeError:  # a model whose own code is tied to float32
-        return regularizer.certify(lambda: _mean_loss(model, X, y, loss))
-
-
-def _mean_loss(model: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> float:
-    """The mean loss, with its gradient accumulated; by parts, so that memory is bounded."""
-    model.zero_grad()
-    total = 0.0
-    for rows, target in zip(torch.split(X, ROWS_AT_ONCE), torch.split(y, ROWS_AT_ONCE), strict=True):
-        part = loss(model(rows), target) * (len(rows) / len(X))
-        torch.autograd.backward(part)
-        total += part.item()
-    return total
-
-
-def _wide(y: Tensor) -> Tensor:
-    return y.double() if y.is_floating_point() else y
-
-
-@contextlib.contextmanager
-def _in_float64(model: nn.Module) -> Iterator[None]:
-    """The same parameters in float64 inside, and exactly as they were outside: narrower numbers survive widening."""
-    dtypes = {tensor.dtype for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
-    if len(dtypes) > 1:
-        raise RuntimeError("of several dtypes, which tensor had which would be lost")
-    model.double()
-    try:
-        yield
-    finally:
-        model.to(dtypes.pop())
 
 
 def finite(value: Any) -> Any:
@@ -115,9 +80,10 @@ def gap_in_words(train: float, validation: float) -> str:
 
 def certificate_in_words(certificate: Certificate) -> str:
     """One line of the certificate, and what it means."""
-    verdict = "stationary" if certificate.ok(TOLERANCE) else "not stationary yet: more epochs or a smaller --lr go on"
+    verdict = "stationary" if certificate.ok() else "not stationary yet: more epochs, a smaller --lr or --polish go on"
+    gap = "" if certificate.gap is None else f"; F is at most {certificate.gap:.2g} above its minimum (duality gap)"
     notes = "".join(f"; {note}" for note in certificate.notes)
-    return f"distance {certificate.distance:.3g}, relative {certificate.relative:.3g} ({verdict}){notes}"
+    return f"distance {certificate.distance:.3g}, relative {certificate.relative:.3g} ({verdict}){gap}{notes}"
 
 
 def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -134,5 +100,5 @@ def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
         table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
     console.emit_table(table)
     console.emit("")
-    lines = [(name, words[name]) for name in ("gap", "sparsity", "certificate") if words[name]]
+    lines = [(name, words[name]) for name in ("gap", "sparsity", "polish", "certificate") if words[name]]
     console.emit_pairs([*lines, ("saved in", console.in_folder(files))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def train(
     momentum: options.Momentum = None,
     epochs: options.Epochs = 50,
     batch_size: options.BatchSize = 64,
+    polish: options.Polish = False,
     validation: options.Validation = 0.2,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -79,6 +81,7 @@ def train(
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
         "epochs": epochs,
         "batch_size": batch_size,
+        "polish": polish,
         "validation": validation,
         "seed": seed,
         "device": device,
@@ -146,7 +149,6 @@ class _Run:
 
     def finish(self, fit: Fit, dataset: Dataset, model_settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         """Train to the end, from the checkpoint if there is one, and write the files."""
-        from torchshrink.cli.results import training_result
         from torchshrink.models import save_model
         from torchshrink.storage import write_json
 
@@ -159,10 +161,17 @@ class _Run:
             else:
                 fit.save(checkpoint, self.settings, history)
             fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
-            result = {"settings": self.settings, **training_result(fit, dataset, history)}
+            result = {"settings": self.settings, **self._end(fit, dataset, history)}
             save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
             write_json(self.folder / RESULT, result)
             checkpoint.unlink()
         except KeyboardInterrupt:
             raise console.Interrupted(f"{len(history)} of {fit.epochs} epochs are saved in {self.folder}") from None
         return result
+
+    def _end(self, fit: Fit, dataset: Dataset, history: list[dict[str, Any]]) -> dict[str, Any]:
+        from torchshrink.cli.results import training_result
+
+        return training_result(
+            fit, dataset, history, polished=self.settings["polish"], progress=not self.quiet and sys.stderr.isatty()
+        )

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from torchshrink import models
+from torchshrink.certificate import TOLERANCE
 from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
-from torchshrink.cli.results import TOLERANCE, certificate_in_words, finite
+from torchshrink.cli.results import certificate_in_words, finite
 from torchshrink.cli.setup import SELECTION, OptimizerSettings
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
@@ -80,11 +81,13 @@ class Tuning:
             progress=progress,
         )
 
-    def refit(self, result: PathResult | PathComparison, choose: str) -> tuple[nn.Module, dict[str, Any]]:
+    def refit(
+        self, result: PathResult | PathComparison, choose: str, *, polished: bool
+    ) -> tuple[nn.Module, dict[str, Any]]:
         """The model refitted on all rows at the strength chosen, and what is to be said of it, as JSON."""
         best = result.best if isinstance(result, PathComparison) else result
         strength = (best.one_se if choose == "one_se" else best.best).strength
-        model, certificate = best.refit(strength)
+        model, certificate = best.refit(strength, polish=polished)
         acting = self.penalties[best.penalty].with_strength(strength)
         sparsity = Regularizer(model, acting, on=SELECTION[self.on]).sparsity()
         return model, {

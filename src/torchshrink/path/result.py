@@ -64,14 +64,16 @@ class PathResult:
         """The strongest point within one standard error of `best`: a smaller support, and often a worse prediction."""
         return one_standard_error(self.points)
 
-    def refit(self, strength: float | None = None) -> tuple[nn.Module, Certificate]:
+    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
         """Train on all the data by the same recipe, and measure how far from stationarity that ends.
 
         Args:
             strength: at which; by default the best.
+            polish: whether to end with `torchshrink.polish`; if it does not converge, the certificate's notes say so.
 
         Returns:
-            The model, in evaluation mode, and its certificate (all the data, evaluation mode, float64).
+            The model, in evaluation mode, and its certificate (all the data, evaluation mode, float64), with a duality
+            gap for linear and logistic models.
 
         Raises:
             InputError: this result was loaded, and a file holds neither data nor code.
@@ -79,7 +81,7 @@ class PathResult:
         """
         if self.source is None:
             raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
-        return self.source.refit(self.best.strength if strength is None else strength)
+        return self.source.refit(self.best.strength if strength is None else strength, polished=polish)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -131,9 +133,9 @@ class PathComparison:
         """The path with the least mean validation loss; of equals, the first given."""
         return min(self.results.values(), key=lambda result: result.best.validation_loss)
 
-    def refit(self, strength: float | None = None) -> tuple[nn.Module, Certificate]:
+    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
         """`PathResult.refit` of the best penalty."""
-        return self.best.refit(strength)
+        return self.best.refit(strength, polish=polish)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
