@@ -203,3 +203,10 @@ def test_value_inside_torch_compile_falls_back_to_the_plain_sum():
     reg = ts.Regularizer(model, ts.GroupLasso(0.1))
     compiled = torch.compile(reg.value, backend="eager")
     torch.testing.assert_close(compiled(), reg.value())
+
+
+def test_groups_that_a_parameter_cannot_have_are_named_at_binding():
+    model = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Linear(4, 2))
+    with pytest.raises(ts.InputError, match=r"1\.weight, of shape \(2, 4\): dim=2"):
+        ts.Regularizer(model, ts.GroupLasso(0.1, dim=2))
+    ts.Regularizer(model, {"0.*": ts.GroupLasso(0.1, dim=2)})

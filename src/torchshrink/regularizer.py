@@ -20,6 +20,7 @@ from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
 from torchshrink.saved import restore, saved_state
+from torchshrink.proximal import reduced_dims
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
 from torchshrink.summary import render
@@ -79,6 +80,8 @@ class Regularizer:
             for c in self._choices
             if c.penalty is not None
         )
+        for term in self._terms:
+            _check_groups(term)
         self._binding = Binding(bare, self._choices, self._terms)
         self._schedule = Schedule()
         self._attachment: Attachment | None = None
@@ -316,3 +319,11 @@ class Regularizer:
             InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
         restore(self._terms, self._schedule, state)
+
+
+def _check_groups(term: Term) -> None:
+    """Raise where the penalty numbers groups by a dimension that the parameter does not have."""
+    try:
+        reduced_dims(term.parameter.ndim, term.penalty.group_dims or ())
+    except InputError as error:
+        raise InputError(f"{term.name}, of shape {tuple(term.parameter.shape)}: {error}") from error
