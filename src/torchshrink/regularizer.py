@@ -19,8 +19,8 @@ from torchshrink.binding import Binding
 from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
-from torchshrink.saved import restore, saved_state
 from torchshrink.proximal import reduced_dims
+from torchshrink.saved import restore, saved_state
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
 from torchshrink.summary import render
