@@ -23,6 +23,7 @@ from situations import (
     start,
     values,
 )
+from torchshrink.terms import Schedule
 
 # --- rates and strengths that change ---
 
@@ -133,3 +134,12 @@ def test_several_penalties_share_a_schedule():
     expected = 0.05 * model[0].weight.abs().sum() + 0.1 * model[2].weight.square().sum()
     for _ in range(3):
         torch.testing.assert_close(reg.value(), expected)
+
+
+@covers("strength schedules", "deepcopy")
+def test_a_copied_schedule_never_takes_one_penalty_for_another_that_had_its_id():
+    schedule, first, second = Schedule(), ts.L1(0.2), ts.L1(0.6)
+    schedule.scale = 0.5
+    assert schedule.scaled(first) == ts.L1(0.1)
+    schedule._scaled[id(second)] = schedule._scaled.pop(id(first))  # as after a copy, by chance
+    assert schedule.scaled(second) == ts.L1(0.3)
