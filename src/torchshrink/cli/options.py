@@ -25,6 +25,7 @@ METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
 SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
+ENGINES = ("auto", "lanes", "sequential")
 SEEDS = 2**32  # as many as numpy has
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
@@ -222,6 +223,35 @@ Threads = Annotated[
         metavar="COUNT",
         rich_help_panel=_FIT,
         help="CPU cores to compute on: 1 is fastest for small models. Decides the last bits.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        rich_help_panel=_FIT,
+        help="lanes: many strengths and folds as one stacked program; sequential: one after another; auto: "
+        "lanes where they pay.",
+    ),
+]
+Lanes = Annotated[
+    int | None,
+    typer.Option(
+        "--lanes",
+        metavar="COUNT",
+        rich_help_panel=_FIT,
+        show_default=False,
+        help="Trainings at once, at most. Default: as many as pay and fit in memory.",
+    ),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        rich_help_panel=_FIT,
+        show_default=False,
+        help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: no.",
     ),
 ]
 Choose = Annotated[

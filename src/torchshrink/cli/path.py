@@ -43,6 +43,9 @@ def path(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
+    engine: options.Engine = "auto",
+    lanes: options.Lanes = None,
+    compile: options.Compile = None,
     out: options.Out = None,
     force: options.Force = False,
     resume: options.Resume = False,
@@ -61,6 +64,11 @@ def path(
     options.one_of("--method", method, options.METHODS)
     options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
     options.one_of("--choose", choose, options.CHOICES)
+    options.one_of("--engine", engine, options.ENGINES)
+    options.at_least("--lanes", lanes if lanes is not None else 1, 1)
+    if engine == "sequential" and (lanes is not None or compile):
+        given = "--compile" if lanes is None else f"--lanes {lanes}"
+        raise InputError(f"{given}: --engine sequential has no lanes; leave it out, or take --engine lanes")
     options.at_least("--folds", folds, 2)
     options.at_least("--epochs", epochs, 1)
     options.at_least("--batch-size", batch_size, 1)
@@ -97,6 +105,7 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
+        "engine": {"name": engine, "lanes": lanes, "compile": compile},
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -104,7 +113,7 @@ def path(
         tuning = Tuning(
             data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
             folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
-            method=method,  # type: ignore[arg-type]  # checked above
+            method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)

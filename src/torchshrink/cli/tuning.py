@@ -19,6 +19,7 @@ from torchshrink.errors import InputError
 from torchshrink.path import PathComparison, PathResult, path
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
+from torchshrink.path.plan import Engine
 from torchshrink.path.recipe import Acting, prepare
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer import Regularizer
@@ -40,6 +41,9 @@ class Tuning:
     device: str
     on: str
     method: Acting
+    engine: Engine = "auto"
+    lanes: int | None = None
+    compile: bool | None = None
 
     def check(self) -> None:
         """Raise what the trainings would raise before the first of them starts.
@@ -79,6 +83,9 @@ class Tuning:
             method=self.method,
             folder=folder,
             progress=progress,
+            engine=self.engine,
+            lanes=self.lanes,
+            compile=self.compile,
         )
 
     def refit(

@@ -42,12 +42,17 @@ class _StepByStep(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name = func.__name__ if callable(func) and type(func).__name__.startswith("builtin") else ""
-        if name in _RECURRENT:
-            # Imported here: it takes a second to load. The second import fills what the first one names.
-            from torch._decomp import decomposition_table, decompositions  # noqa: F401
+        if name not in _RECURRENT:
+            return func(*args, **(kwargs or {}))
+        # Imported here: it takes a second to load. The second import fills what the first one names.
+        from torch._decomp import decomposition_table, decompositions  # noqa: F401
 
-            # (input, state, weights, bias, …), or (data, batch sizes, state, weights, bias, …) of packed sequences
-            padded = isinstance(args[3], bool)
-            operator = getattr(torch.ops.aten, name)
-            func = decomposition_table[operator.input if padded else operator.data]
-        return func(*args, **(kwargs or {}))
+        # (input, state, weights, bias, …), or (data, batch sizes, state, weights, bias, …) of packed sequences
+        padded = isinstance(args[3], bool)
+        operator = getattr(torch.ops.aten, name)
+        enabled = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)  # else a float32 layer would be one operation after all
+        try:
+            return decomposition_table[operator.input if padded else operator.data](*args, **(kwargs or {}))
+        finally:
+            torch._C._set_mkldnn_enabled(enabled)

@@ -40,16 +40,21 @@ class Journal:
         else:
             write_json(settings, wanted)
 
-    def read(self, unit: Unit) -> Outcome | None:
-        """What came out of this unit, or None if it has not been finished."""
-        path = self._path(unit)
+    def read(self, unit: Unit, stack: str = "") -> Outcome | None:
+        """What came out of this unit, or None if it has not been finished.
+
+        Args:
+            unit: which training.
+            stack: the name of the stack that trained it, as the last bits depend on that; "": it was trained alone.
+        """
+        path = self._path(unit, stack)
         if not path.exists():
             return None
         tensors, metadata = read_tensors(path)
         numbers = json.loads(metadata["outcome"])
         return Outcome(row_losses=tensors["row_losses"], **numbers)
 
-    def write(self, unit: Unit, outcome: Outcome) -> None:
+    def write(self, unit: Unit, outcome: Outcome, stack: str = "") -> None:
         """Keep what came out of this unit."""
         numbers = {
             "train_loss": outcome.train_loss,  # by repr, so bit for bit; a diverged training's NaN too
@@ -57,10 +62,11 @@ class Journal:
             "nonzero": outcome.nonzero,
             "diverged": outcome.diverged,
         }
-        write_tensors(self._path(unit), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
+        write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
 
-    def _path(self, unit: Unit) -> Path:
-        return self._folder / f"{unit.family}-{unit.fold}-{unit.strength!r}.safetensors"
+    def _path(self, unit: Unit, stack: str) -> Path:
+        mark = f"-{stack}" if stack else ""
+        return self._folder / f"{unit.family}-{unit.fold}-{unit.strength!r}{mark}.safetensors"
 
 
 def clear_journal(folder: PathLike) -> None:

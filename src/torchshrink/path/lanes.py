@@ -32,11 +32,15 @@ from torchshrink.path.lanewise import CannotStackError, lane_penalties, stacked_
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
 from torchshrink.randomness import seeded
-from torchshrink.training import ROWS_AT_ONCE, Loss, batches, row_losses
+from torchshrink.training import ROWS_AT_ONCE, Loss, batches, evaluating, row_losses
 
 
 class LanesWarning(UserWarning):
     """Trainings that were to be stacked are done one after another; the message says why."""
+
+
+CANNOT_STACK = (CannotStackError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+"""What comes of stacking what cannot be: our own refusals, and whatever a model's code makes of vmap's tensors."""
 
 
 @final
@@ -65,12 +69,12 @@ class Stack:
         compiled: bool = False,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
-        models = [_initial(recipe, number, fold) for number, fold in folds.items()]
+        models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         self._skeleton = copy.deepcopy(models[0])
         first = next(iter(folds.values()))
         changing = _changing_buffers(models[0], recipe, first)
-        dense = not changing and dense_fits(recipe, models[0], len(folds))
-        if not dense and len({len(fold.train) for fold in folds.values()}) > 1:
+        self.chain = not changing and dense_fits(recipe, models[0], len(folds))
+        if not self.chain and len({len(fold.train) for fold in folds.values()}) > 1:
             raise CannotStackError("the folds differ in size")
         lanes = len(self.strengths)
         tensors = [dict(model.named_buffers()) | dict(model.named_parameters()) for model in models]
@@ -84,7 +88,7 @@ class Stack:
         self._penalties = lane_penalties(recipe, models[0], family, self.strengths, self._optimizer)
         self._prox_of = {self.parameters[n]: each for n, each in self._penalties.items() if each.method == "prox"}
         self._losses: Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
-        self._losses = DenseProgram(recipe, models, self._skeleton) if dense else self._lane_by_lane
+        self._losses = DenseProgram(recipe, models, self._skeleton) if self.chain else self._lane_by_lane
         if compiled:
             self._losses = torch.compile(self._losses, dynamic=False)
 
@@ -93,17 +97,16 @@ class Stack:
         """(F, S)."""
         return len(self.folds), len(self.strengths)
 
-    def train(self, after_epoch: Callable[[int], None] = lambda epoch: None) -> Tensor:
+    def train(self, after_epoch: Callable[[int, int], None] = lambda epochs, alive: None) -> Tensor:
         """Train all lanes to the end.
 
         Args:
-            after_epoch: called with the number of epochs done.
+            after_epoch: called with the number of epochs done and of lanes that have not diverged.
 
         Returns:
             (F, S): in which epoch, from 1, a lane's loss became infinite or NaN; 0 where all is well.
         """
         recipe = self.recipe
-        self._skeleton.train()
         diverged = torch.zeros(self.shape, dtype=torch.int64, device=recipe.device)
         # Dropout draws differ between lanes and repeat with the seed; the first fold's stands for the stack's.
         with seeded(recipe.part_seed(next(iter(self.folds)))):
@@ -112,11 +115,18 @@ class Stack:
                 for rows, weights in self._batches(epoch):
                     total += self.step(rows, weights)
                 diverged[(diverged == 0) & ~total.isfinite()] = epoch + 1
-                after_epoch(epoch + 1)
+                after_epoch(epoch + 1, int((diverged == 0).sum()))
         return diverged
+
+    def losses(self, rows: Tensor) -> Tensor:
+        """The mean loss (F, S) of every lane on the rows (F, B), in evaluation mode."""
+        self._skeleton.eval()
+        with torch.no_grad():
+            return self._losses(self.parameters, self.own, self._shared, rows, None)
 
     def step(self, rows: Tensor, weights: Tensor | None) -> Tensor:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
+        self._skeleton.train()
         losses = self._losses(self.parameters, self.own, self._shared, rows, weights)
         self._optimizer.zero_grad(set_to_none=True)
         # Summed, so that each lane's gradient is its own.
@@ -219,6 +229,32 @@ class Stack:
         return torch.cat(losses, dim=1), accuracy
 
 
+def try_stack(recipe: Recipe, fold: Fold, family: Family) -> bool:
+    """Stack two strengths of a fold, hold their losses against the plain model's, take a step and evaluate.
+
+    Returns:
+        Whether the model is a chain of linear layers.
+
+    Raises:
+        CannotStackError: they cannot be stacked, or the losses differ. Any other of `CANNOT_STACK`: vmap does not take
+            the model or the loss.
+    """
+    few = Fold(fold.train[: max(2, recipe.batch_size)], fold.validation[:2])
+    rows = few.train.to(recipe.device)
+    model = initial_model(recipe, 0, few)
+    with evaluating(model), torch.no_grad():
+        plain = recipe.loss(model(recipe.X[rows]), recipe.y[rows])
+    stack = Stack(recipe, {0: few}, family, (0.0, 1.0))
+    stacked = stack.losses(rows[None])
+    tolerance = 1e3 * torch.finfo(plain.dtype).eps
+    if not torch.allclose(stacked, plain.reshape(()).expand_as(stacked), rtol=tolerance, atol=tolerance):
+        raise CannotStackError("the stacked program's losses are not the models' own")
+    with seeded(0):
+        stack.step(rows[None], None)
+    list(stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64)))
+    return stack.chain
+
+
 def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
     if type(loss) is nn.CrossEntropyLoss and output.ndim == 2 and y.ndim == 1:
         # The same mean with the rows last: torch's softmax over a short last dimension is some twenty times slower.
@@ -231,7 +267,7 @@ def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[T
     return batches(len(fold.train), recipe.batch_size, seed=seed, epoch=epoch, device=recipe.device)
 
 
-def _initial(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
+def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
     """A fold's model before its first step, as the plain engine makes it."""
     with seeded(recipe.part_seed(number)), warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)

@@ -28,6 +28,7 @@ class Progress:
         self._folds = folds
         self._rows: dict[tuple[int, float], list[tuple[float, int]]] = {}
         self._best = (math.inf, "")
+        self._ahead = 0  # trainings that the bar counts already, by the share of their epochs that is done
         self._bar: tqdm[Any] = tqdm(
             total=0, disable=not shown, file=sys.stderr, unit="training", dynamic_ncols=True, desc="path"
         )
@@ -55,6 +56,30 @@ class Progress:
             mean = sum(value * rows for value, rows in seen) / sum(rows for _, rows in seen)
             if mean < self._best[0]:
                 self._best = (mean, label)
-        best = f" | best {self._best[0]:.4g} at {self._best[1]}" if self._best[1] else ""
-        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{best}", refresh=False)
-        self._bar.update()
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{self._so_far()}", refresh=False)
+        if self._ahead:
+            self._ahead -= 1
+        else:
+            self._bar.update()
+
+    def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:
+        """A stack has done so many epochs: the bar moves by as many trainings as that comes to."""
+        share = lanes * epoch // epochs
+        self._bar.set_postfix_str(
+            f"{alive} of {lanes} lanes alive, epoch {epoch}/{epochs}{self._so_far()}", refresh=False
+        )
+        self._bar.update(share - self._ahead)
+        self._ahead = share
+
+    def give_up(self) -> None:
+        """A stack came to nothing: what it had done no longer counts."""
+        self._bar.update(-self._ahead)
+        self._ahead = 0
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if not self._bar.disable:
+            self._bar.write(line, file=sys.stderr)
+
+    def _so_far(self) -> str:
+        return f" | best {self._best[0]:.4g} at {self._best[1]}" if self._best[1] else ""

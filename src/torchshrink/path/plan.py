@@ -1,0 +1,216 @@
+"""Which engine trains a family's strengths and folds, how many lanes at once, and why.
+
+The choice follows from counted work and never from a clock, so the same call makes the same choice and ends with the
+same bits: the arithmetic of one training step (counted by running one), the number of trainings, and the memory of a
+lane. What the thresholds are was measured once, on two cores with AVX-512, single-threaded: there a lane cost less
+than a training of its own up to about twice the arithmetic allowed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from torchshrink.errors import InputError
+from torchshrink.path.batching import batchable
+from torchshrink.path.family import Family
+from torchshrink.path.folds import Fold
+from torchshrink.path.lanes import CANNOT_STACK, initial_model, try_stack
+from torchshrink.path.recipe import Recipe
+from torchshrink.path.sequential import Unit
+from torchshrink.randomness import seeded
+from torchshrink.storage import brief
+from torchshrink.training import batches
+
+Engine = Literal["auto", "lanes", "sequential"]
+
+LEAST_STEPS = 3000  # of all lanes together: below, a stack is hardly set up before the plain engine is done
+LEAST_LANES = 8
+MOST_LANES = 256  # at once: more gain little, and a killed run loses no more than this many trainings
+MOST_WORK = {"chain": 60e6, "general": 30e6, "convolution": 15e6}  # multiplications and additions of a lane's step
+MEMORY_SHARE = 0.25  # of the machine's memory, or of the device's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one family's trainings are done.
+
+    Args:
+        engine: ``lanes`` or ``sequential``.
+        lanes: how many at once, at most.
+        compiled: whether a stack's forward and backward passes go through ``torch.compile``.
+        chain: whether the model is a chain of linear layers, whose folds may differ in size within a stack.
+        reason: why, as a clause.
+        refused: whether lanes were asked for and cannot be had.
+    """
+
+    engine: Literal["lanes", "sequential"]
+    lanes: int
+    compiled: bool
+    chain: bool
+    reason: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        how = f"up to {self.lanes} lanes at once" if self.engine == "lanes" else "one training after another"
+        return f"{how}{', compiled' if self.compiled else ''}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Trainings that one stack does: a full table of folds and strengths of one family."""
+
+    family: int
+    strengths: tuple[float, ...]
+    folds: tuple[int, ...]
+    compiled: bool
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The trainings."""
+        return tuple(Unit(self.family, strength, fold) for strength in self.strengths for fold in self.folds)
+
+    @property
+    def name(self) -> str:
+        """A digest of what it is: the last bits of a training depend on what it was stacked with."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+
+def check_engine(engine: Engine, lanes: int | None, compiled: bool | None) -> None:
+    """Check what the caller gave.
+
+    Raises:
+        InputError: no such engine, or settings that it does not have.
+    """
+    if engine not in get_args(Engine):
+        raise InputError(f"engine={engine!r}: expected one of {', '.join(map(repr, get_args(Engine)))}")
+    if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
+        raise InputError(f"lanes={lanes!r}: expected a whole number ≥ 1, or None")
+    if engine == "sequential" and (lanes is not None or compiled):
+        given = f"lanes={lanes}" if lanes is not None else "compile=True"
+        raise InputError(f"engine='sequential' has no lanes: leave out {given}, or take engine='lanes'")
+
+
+def make_plan(
+    recipe: Recipe,
+    folds: Sequence[Fold],
+    family: Family,
+    strengths: int,
+    *,
+    engine: Engine,
+    lanes: int | None = None,
+    compiled: bool | None = None,
+) -> Plan:
+    """Choose for one family.
+
+    Args:
+        recipe: how each training is done.
+        folds: all of them.
+        family: of penalties.
+        strengths: how many, 0 included.
+        engine: what the caller wants.
+        lanes: how many at once; None: as many as pay and fit in memory.
+        compiled: whether to compile; None: no, since what it gains rarely makes up for the 5 to 16 s that it takes.
+    """
+    if engine == "sequential":
+        return _sequential("as asked")
+    all_lanes = strengths * len(folds)
+    if engine == "auto":
+        steps = strengths * recipe.epochs * sum(_batch_count(recipe, fold) for fold in folds)
+        if all_lanes < LEAST_LANES or steps < LEAST_STEPS:
+            return _sequential("too little work for a stack to pay")
+    try:
+        chain = try_stack(recipe, folds[0], family)
+        model = initial_model(recipe, 0, folds[0])
+        work, memory = _costs(recipe, model, folds[0])
+    except CANNOT_STACK as error:
+        return _sequential(f"no lanes, since {brief(error)}", refused=True)
+    kind = "chain" if chain else "convolution" if _convolves(model) else "general"
+    if engine == "auto" and work > MOST_WORK[kind]:
+        return _sequential(
+            f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
+            f"{MOST_WORK[kind] / 1e6:.0f})"
+        )
+    fitting = max(1, int(memory_limit(recipe.device) / memory))
+    at_once = min(lanes or MOST_LANES, all_lanes, fitting)
+    reason = "as asked" if engine == "lanes" else f"a step has {work / 1e6:.2g} million operations only"
+    if fitting == at_once < (lanes or MOST_LANES):
+        reason += f"; more would take over {MEMORY_SHARE:.0%} of the memory"
+    return Plan("lanes", at_once, bool(compiled), chain, reason)
+
+
+def chunks(plan: Plan, recipe: Recipe, folds: Sequence[Fold], family: int, strengths: Sequence[float]) -> list[Chunk]:
+    """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone."""
+    groups: dict[int, list[int]] = {}
+    for number, fold in enumerate(folds):
+        size = _batch_count(recipe, fold) if plan.chain else len(fold.train)
+        groups.setdefault(size, []).append(number)
+    made = []
+    for numbers in groups.values():
+        for some in _parts(numbers, math.ceil(len(numbers) / plan.lanes)):
+            for values in _parts(strengths, math.ceil(len(strengths) / max(1, plan.lanes // len(some)))):
+                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled))
+    return made
+
+
+def memory_limit(device: torch.device) -> float:
+    """Bytes that a stack may take: a share of all the memory there is, used or not, so that it is always the same."""
+    if device.type == "cuda":
+        return MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _sequential(reason: str, *, refused: bool = False) -> Plan:
+    return Plan("sequential", 1, compiled=False, chain=False, reason=reason, refused=refused)
+
+
+def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """As even as can be, in their order."""
+    ends = [len(values) * k // count for k in range(count + 1)]
+    return [values[a:b] for a, b in itertools.pairwise(ends)]
+
+
+def _batch_count(recipe: Recipe, fold: Fold) -> int:
+    return len(batches(len(fold.train), recipe.batch_size, seed=0, epoch=0))
+
+
+def _convolves(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+
+
+def _costs(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
+    """What one lane's step costs: multiplications and additions, and bytes, both at most."""
+    rows = fold.train[: recipe.batch_size].to(recipe.device)
+    model.train()
+    with seeded(0), batchable(model), FlopCounterMode(display=False) as work:
+        with _Bytes() as made:
+            loss = recipe.loss(model(recipe.X[rows]), recipe.y[rows])
+        loss.backward()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # Weights, gradients, up to three of the optimizer's, one in between; what the forward pass made, and gradients.
+    return float(work.get_total_flops()), 6.0 * weights + 2.0 * made.total
+
+
+class _Bytes(TorchDispatchMode):
+    """Counts the bytes of everything that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, Tensor):
+                self.total += each.numel() * each.element_size()
+        return made

@@ -1,0 +1,43 @@
+"""``path --engine``: what it takes, says and resumes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+BASE = (
+    "path", "small.csv", "--target", "kind", "--hidden", "4", "--epochs", "3", "--batch-size", "20", "--folds", "3",
+    "--strengths", "1e-3,0.03,1", "--lr", "0.02",
+)  # fmt: skip
+
+
+def test_lanes(run, small_csv):
+    ran = run(*BASE, "--engine", "lanes", "--lanes", "5", "--out", "out")
+    assert ran.status == 0, ran.err
+    assert "l1: up to 5 lanes at once: as asked" in ran.err
+    assert json.loads(Path("out/settings.json").read_text())["engine"] == {
+        "name": "lanes", "lanes": 5, "compile": None,
+    }  # fmt: skip
+    again = run(*BASE, "--engine", "lanes", "--lanes", "5", "--quiet", "--out", "again")
+    assert (again.status, again.err) == (0, "")
+    for name in ("path.json", "losses.safetensors", "model.safetensors"):
+        assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+    other = run(*BASE, "--engine", "sequential", "--resume", "--out", "out")
+    assert other.status == 2
+    assert "engine" in other.err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--engine", "fast"), "--engine fast: expected one of auto, lanes, sequential"),
+        (("--lanes", "0"), "--lanes 0: expected"),
+        (("--engine", "sequential", "--lanes", "4"), "--lanes 4: --engine sequential has no lanes"),
+        (("--engine", "sequential", "--compile"), "--compile: --engine sequential has no lanes"),
+    ],
+)
+def test_bad_ones(run, small_csv, given, message):
+    ran = run(*BASE, *given)
+    assert ran.status == 2
+    assert message in ran.err
+    assert len(ran.lines) == 1
