@@ -47,7 +47,7 @@ def nudged(layer, size):
     return layer
 
 
-# (l1, l2) in scikit-learn's ½·MSE; nn.MSELoss has no ½, so both of ours are twice those, and l2 has no ½: once more half
+# (l1, l2) beside scikit-learn's ½·MSE and ½·l2·w². nn.MSELoss and our L2 have no ½: l1 doubles, l2 stays.
 @pytest.mark.parametrize(("l1", "l2"), [(5.0, 0.0), (5.0, 0.3), (0.0, 0.3)])
 @pytest.mark.parametrize("size", [1e-3, 0.1, 3.0])
 def test_linear_gap_bounds_the_suboptimality_and_vanishes_at_the_optimum(diabetes, l1, l2, size):

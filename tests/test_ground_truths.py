@@ -206,10 +206,10 @@ def test_group_prox_is_the_minimiser_among_its_neighbours(penalty):
         assert best <= values.min() + 1e-12
 
 
-@pytest.mark.parametrize(
-    "penalty", [*ELEMENTWISE, ts.GroupLasso(0.4), ts.SparseGroupLasso(0.3, 0.2), ts.NuclearNorm(0.3), ts.Orthogonal(0.2)],
-    ids=str,
-)  # fmt: skip
+OTHERS = [ts.GroupLasso(0.4), ts.SparseGroupLasso(0.3, 0.2), ts.NuclearNorm(0.3), ts.Orthogonal(0.2)]
+
+
+@pytest.mark.parametrize("penalty", ELEMENTWISE + OTHERS, ids=str)
 def test_gradients_are_finite_differences(penalty):
     w = torch.randn(3, 4, dtype=F64) + 0.1
     h = 1e-6
