@@ -8,6 +8,7 @@ from torchshrink.path.choose import FoldValue, PathPoint
 from torchshrink.path.family import PenaltySpec
 from torchshrink.path.grid import Grid
 from torchshrink.path.journal import clear_journal
+from torchshrink.path.lanes import LanesWarning
 from torchshrink.path.result import PathComparison, PathResult, load_path
 from torchshrink.path.run import path
 from torchshrink.path.verdict import Verdict
@@ -15,6 +16,7 @@ from torchshrink.path.verdict import Verdict
 __all__ = [
     "FoldValue",
     "Grid",
+    "LanesWarning",
     "PathComparison",
     "PathPoint",
     "PathResult",

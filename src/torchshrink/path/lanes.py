@@ -34,6 +34,9 @@ from torchshrink.path.sequential import Outcome
 from torchshrink.randomness import seeded
 from torchshrink.training import ROWS_AT_ONCE, Loss, batches, evaluating, row_losses
 
+Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
+"""(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
+
 
 class LanesWarning(UserWarning):
     """Trainings that were to be stacked are done one after another; the message says why."""
@@ -87,10 +90,8 @@ class Stack:
         self._optimizer = stacked_optimizer(recipe, models[0], self.parameters)
         self._penalties = lane_penalties(recipe, models[0], family, self.strengths, self._optimizer)
         self._prox_of = {self.parameters[n]: each for n, each in self._penalties.items() if each.method == "prox"}
-        self._losses: Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
-        self._losses = DenseProgram(recipe, models, self._skeleton) if self.chain else self._lane_by_lane
-        if compiled:
-            self._losses = torch.compile(self._losses, dynamic=False)
+        self._losses: Program = DenseProgram(recipe, models, self._skeleton) if self.chain else self._lane_by_lane
+        self._fast = torch.compile(self._losses, dynamic=False) if compiled else self._losses
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,12 +123,14 @@ class Stack:
         """The mean loss (F, S) of every lane on the rows (F, B), in evaluation mode."""
         self._skeleton.eval()
         with torch.no_grad():
-            return self._losses(self.parameters, self.own, self._shared, rows, None)
+            return self._on_batch(self._losses, rows, None)
 
     def step(self, rows: Tensor, weights: Tensor | None) -> Tensor:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
         self._skeleton.train()
-        losses = self._losses(self.parameters, self.own, self._shared, rows, weights)
+        # An epoch's last batch may have another size, for which another compilation would not pay.
+        full = rows.shape[1] == self.recipe.batch_size
+        losses = self._on_batch(self._fast if full else self._losses, rows, weights)
         self._optimizer.zero_grad(set_to_none=True)
         # Summed, so that each lane's gradient is its own.
         losses.sum().backward()
@@ -147,6 +150,10 @@ class Stack:
                 if p in self._prox_of and p.grad is not None:
                     self._prox_of[p].prox_(p, geometry.step_size(group, self._optimizer.state[p]))
 
+    def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
+        with batchable(self._skeleton):
+            return program(self.parameters, self.own, self._shared, rows, weights)
+
     def _lane_by_lane(
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
     ) -> Tensor:
@@ -161,8 +168,7 @@ class Stack:
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
         y = self.recipe.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.strengths), *y.shape[2:])
-        with batchable(self._skeleton):
-            return all_lanes(parameters, own, shared, self.recipe.X[rows], y)
+        return all_lanes(parameters, own, shared, self.recipe.X[rows], y)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""

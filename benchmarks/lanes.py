@@ -1,0 +1,225 @@
+"""Claim: a whole path for about the cost of a few trainings. Folds × strengths as lanes, against one at a time.
+
+Budgets: 128 lanes of a 64-32-32-10 network ≥ 20 × a one-process loop and ≥ 10 × a two-process loop, whole calls; ≥ 60 %
+of the machine's own GEMM rate from hidden width 128; ≥ 3 × scikit-learn's GridSearchCV end to end on 24 strengths × 5
+folds of digits. Opponents run on the same data with the same hidden layers, epochs, batches, folds and strengths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+import joblib
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import torchshrink as ts
+from timing import table
+from torchshrink.models import mlp
+from torchshrink.path.family import families
+from torchshrink.path.folds import Fold, make_folds
+from torchshrink.path.lanes import Stack
+from torchshrink.path.recipe import Recipe, prepare
+from torchshrink.path.sequential import Unit, train_units
+from torchshrink.selection import WEIGHTS
+
+X, y = load_digits(return_X_y=True)
+X = X.astype(np.float32)
+
+
+def strengths_of(count: int) -> list[float]:
+    return [float(s) for s in np.geomspace(1e-5, 1e-2, count)]
+
+
+def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple[Recipe, tuple[Fold, ...]]:
+    recipe = prepare(
+        lambda: mlp(64, 10, hidden=hidden), (X, y), families(ts.L1), epochs=epochs, batch_size=batch, loss=None,
+        optimizer=None, seed=0, device=None, on=WEIGHTS, method="auto",
+    )  # fmt: skip
+    return recipe, make_folds(recipe.y, 4, seed=0)
+
+
+def path_call(engine: str, *, strengths: int, folds: int, epochs: int, hidden: tuple[int, ...], **more: object) -> None:
+    ts.path(
+        lambda: mlp(64, 10, hidden=hidden), (X, y), ts.L1, strengths=strengths_of(strengths), folds=folds,
+        epochs=epochs, progress=False, engine=engine, **more,
+    )  # fmt: skip
+
+
+def _some(strengths: list[float], fold: int, epochs: int, hidden: tuple[int, ...]) -> None:
+    """One process's share of a loop."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    recipe, folds = recipe_of(hidden, epochs=epochs)
+    for _ in train_units(recipe, folds, families(ts.L1), [Unit(0, s, fold) for s in strengths]):
+        pass
+
+
+def two_processes(strengths: int, epochs: int, hidden: tuple[int, ...]) -> None:
+    jobs = [(strengths_of(strengths)[half::2], fold) for fold in range(4) for half in (0, 1)]
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        joblib.Parallel(n_jobs=2)(joblib.delayed(_some)(s, fold, epochs, hidden) for s, fold in jobs)
+
+
+def grid_search(strengths: int, epochs: int, hidden: tuple[int, ...]) -> None:
+    """scikit-learn's penalty is L2, (α/2)‖W‖² over the batch's size; the work is the same for any strength."""
+    alphas = [2 * 64 * s for s in strengths_of(strengths)]
+    model = make_pipeline(
+        StandardScaler(), MLPClassifier(hidden, max_iter=epochs, batch_size=64, n_iter_no_change=10**6)
+    )
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search = GridSearchCV(
+            model, {"mlpclassifier__alpha": alphas}, scoring="neg_log_loss", cv=folds, n_jobs=2, refit=False
+        )
+        search.fit(X, y)
+
+
+clock = time.perf_counter  # or the process's own time, on a machine that is shared: see --shared
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = clock()
+    call()
+    return clock() - start
+
+
+def versus(mine: Callable[[], object], other: Callable[[], object], *, rounds: int, share: float = 1.0) -> str:
+    """The median ratio of pairs taken back to back; ``share``: of the work that ``other`` does."""
+    found = []
+    for number in range(rounds):
+        pair = [seconds(call) for call in ((mine, other) if number % 2 else (other, mine))]
+        ours, theirs = pair if number % 2 else pair[::-1]
+        found.append(theirs / share / ours)
+    return f"{statistics.median(found):.1f} ×"
+
+
+def whole_calls(rounds: int, epochs: int, threads: int) -> str:
+    """128 lanes, everything included; the loops do a part of the trainings and are scaled up."""
+    hidden, few = (32, 32), 4
+
+    def lanes() -> None:
+        torch.set_num_threads(threads)
+        path_call("lanes", strengths=31, folds=4, epochs=epochs, hidden=hidden)
+        torch.set_num_threads(1)
+
+    def loop() -> None:
+        torch.set_num_threads(1)
+        path_call("sequential", strengths=few - 1, folds=4, epochs=epochs, hidden=hidden)
+
+    rows = [["one process, one after another", versus(lanes, loop, rounds=rounds, share=few / 32)]]
+    if clock is time.perf_counter:  # other processes' time is not this one's
+        two_processes(2, 1, hidden)  # start the workers
+        ratio = versus(lanes, lambda: two_processes(2 * few, epochs, hidden), rounds=rounds, share=few / 16)
+        rows.append(["two processes (joblib)", ratio])
+    return table(
+        f"128 lanes of 64-32-32-10, {epochs} epochs, whole calls, {threads} threads", ["lanes against", "faster"], rows
+    )
+
+
+def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
+    def lanes() -> None:
+        torch.set_num_threads(threads)
+        path_call("auto", strengths=23, folds=5, epochs=epochs, hidden=(32, 32))
+
+    ratio = versus(lanes, lambda: grid_search(24, epochs, (32, 32)), rounds=rounds)
+    return table(
+        f"24 strengths × 5 folds of digits, {epochs} epochs, end to end", ["lanes against", "faster"],
+        [["GridSearchCV(MLPClassifier, n_jobs=2)", ratio]],
+    )  # fmt: skip
+
+
+def step_seconds(stack: Stack, recipe: Recipe, repeats: int) -> float:
+    first, weights = next(iter(stack._batches(0)))
+    stack.step(first, weights)
+    best = []
+    for _ in range(3):
+        best.append(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats)
+    return min(best)
+
+
+def gemm_rate() -> float:
+    a = torch.randn(1024, 1024)
+    return 2 * 1024**3 / min(seconds(lambda: a @ a) for _ in range(8))
+
+
+def of_the_gemm_rate(threads: int) -> str:
+    torch.set_num_threads(threads)
+    rows = []
+    for width, lanes in ((32, 128), (128, 64), (512, 16)):
+        recipe, folds = recipe_of((width, width), epochs=1)
+        stack = Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(lanes // 4))
+        layers = [(64, width), (width, width), (width, 10)]
+        # Forward and both backward products; the first layer's input needs no gradient.
+        work = 2 * 64 * lanes * (3 * sum(a * b for a, b in layers) - 64 * width)
+        rows.append([str(width), str(lanes), f"{work / step_seconds(stack, recipe, 3) / gemm_rate():.0%}"])
+    return table(
+        f"Whole steps, update and penalty included, {threads} threads", ["hidden", "lanes", "of the GEMM rate"], rows
+    )
+
+
+def _alone(lanes: int, threads: int) -> tuple[float, float]:
+    """A step's seconds and the peak memory in MiB beyond the imports', in a process of its own."""
+    torch.set_num_threads(threads)
+    recipe, folds = recipe_of((32, 32), epochs=1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = {k: folds[k] for k in range(min(4, lanes))}
+    stack = Stack(recipe, used, families(ts.L1)[0], strengths_of(lanes // len(used)))
+    spent = step_seconds(stack, recipe, 5)
+    return spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def by_lanes(threads: int) -> str:
+    rows, one = [], 0.0
+    context = multiprocessing.get_context("spawn")
+    for lanes in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            spent, more = pool.submit(_alone, lanes, threads).result()
+        one = one or spent
+        rows.append([str(lanes), f"{spent / one:.1f}", f"{spent / one / lanes:.3f}", f"{more:.0f}"])
+    header = ["lanes", "step, × one lane's", "per lane", "peak memory, MiB"]
+    return table(f"Time and memory against lanes, {threads} threads", header, rows)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "loops": lambda given: whole_calls(given.rounds, given.epochs, given.threads),
+    "sklearn": lambda given: against_scikit_learn(given.rounds, given.epochs, given.threads),
+    "gemm": lambda given: of_the_gemm_rate(given.threads),
+    "lanes": lambda given: by_lanes(given.threads),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument(
+        "--shared", action="store_true", help="one thread and the process's own time: for a machine that others use too"
+    )
+    given = parser.parse_args()
+    if given.shared:
+        global clock
+        clock, given.threads = time.process_time, 1
+    for name in given.only or PARTS:
+        print(PARTS[name](given), flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
