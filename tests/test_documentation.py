@@ -1,0 +1,125 @@
+"""What the documentation says is so: every example runs, every command parses, every link leads somewhere.
+
+One mechanism for all: the docstrings of every module, and the Python blocks of every page. The blocks of a page share
+their names and run in order; one with ``>>>`` must print what stands there, one without must run.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import torchshrink as ts
+from torchshrink.cli.app import app
+from torchshrink.penalties import BUILTIN
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(ts.__path__, "torchshrink.")
+    if module.name != "torchshrink.__main__"
+)
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+BETWEEN = r"<!-- {0} -->\n(.*?)<!-- /{0} -->"
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """The fenced blocks in a language, each with the number of lines before it."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, match.start(2)), match[2]) for match in FENCED.finditer(text) if match[1] == language]
+
+
+def run_examples(test: doctest.DocTest) -> None:
+    report: list[str] = []
+    runner = doctest.DocTestRunner()
+    runner.run(test, out=report.append, clear_globs=False)
+    assert not runner.failures, "".join(report)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": page.stem}
+    for line, block in blocks(page, "python"):
+        if ">>> " in block:
+            test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), line)
+            run_examples(test)
+            names = test.globs  # which a DocTest copies
+        else:
+            exec(compile("\n" * line + block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name: str) -> None:
+    for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
+        if test.examples:
+            run_examples(test)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_parse(page: Path) -> None:
+    group = typer.main.get_command(app)
+    for _, block in blocks(page, "console") + blocks(page, "sh"):
+        for line in re.findall(r"^\$ torchshrink (.+)$", block, flags=re.MULTILINE):
+            verb, *arguments = shlex.split(line, comments=True)
+            group.commands[verb].make_context(verb, arguments)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    here = [link.split("#")[0] for link in links if "://" not in link and not link.startswith("#")]
+    missing = [link for link in here if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS if page.name != "index.md" and f"({page.name})" not in index] == []
+
+
+@pytest.mark.parametrize("name", ts.__all__)
+def test_a_public_name_has_a_docstring(name: str) -> None:
+    assert inspect.getdoc(getattr(ts, name))
+
+
+def test_every_built_in_penalty_is_a_public_name() -> None:
+    assert all(getattr(ts, penalty.__name__, None) is penalty for penalty in BUILTIN.values())
+
+
+def test_the_readme_names_what_is_public() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"\bts\.([A-Za-z_]\w*)", text))
+    assert used <= set(ts.__all__)
+
+
+def test_the_table_of_strengths_in_the_readme_is_what_its_script_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    truth = runpy.run_path(str(ROOT / "benchmarks" / "truth.py"))
+    (quoted,) = re.findall(BETWEEN.format("truth"), (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for line in quoted.splitlines() if line.startswith("|")]
+    shown = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    measured = [row.cells() for row in truth["rows"]()]
+    assert shown[0] == truth["HEADER"]
+    for found, expected in zip(shown[2:], measured, strict=True):
+        assert found[:-1] == expected[:-1]
+        assert found[-1] == expected[-1] or 0.5 < float(found[-1]) / float(expected[-1]) < 2
+
+
+def test_the_readme_has_a_place_for_every_table_of_make_bench() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("truth", "steps"):
+        assert len(re.findall(BETWEEN.format(name), text, flags=re.DOTALL)) == 1, name
