@@ -25,7 +25,7 @@ from torchshrink import distributed
 from torchshrink.bundling import Bundle, Method, Resolved, bundled, check_settings, resolve_method
 from torchshrink.caveats import DECOUPLED_NOTE, caveats, is_plain_descent, of_others
 from torchshrink.errors import AttachmentError, ObjectiveWarning
-from torchshrink.geometry import PREVIOUS, State
+from torchshrink.geometry import PREVIOUS, State, geometry_of
 from torchshrink.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.precision import without_autocast
 from torchshrink.terms import Schedule, Term
@@ -219,10 +219,9 @@ class Attachment:
         group = self.optimizer.param_groups[bundle.group]
         if bundle.geometry is None:
             return [_masked(group["lr"], kept, p) for p in live]
-        step_size = bundle.geometry.step_size
-        if kept is None:
-            return [step_size(group, self._state(p)) for p in live]
-        return [_masked(step_size(group, self._state(p)), kept, p) for p in live]
+        geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
+        steps = geometry.step_sizes(group, [self._state(p) for p in live])
+        return steps if kept is None else [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
 
     def _state(self, parameter: nn.Parameter) -> State:
         """The optimizer's state, with what `_remember` kept."""

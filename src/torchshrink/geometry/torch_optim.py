@@ -5,7 +5,7 @@ In the formulas g is the gradient with what coupled decay adds to it, and t the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,7 +81,22 @@ def sgd(group: Group, state: State) -> Step:
     return lr if momentum == 0 else lr * ((1 - group["dampening"]) / (1 - momentum))
 
 
-@register_geometry(Adam, AdamW, coordinatewise=True, weight_decay=_decay_by_flag)
+def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
+    """`adam` of each, by four calls for all instead of four for each, where they are plain and equally old."""
+    counts = {step_count(state) for state in states}
+    key = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
+    squares = [state[key] for state in states]
+    if len(counts) > 1 or not all(type(v) is Tensor and v.dtype in (torch.float32, torch.float64) for v in squares):
+        return [adam(group, state) for state in states]
+    root = (1 - _read(group["betas"][1]) ** counts.pop()) ** 0.5
+    steps = list(torch._foreach_sqrt(squares))
+    torch._foreach_add_(steps, group["eps"] * root)
+    torch._foreach_reciprocal_(steps)
+    torch._foreach_mul_(steps, _read(group["lr"]) * root)
+    return [*steps]
+
+
+@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag)
 def adam(group: Group, state: State) -> Tensor:
     """lr/(√v̂ + ε), with v̂ corrected for its start from 0, and AMSGrad's running maximum where that is on.
 

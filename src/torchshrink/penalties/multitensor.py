@@ -102,6 +102,14 @@ def prox_(penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step]) ->
 
 @prox_.register
 def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+    per_coordinate = [step for step in steps if isinstance(step, Tensor) and step.ndim > 0]
+    if len(per_coordinate) == len(steps) and not isinstance(penalty.strength, Tensor) and _accumulates_exactly(tensors):
+        torch._foreach_mul_(per_coordinate, penalty.strength)
+        clamped = list(torch._foreach_minimum(list(tensors), per_coordinate))
+        torch._foreach_neg_(per_coordinate)
+        torch._foreach_maximum_(clamped, per_coordinate)
+        torch._foreach_sub_(list(tensors), clamped)
+        return
     for w, step in zip(tensors, steps, strict=True):
         _soft_threshold_(w, step, penalty.strength)
 
