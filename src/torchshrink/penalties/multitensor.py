@@ -55,7 +55,9 @@ def gradients(penalty: Penalty, tensors: Sequence[Tensor], factor: float | Tenso
 def _(penalty: L1, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
     if not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
-    return list(torch._foreach_mul(torch._foreach_sign(list(tensors)), _scalar(penalty.strength * factor, tensors)))
+    signs = list(torch._foreach_sign(list(tensors)))
+    torch._foreach_mul_(signs, _scalar(penalty.strength * factor, tensors))
+    return signs
 
 
 @gradients.register
