@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -29,13 +30,24 @@ def execute(notebook: nbformat.NotebookNode, *, timeout: int = 120) -> nbformat.
     for before, after in zip(notebook.cells, ran.cells, strict=True):
         after.source = before.source
         if after.cell_type == "code":
-            after.outputs = [output for output in after.outputs if output.get("name") != "stderr"]
+            after.outputs = _joined(output for output in after.outputs if output.get("name") != "stderr")
             after.execution_count = None
             for output in after.outputs:
                 if "execution_count" in output:
                     output["execution_count"] = None
     ran.metadata = notebook.metadata
     return ran
+
+
+def _joined(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Pieces of printed text that follow each other as one: where they are cut is a matter of time."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:

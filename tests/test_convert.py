@@ -3,7 +3,6 @@
 Whether each tool's entry is right is tested in tests/conventions.
 """
 
-import doctest
 import itertools
 import json
 import math
@@ -204,8 +203,3 @@ def test_the_documentation_names_every_tool():
     page = (Path(__file__).parents[1] / "docs" / "conversions.md").read_text(encoding="utf-8")
     for name in (*TOOLS, *REFUSED):
         assert f"`{name}`" in page, name
-
-
-def test_the_documentations_examples():
-    page = Path(__file__).parents[1] / "docs" / "conversions.md"
-    assert doctest.testfile(str(page), module_relative=False).failed == 0

