@@ -10,8 +10,8 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.conjugates import Logistic, Softmax, Squares
 from torchshrink.models import fit_preprocessing, mlp
+from torchshrink.proof.conjugates import Logistic, Softmax, Squares
 
 
 def standardised(X):

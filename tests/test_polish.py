@@ -11,7 +11,7 @@ from sklearn.linear_model import Lasso, MultiTaskLasso
 from torch import nn, optim
 
 import torchshrink as ts
-from torchshrink.descent import Descent
+from torchshrink.polishing.descent import Descent
 from torchshrink.training import batches
 
 F64 = torch.float64

@@ -11,7 +11,6 @@ from torchshrink.convert import Conversion, NoEquivalentError, convert
 
 if TYPE_CHECKING:
     from torchshrink.certificate import Certificate
-    from torchshrink.duality import DualityGap, NoDualError, duality_gap
     from torchshrink.errors import (
         AttachmentError,
         GeometryError,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
         SparseGroupLasso,
     )
     from torchshrink.polishing import Polished, polish
-    from torchshrink.proof import certify
+    from torchshrink.proof import DualityGap, NoDualError, certify, duality_gap
     from torchshrink.regularizer import Regularizer
     from torchshrink.selection import ALL, WEIGHTS
 
@@ -46,7 +45,6 @@ __version__ = "0.1.0"
 
 _HOME = {
     "torchshrink.certificate": ("Certificate",),
-    "torchshrink.duality": ("DualityGap", "NoDualError", "duality_gap"),
     "torchshrink.errors": (
         "AttachmentError",
         "GeometryError",
@@ -73,7 +71,7 @@ _HOME = {
         "SparseGroupLasso",
     ),
     "torchshrink.polishing": ("Polished", "polish"),
-    "torchshrink.proof": ("certify",),
+    "torchshrink.proof": ("DualityGap", "NoDualError", "certify", "duality_gap"),
     "torchshrink.regularizer": ("Regularizer",),
     "torchshrink.selection": ("ALL", "WEIGHTS"),
 }

@@ -15,15 +15,15 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.attachment import Attachment, Method
 from torchshrink.balance import imbalance
-from torchshrink.binding import Binding
 from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
 from torchshrink.proximal import reduced_dims
-from torchshrink.saved import restore, saved_state
+from torchshrink.regularizer.binding import Binding
+from torchshrink.regularizer.saved import restore, saved_state
+from torchshrink.regularizer.summary import render
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
-from torchshrink.summary import render
 from torchshrink.terms import Scale, Schedule, Term, bundles, fused_value, holder_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.optim import SGD, Optimizer
 
-from torchshrink.bundling import Bundle
+from torchshrink.attachment.bundling import Bundle
 from torchshrink.geometry import weight_decays
 
 DECOUPLED_NOTE = (

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.certificate import Certificate, measure
-from torchshrink.fulldata import FullLoss
 from torchshrink.penalties import L1, MCP, SCAD, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.proof.fulldata import FullLoss
 from torchshrink.proximal import reduced_dims
 
 _KINKED = (L1, ElasticNet, MCP, SCAD, SparseGroupLasso)  # not smooth where a single coordinate is zero

@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchshrink import distributed
-from torchshrink.bundling import Bundle, Method, Resolved, bundled, check_settings, resolve_method
-from torchshrink.caveats import DECOUPLED_NOTE, caveats, is_plain_descent, of_others
+from torchshrink.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
+from torchshrink.attachment.caveats import caveats, of_others
+from torchshrink.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.geometry import PREVIOUS, State, geometry_of
-from torchshrink.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.precision import without_autocast
 from torchshrink.terms import Schedule, Term
-
-__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Resolved", "is_plain_descent", "resolve_method"]
 
 
 class Attachment:

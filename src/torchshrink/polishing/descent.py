@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.certificate import Certificate
-from torchshrink.objective import Objective, State
+from torchshrink.polishing.objective import Objective, State
 
 Watch = Callable[[int, State, Certificate], None]
 

@@ -7,8 +7,8 @@ import dataclasses
 from torch import nn
 
 from torchshrink.certificate import Certificate
-from torchshrink.duality import NoDualError, duality_gap
-from torchshrink.fulldata import Data, full_loss
+from torchshrink.proof.duality import NoDualError, duality_gap
+from torchshrink.proof.fulldata import Data, full_loss
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torchshrink.conjugates import Logistic, RowLoss, Softmax, Squares
 from torchshrink.errors import InputError
-from torchshrink.fulldata import Data, FullLoss, full_loss
 from torchshrink.models import Rescale
 from torchshrink.penalties import L1, L2, ElasticNet, Penalty
+from torchshrink.proof.conjugates import Logistic, RowLoss, Softmax, Squares
+from torchshrink.proof.fulldata import Data, FullLoss, full_loss
 from torchshrink.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from torchshrink.certificate import Certificate
-from torchshrink.descent import Descent
 from torchshrink.distributed import is_spread
 from torchshrink.errors import InputError
-from torchshrink.fulldata import Data, full_loss
-from torchshrink.objective import Block, Objective, State
+from torchshrink.polishing.descent import Descent
+from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.proof import certify
+from torchshrink.proof.fulldata import Data, full_loss
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss
 
