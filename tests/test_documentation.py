@@ -123,3 +123,10 @@ def test_the_readme_has_a_place_for_every_table_of_make_bench() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("truth", "steps"):
         assert len(re.findall(BETWEEN.format(name), text, flags=re.DOTALL)) == 1, name
+
+
+@pytest.mark.parametrize("table", ["truth", "steps"])
+def test_the_readme_quotes_each_benchmark(table: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = text.partition(f"<!-- {table} -->")[2].partition(f"<!-- /{table} -->")[0]
+    assert len(quoted.strip().splitlines()) > 3

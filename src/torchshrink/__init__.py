@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         SelectionWarning,
         TorchshrinkError,
     )
-    from torchshrink.path import PathResult, load_path, path
+    from torchshrink.models import load_model
+    from torchshrink.path import LanesWarning, PathComparison, PathResult, clear_journal, load_path, path
     from torchshrink.penalties import (
         L1,
         L2,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from torchshrink.proof import DualityGap, NoDualError, certify, duality_gap
     from torchshrink.regularizer import Regularizer
     from torchshrink.selection import ALL, WEIGHTS
+    from torchshrink.training import DivergenceError, DivergenceWarning
 
 __version__ = "0.1.0"
 
@@ -54,7 +56,8 @@ _HOME = {
         "SelectionWarning",
         "TorchshrinkError",
     ),
-    "torchshrink.path": ("PathResult", "load_path", "path"),
+    "torchshrink.models": ("load_model",),
+    "torchshrink.path": ("LanesWarning", "PathComparison", "PathResult", "clear_journal", "load_path", "path"),
     "torchshrink.penalties": (
         "L1",
         "L2",
@@ -74,6 +77,7 @@ _HOME = {
     "torchshrink.proof": ("DualityGap", "NoDualError", "certify", "duality_gap"),
     "torchshrink.regularizer": ("Regularizer",),
     "torchshrink.selection": ("ALL", "WEIGHTS"),
+    "torchshrink.training": ("DivergenceError", "DivergenceWarning"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -88,18 +92,22 @@ __all__ = [
     "AttachmentError",
     "Certificate",
     "Conversion",
+    "DivergenceError",
+    "DivergenceWarning",
     "DualityGap",
     "ElasticNet",
     "GeometryError",
     "GroupLasso",
     "InputError",
     "L1Ball",
+    "LanesWarning",
     "MaxNorm",
     "NoDualError",
     "NoEquivalentError",
     "NuclearNorm",
     "ObjectiveWarning",
     "Orthogonal",
+    "PathComparison",
     "PathResult",
     "Penalty",
     "Polished",
@@ -109,8 +117,10 @@ __all__ = [
     "SparseGroupLasso",
     "TorchshrinkError",
     "certify",
+    "clear_journal",
     "convert",
     "duality_gap",
+    "load_model",
     "load_path",
     "path",
     "polish",
