@@ -180,7 +180,7 @@ def test_a_minimum_at_a_kink_of_relu_is_no_convergence():
     def loss(output, slope):
         return output.mean() - 0.3 * slope.mean() * model[0].weight.sum()
 
-    polished = ts.polish(model, (X, torch.ones(2, dtype=F64)), reg, loss=loss, max_steps=200)
+    polished = ts.polish(model, (X, torch.ones(2, 1, dtype=F64)), reg, loss=loss, max_steps=200)
     assert not polished.converged
     assert abs(model[0].weight.item()) < 1e-3
 

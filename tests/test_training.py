@@ -8,6 +8,7 @@ from torch.nn import functional
 
 import torchshrink as ts
 from torchshrink.errors import InputError
+from torchshrink.proof.fulldata import full_loss
 from torchshrink.randomness import mix_seed, rng_state, seeded
 from torchshrink.training import (
     DivergenceError,
@@ -21,6 +22,11 @@ from torchshrink.training import (
     save_checkpoint,
     train_epoch,
 )
+
+
+def weighted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """A mean that is weighted, in a way that cannot be seen from outside."""
+    return functional.cross_entropy(output, target, weight=torch.tensor([1.0, 30.0]))
 
 
 @pytest.fixture
@@ -85,6 +91,22 @@ class TestRowLosses:
         output, target = torch.randn(6, 4).log_softmax(1), torch.rand(6, 4).softmax(1)
         torch.testing.assert_close(row_losses(loss, output, target).mean(), loss(output, target))
 
+    @pytest.mark.parametrize("shape", [(30,), (30, 2)])
+    @pytest.mark.parametrize("ignored", [-100, 1])
+    @pytest.mark.parametrize("weight", [None, [1.0, 2.0, 30.0]])
+    def test_a_mean_weighted_by_class_is_the_mean_of_its_rows(self, weight, ignored, shape):
+        weight = None if weight is None else torch.tensor(weight)
+        output, target = torch.randn(30, 3, *shape[1:]), torch.randint(0, 3, shape)
+        for loss in (
+            nn.CrossEntropyLoss(weight=weight, ignore_index=ignored),
+            nn.CrossEntropyLoss(weight=weight, ignore_index=ignored, label_smoothing=0.1),
+            nn.NLLLoss(weight=weight, ignore_index=ignored),
+        ):
+            whole = loss(output, target)
+            torch.testing.assert_close(row_losses(loss, output, target).mean(), whole)
+            parts = [row_losses(loss, output[rows], target[rows], among=target) for rows in (slice(9), slice(9, 30))]
+            torch.testing.assert_close(torch.cat(parts).mean(), whole)
+
     def test_what_vmap_cannot_take_is_looped_over(self):
         def branching(output, target):
             error = (output - target).square().mean()
@@ -115,6 +137,17 @@ class TestEvaluate:
         seen = evaluate(model, X, y, loss=nn.CrossEntropyLoss())
         assert seen.loss == pytest.approx(functional.cross_entropy(model(X), y).item(), rel=1e-12)
         assert seen.accuracy == pytest.approx((model(X).argmax(1) == y).double().mean().item())
+
+    def test_class_weights_are_those_of_the_whole_and_not_of_a_part(self):
+        model = nn.Linear(2, 2).double()
+        X, y = torch.randn(5000, 2, dtype=torch.float64), (torch.arange(5000) > 4000).long()
+        loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 30.0], dtype=torch.float64))
+        assert evaluate(model, X, y, loss=loss).loss == pytest.approx(loss(model(X), y).item(), rel=1e-12)
+        with full_loss(model, (X, y), loss) as full:
+            value, (gradient, _) = full.gradient(list(model.parameters()))
+        assert value == pytest.approx(loss(model(X), y).item(), rel=1e-12)
+        (wanted,) = torch.autograd.grad(loss(model(X), y), [model.weight])
+        torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-15)
 
     def test_numbers_have_no_accuracy(self):
         assert evaluate(nn.Linear(2, 1), torch.randn(4, 2), torch.randn(4, 1), loss=nn.MSELoss()).accuracy is None
@@ -203,6 +236,10 @@ class TestCheckFit:
             (nn.Linear(4, 3), torch.zeros(5, 3), torch.arange(5) % 3, None, r"does not take rows of shape \(3,\)"),
             (nn.Linear(3, 2), torch.zeros(5, 3), torch.arange(5) % 3, None, r"\(3,\) expected"),
             (nn.Linear(3, 1), torch.zeros(5, 3), torch.zeros(5), None, r"shape \(1,\) for a row whose target"),
+            (nn.Linear(3, 1), torch.zeros(5, 3), torch.zeros(5), functional.mse_loss, r"shape \(1,\) for a row whose"),
+            (nn.Linear(3, 2), torch.zeros(5, 3), torch.zeros(5), nn.L1Loss(), r"shape \(2,\) for a row whose target"),
+            (nn.Linear(3, 1), torch.zeros(5, 3), torch.arange(5), None, r"give y\.float\(\) if y is a number"),
+            (nn.Linear(3, 2), torch.zeros(5, 3), torch.arange(5) % 2, weighted, "is not the mean of its rows' losses"),
             (nn.Linear(3, 2), torch.zeros(5, 3).long(), torch.arange(5) % 2, None, r"give X\.float\(\)"),
             (nn.Linear(3, 2), torch.full((5, 3), math.nan), torch.arange(5) % 2, None, "missing values"),
             (nn.LSTM(3, 2), torch.zeros(5, 4, 3), torch.zeros(5, 2), None, "returns tuple"),
@@ -215,6 +252,17 @@ class TestCheckFit:
         with pytest.raises(InputError, match=message) as raised:
             check_fit(model, X, y, loss=loss or default_loss(y))
         assert "\n" not in str(raised.value)
+
+    def test_a_proof_refuses_it_too(self):
+        model, data = nn.Linear(3, 1), (torch.randn(5, 3), torch.randn(5))
+        with pytest.raises(InputError, match="for a row whose target has shape"):
+            ts.certify(model, data, ts.Regularizer(model, ts.L1(0.1)), loss=functional.mse_loss)
+
+    def test_a_callable_may_take_several_numbers_for_a_target(self):
+        def normal(output, target):
+            return functional.gaussian_nll_loss(output[:, 0], target, output[:, 1].exp())
+
+        check_fit(nn.Linear(3, 2), torch.randn(5, 3), torch.randn(5), loss=normal)
 
     def test_takes_what_fits_and_leaves_no_trace(self, rows):
         model = network()

@@ -34,6 +34,7 @@ __all__ = [
     "evaluating",
     "load_checkpoint",
     "row_losses",
+    "row_weights",
     "save_checkpoint",
     "train_epoch",
 ]
@@ -156,8 +157,9 @@ def train_epoch(
         # Kept on the device, and looked at once at the end: every other operation here would slow each step.
         means.append(mean.detach())
         hits.append(_hits(output.detach(), target))
-    sizes = torch.tensor([len(rows) for rows in order], dtype=torch.float64, device=X.device)
-    value = (torch.stack(means).double().flatten() @ sizes).item() / len(X)
+    weights = row_weights(loss, y)
+    sizes = torch.stack([weights[rows].sum() for rows in order])
+    value = (torch.stack(means).double().flatten() @ sizes).item() / weights.sum().item()
     if not math.isfinite(value):
         raise DivergenceError(value, epoch)
     right = [part.flatten() for part in hits if part is not None]
@@ -177,7 +179,7 @@ def evaluate(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> Evaluatio
     with evaluating(model), torch.no_grad():
         for rows, target in zip(torch.split(X, ROWS_AT_ONCE), torch.split(y, ROWS_AT_ONCE), strict=True):
             output = model(rows)
-            losses.append(row_losses(loss, output, target).double().cpu())
+            losses.append(row_losses(loss, output, target, among=y).double().cpu())
             hits.append(_hits(output, target))
     each = torch.cat(losses)
     shares = [part.double().mean().item() * len(part) for part in hits if part is not None]
@@ -196,11 +198,26 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def row_losses(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
-    """Each row's own loss (n,), given a loss that returns a mean.
+def row_weights(loss: Loss, target: Tensor) -> Tensor:
+    """How much each row counts in the loss's mean (n,), float64: 1, or by its class where torch's mean is weighted.
+
+    >>> row_weights(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0])), torch.tensor([0, 1]))
+    tensor([1., 3.], dtype=torch.float64)
+    """
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or target.is_floating_point():
+        return torch.ones(len(target), dtype=torch.float64, device=target.device)
+    ignored = target == loss.ignore_index
+    codes = target.masked_fill(ignored, 0)
+    each = torch.ones_like(codes, dtype=torch.float64) if loss.weight is None else loss.weight[codes].double()
+    return each.masked_fill(ignored, 0).flatten(1).sum(1) if each.ndim > 1 else each.masked_fill(ignored, 0)
+
+
+def row_losses(loss: Loss, output: Tensor, target: Tensor, *, among: Tensor | None = None) -> Tensor:
+    """Each row's own loss (n,), given a loss that returns a mean; the mean of the rows' is the loss of all.
 
     A loss module of torch is asked with ``reduction="none"`` (a copy is), and what it returns for one row is averaged.
-    Any other callable is called on one row at a time, as a batch of one.
+    Where its mean is weighted by class (``weight``, ``ignore_index``), a row's loss has its weight in it, as a share
+    of the mean weight. Any other callable is called on one row at a time, as a batch of one.
 
     >>> row_losses(nn.MSELoss(), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2))
     tensor([ 2.5000, 12.5000])
@@ -209,14 +226,16 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
         loss: (output, target) -> scalar mean.
         output: (n, …).
         target: (n, …).
+        among: the targets of all the rows whose mean is meant, where these are a part of them.
     """
     if isinstance(loss, nn.modules.loss._Loss):
         each = copy.copy(loss)
         each.reduction = "none"
         values = each(output, target)
-        if values.ndim == 1:
-            return values  # type: ignore[no-any-return]
-        flat = values.flatten(1)
+        flat = values.unsqueeze(1) if values.ndim == 1 else values.flatten(1)
+        if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and not target.is_floating_point():
+            mean_weight = row_weights(loss, target if among is None else among).mean()
+            return flat.sum(1) / mean_weight.to(flat.dtype)  # type: ignore[no-any-return]
         return flat.sum(1) if loss.reduction == "batchmean" else flat.mean(1)  # type: ignore[no-any-return]
 
     def one(row: Tensor, wanted: Tensor) -> Tensor:
@@ -237,11 +256,16 @@ def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
     """
     if isinstance(loss, nn.modules.loss._Loss) and loss.reduction not in ("mean", "batchmean"):
         raise InputError(f"loss={loss} has reduction {loss.reduction!r}: a mean expected, as strengths are per example")
-    # The first rows, with the first that has a missing value: what does not take those shows here.
-    rows = torch.arange(min(len(X), 2))
+    # The first rows, with the first of some classes and the first that has a missing value: what does not take those,
+    # or weighs them differently, shows here.
+    rows = torch.arange(min(len(X), 4))
+    if not y.is_floating_point():
+        codes = y.reshape(len(y), -1)[:, :1].flatten()
+        firsts = [int((codes == code).nonzero()[0]) for code in codes.unique()[:8]]
+        rows = torch.cat([rows, torch.tensor(firsts)]).unique()
     if X.is_floating_point():
         gaps = X.reshape(len(X), -1).isnan().any(1).nonzero()[:1].flatten().cpu()
-        rows = torch.cat([rows, gaps[gaps > 1]])
+        rows = torch.cat([rows, gaps]).unique()
     some, target = X[rows.to(X.device)], y[rows.to(y.device)]
     with evaluating(model), torch.no_grad():
         try:
@@ -258,6 +282,23 @@ def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
             raise InputError(f"the loss does not take the model's output and the targets: {brief(error)}") from error
     if not isinstance(mean, Tensor) or mean.numel() != 1:
         raise InputError("the loss does not return one number for a batch: give one that returns the mean")
+    _check_mean(loss, output, target, mean)
+
+
+def _check_mean(loss: Loss, output: Tensor, target: Tensor, mean: Tensor) -> None:
+    """Refuse a loss whose mean over a batch is of another kind than the mean of its rows' losses."""
+    try:
+        with torch.no_grad():
+            each = row_losses(loss, output, target)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"the loss does not take one row at a time: {brief(error)}") from error
+    near = 1e3 * torch.finfo(mean.dtype).eps * float(each.abs().mean())
+    if bool(mean.isfinite()) and not abs(float(each.mean()) - float(mean)) <= near:
+        raise InputError(
+            f"the loss of a batch is not the mean of its rows' losses ({float(mean):.4g}, {float(each.mean()):.4g}), "
+            "so it cannot be judged row by row: give a plain mean over the rows, and classes' weights as "
+            "nn.CrossEntropyLoss(weight=…)"
+        )
 
 
 def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, classes: int) -> None:
@@ -271,13 +312,18 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, clas
         )
         raise InputError(f"the model's output is not finite before any training: {remedy}")
     mine, theirs = tuple(output.shape[1:]), tuple(target.shape[1:])
-    if isinstance(loss, nn.MSELoss) and mine != theirs:
+    # Whatever the loss, one entry each in two shapes broadcasts; a callable may take several numbers for one target.
+    known = isinstance(loss, nn.modules.loss._Loss) and not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    if target.is_floating_point() and mine != theirs and (known or math.prod(mine) == math.prod(theirs)):
         raise InputError(
             f"the model returns shape {mine} for a row whose target has shape {theirs}: "
             "the same expected, or every row would be compared with every other"
         )
     if isinstance(loss, nn.CrossEntropyLoss) and not target.is_floating_point() and (mine[0] if mine else 0) < classes:
-        raise InputError(f"the model returns shape {mine} for a row of {classes} classes: ({classes},) expected")
+        raise InputError(
+            f"the model returns shape {mine} for a row of {classes} classes: ({classes},) expected; "
+            "give y.float() if y is a number"
+        )
 
 
 def _hits(output: Tensor, target: Tensor) -> Tensor | None:

@@ -216,13 +216,14 @@ class Stack:
             {name: t[f] for name, t in stacked.items()} for stacked in (self.parameters, self.own, self._shared)
         )
         X, y, loss = self.recipe.X, self.recipe.y, self.recipe.loss
+        targets = y[rows.to(y.device)]
         output_dims = 0
 
         def lane(parameters: Any, own: Any, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal output_dims
             output = functional_call(self._skeleton, (parameters, own, shared), (X,))
             output_dims = output.ndim
-            return output, row_losses(loss, output, y)
+            return output, row_losses(loss, output, y, among=targets)
 
         losses, hits = [], []
         for part in torch.split(rows.to(self.recipe.device), max(1, ROWS_AT_ONCE // len(self.strengths))):

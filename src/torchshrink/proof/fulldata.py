@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
-from torchshrink.training import ROWS_AT_ONCE, Loss, default_loss, evaluating
+from torchshrink.training import ROWS_AT_ONCE, Loss, check_fit, default_loss, evaluating, row_weights
 
 Data = tuple[Tensor, Tensor]
 
@@ -52,8 +53,13 @@ class FullLoss:
 
     def parts(self) -> Iterator[Tensor]:
         """The mean loss as terms of a sum, one for some thousand rows each."""
-        for rows, target in zip(torch.split(self.X, ROWS_AT_ONCE), torch.split(self.y, ROWS_AT_ONCE), strict=True):
-            yield self.loss(self.model(rows), target) * (len(rows) / len(self.X))
+        # Each with its share of the weights that torch's mean gives the rows: of equal ones, the share of the rows.
+        weights = row_weights(self.loss, self.y)
+        parts = (torch.split(tensor, ROWS_AT_ONCE) for tensor in (self.X, self.y, weights))
+        for rows, target, some in zip(*parts, strict=True):
+            share = some.sum().item() / weights.sum().item()
+            if share > 0:  # the mean of nothing would be NaN
+                yield self.loss(self.model(rows), target) * share
 
 
 @contextlib.contextmanager
@@ -69,7 +75,7 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
         loss: the mean loss; by default as in training, by the kind of target.
 
     Raises:
-        InputError: ``data`` is no pair of tensors of equally many rows.
+        InputError: ``data`` is no pair of tensors of equally many rows, or model, data and loss do not fit together.
     """
     X, y = checked_data(data)
     mean = copy.deepcopy(default_loss(y) if loss is None else loss)
@@ -78,8 +84,10 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
         wide = FullLoss(model, _wide(X), _wide(y), _wide_loss(mean))
         with _in_float64(model):
             if _runs(wide):
+                check_fit(model, wide.X, wide.y, loss=wide.loss)
                 yield wide
                 return
+        check_fit(model, X, y, loss=mean)
         yield narrow
 
 
@@ -96,10 +104,11 @@ def checked_data(data: object) -> Data:
 def _runs(full: FullLoss) -> bool:
     first = FullLoss(full.model, full.X[:2], full.y[:2], full.loss)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of shapes that broadcast: `check_fit` refuses them
             for _ in first.parts():
                 pass
-    except RuntimeError:  # the model's own code insists on its dtype
+    except (RuntimeError, ValueError, TypeError, IndexError):  # the model's own code insists on its dtype; or misfits
         return False
     return True
 
