@@ -36,6 +36,30 @@ def quick(penalty=ts.L1, *, build=lambda: mlp(4, 3, hidden=(8,)), data=None, cal
     return call(build, data or iris(), penalty, **(fixed | settings))
 
 
+ONE = nn.Linear(4, 3)
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def unseeded():
+    model = nn.Linear(4, 3)
+    nn.init.normal_(model.weight, generator=GENERATOR)
+    return model
+
+
+def sigmoidal(model):
+    return nn.Sequential(*(nn.Sigmoid() if isinstance(layer, nn.ReLU) else layer for layer in model))
+
+
+class CrossEntropyLoss(nn.CrossEntropyLoss):
+    """Twice what it says it is."""
+
+    def forward(self, output, target):
+        return 2 * super().forward(output, target)
+
+
+scaled = CrossEntropyLoss()
+
+
 def plain(result):
     return json.dumps(result.to_dict(), allow_nan=False)
 
@@ -238,6 +262,8 @@ class TestJournal:
             ({"penalty": ts.L2}, "penalties was"),
             ({"build": lambda: mlp(4, 3, hidden=(9,))}, "initial weights"),
             ({"optimizer": partial(torch.optim.SGD, lr=0.1)}, "optimizer was Adam"),
+            ({"build": lambda: sigmoidal(mlp(4, 3, hidden=(8,)))}, "architecture was Sequential"),
+            ({"loss": scaled}, "first losses was"),
         ],
     )
     def test_another_setting_is_refused_by_name(self, tmp_path, change, named):
@@ -245,6 +271,17 @@ class TestJournal:
         with pytest.raises(InputError, match=named) as raised:
             quick(**({"folder": tmp_path} | change))
         assert "\n" not in str(raised.value)
+
+    def test_other_class_weights_are_another_loss(self, tmp_path):
+        quick(folder=tmp_path, loss=nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 1.0])))
+        with pytest.raises(InputError, match="first losses was"):
+            quick(folder=tmp_path, loss=nn.CrossEntropyLoss(weight=torch.tensor([1.0, 30.0, 1.0])))
+
+    def test_another_number_of_threads_rounds_otherwise(self, tmp_path):
+        quick(folder=tmp_path)
+        torch.set_num_threads(2)
+        with pytest.raises(InputError, match="threads was 1 and is 2"):
+            quick(folder=tmp_path)
 
     def test_another_order_of_penalties_is_another_path(self, tmp_path):
         quick([ts.L1, ts.L2], folder=tmp_path)
@@ -354,6 +391,12 @@ class TestInputs:
             ({"optimizer": lambda p: 3}, "returned int"),
             ({"build": 3}, "build: int"),
             ({"build": lambda: 3}, "returned int"),
+            ({"build": nn.Linear(4, 3)}, r"a Linear given, a function that makes a new one expected: lambda: Linear\("),
+            ({"build": lambda: ONE}, "the same weights twice"),
+            ({"build": lambda: nn.Sequential(ONE, nn.Linear(3, 3))}, "the same weights twice"),
+            ({"build": unseeded}, "other weights under the same seed"),
+            ({"optimizer": "sgd"}, r"optimizer: 'sgd' given, a function of a model's parameters .* lambda parameters:"),
+            ({"optimizer": torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)}, "an instance of SGD given"),
             ({"build": nn.ReLU}, "nothing to train"),
             ({"build": lambda: mlp(5, 3)}, r"\(n ≥ 1, 5\) expected"),
             ({"build": lambda: nn.Linear(5, 3)}, "does not take rows"),

@@ -6,9 +6,11 @@ import copy
 import dataclasses
 import hashlib
 import inspect
+import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,12 +25,21 @@ from torchshrink.randomness import checked_seed, mix_seed, seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.selection import Rules, Selection
 from torchshrink.storage import brief
-from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+from torchshrink.training import (
+    Loss,
+    check_fit,
+    default_loss,
+    default_optimizer,
+    evaluating,
+    row_losses,
+    train_epoch,
+)
 
 Build = Callable[[], nn.Module]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Acting = Method | Literal["loss"]
 
+FEW = 8  # rows on which an initial model is looked at
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
 
@@ -50,7 +61,7 @@ class Recipe:
         device: where to train.
         on: which parameters a penalty without an exact name acts on.
         method: how it acts: in the optimizer's step, or ``loss``: as a part of the loss.
-        weights: a digest of the initial weights, for telling recipes apart.
+        identity: digests of the initial model and of what it does, for telling recipes apart.
     """
 
     build: Build
@@ -65,7 +76,7 @@ class Recipe:
     device: torch.device
     on: Selection
     method: Acting
-    weights: str
+    identity: Mapping[str, str]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -83,14 +94,22 @@ class Recipe:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """The settings, and digests of data and initial weights: equal for equal results on one machine."""
-        return self.settings | {
-            "X": digest([self.X]),
-            "y": digest([self.y]),
-            "initial weights": self.weights,
-            "device": str(self.device),
-            "torch": torch.__version__,
-        }
+        """What the results depend on, as far as it shows before training, for telling a journal's trainings apart.
+
+        Settings, digests of the data, of the initial weights and of what the initial model and the loss give for a
+        few rows, versions and threads. Code that acts later only, such as a hook, does not show.
+        """
+        return (
+            self.settings
+            | {"X": digest([self.X]), "y": digest([self.y])}
+            | dict(self.identity)
+            | {
+                "device": str(self.device),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "torchshrink": version("torchshrink"),
+            }
+        )
 
     def in_float64(self) -> Recipe:
         """The same with data and loss in float64, for what is to be exact. The model is the caller's to convert."""
@@ -170,10 +189,23 @@ def prepare(
             raise InputError(f"{name}={number!r}: expected a whole number ≥ 1")
     if method not in (*get_args(Method), "loss"):
         raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, (*get_args(Method), 'loss')))}")
+    if isinstance(build, nn.Module):
+        raise InputError(
+            f"build: a {type(build).__name__} given, a function that makes a new one expected: "
+            f"lambda: {type(build).__name__}(…)"
+        )
+    given: object = optimizer
+    if isinstance(given, str | torch.optim.Optimizer):
+        given = repr(given) if isinstance(given, str) else f"an instance of {type(given).__name__}"
+        raise InputError(
+            f"optimizer: {given} given, a function of a model's parameters expected: "
+            "lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
+        )
     if not callable(build):
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
     X, y = _tensors(data)
-    with seeded(mix_seed(checked_seed(seed), WHOLE + 1)):
+    first_seed = mix_seed(checked_seed(seed), WHOLE + 1)
+    with seeded(first_seed):
         model = build()
         if not isinstance(model, nn.Module):
             raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
@@ -181,6 +213,7 @@ def prepare(
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
         where = _device(device, first.device)
+        _check_anew(model, build, first_seed)
         model.to(where)
         X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
         y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
@@ -190,6 +223,7 @@ def prepare(
         weights = digest(model.state_dict().values())
         fit_preprocessing(model, X, y)
         check_fit(model, X, y, loss=loss)
+        identity = {"initial weights": weights} | _identity(model, X[:FEW], y[:FEW], loss)
         make_optimizer = default_optimizer if optimizer is None else optimizer
         made = make_optimizer(model.parameters())
         if not isinstance(made, torch.optim.Optimizer):
@@ -211,8 +245,43 @@ def prepare(
         device=where,
         on=on,
         method=method,
-        weights=weights,
+        identity=identity,
     )
+
+
+def _check_anew(model: nn.Module, build: Build, seed: int) -> None:
+    """Refuse a ``build`` whose models are not new ones, or not the same ones under the same seed."""
+    with seeded(seed):
+        again = build()
+    if not isinstance(again, nn.Module):
+        raise InputError(f"build() returned {type(again).__name__}, an nn.Module expected")
+    if again is model or _storages(model) & _storages(again):
+        raise InputError("build() returned the same weights twice; make a new model in each call")
+    if digest(model.state_dict().values()) != digest(again.state_dict().values()):
+        raise InputError(
+            "build() made other weights under the same seed: draw them from torch's, NumPy's or Python's global "
+            "generators, as every strength is to start from the same ones"
+        )
+
+
+def _storages(model: nn.Module) -> set[int]:
+    tensors = (*model.parameters(), *model.buffers())
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
+
+
+@torch.no_grad()
+def _identity(model: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> dict[str, str]:
+    """What tells apart models of the same weights, and losses of the same name."""
+    plain = re.sub(r" at 0x[0-9a-f]+", "", repr(model))
+    with evaluating(model):
+        output = model(X)
+        each = row_losses(loss, output, y)
+    state = digest(loss.state_dict().values()) if isinstance(loss, nn.Module) else ""
+    return {
+        "architecture": f"{type(model).__name__} {hashlib.sha256(plain.encode()).hexdigest()[:16]}",
+        "first outputs": digest([output]),
+        "first losses": f"{digest([each])} {state}".rstrip(),
+    }
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
