@@ -93,6 +93,19 @@ class TestExactTop:
         assert exact_top(built, family(lambda s: {"0.weight": ts.L1(4 * s)})) == pytest.approx(plain / 4)
         assert exact_top(built, family(lambda s: ts.L1(s**2))) is None
 
+    @pytest.mark.parametrize("penalty", [ts.MCP, ts.SCAD])
+    def test_no_formula_where_the_penalty_is_not_convex(self, penalty):
+        X, y = load_diabetes(return_X_y=True)
+        assert exact_top(recipe(partial(linear, 10), (X, y), lambda s: penalty(s)), family(penalty)) is None
+
+    def test_no_formula_where_the_loss_is_not_known_to_be_convex(self):
+        def cauchy(output, y):
+            return (1 + (output - y) ** 2).log().mean()
+
+        X, y = load_diabetes(return_X_y=True)
+        assert exact_top(recipe(partial(linear, 10), (X, y), loss=cauchy), family(ts.L1)) is None
+        assert exact_top(recipe(partial(linear, 10), (X, y), loss=nn.functional.mse_loss), family(ts.L1)) > 0
+
     @pytest.mark.parametrize(
         ("build", "penalty"),
         [

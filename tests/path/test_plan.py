@@ -126,6 +126,20 @@ class TestChoice:
         assert "not the models' own" in made.reason
 
 
+class TestMemory:
+    def test_a_containers_limit_counts(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(plan, "CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "max", tmp_path / "limit"))
+        (tmp_path / "max").write_text("max\n")
+        free = plan.memory_limit(torch.device("cpu"))
+        (tmp_path / "limit").write_text("1000000\n")
+        assert plan.memory_limit(torch.device("cpu")) == 250_000 < free
+
+    def test_a_machine_that_does_not_say_its_memory(self, monkeypatch):
+        monkeypatch.setattr(plan, "CONTAINER_LIMITS", ())
+        monkeypatch.delattr("os.sysconf")
+        assert plan.memory_limit(torch.device("cpu")) == plan.MEMORY_SHARE * plan.ASSUMED_MEMORY
+
+
 class TestChunks:
     @pytest.mark.parametrize("chain", [True, False])
     @pytest.mark.parametrize("at_once", [1, 3, 4, 7, 50, 1000])

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import WHOLE, Recipe
+from torchshrink.penalties import MCP, SCAD, Orthogonal
 from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.storage import brief
@@ -27,6 +29,25 @@ NULL_SHARE = 0.01  # a strength is at the top when the model keeps no more than 
 LEAP = 4.0  # from one probe to the next
 MOST_PROBES = 12
 
+CONVEX = (
+    nn.CrossEntropyLoss,
+    nn.MSELoss,
+    nn.BCEWithLogitsLoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+)
+"""Losses known to be convex in the model's output; a class made from one of them may not be."""
+
+CONVEX_FUNCTIONS = (
+    functional.cross_entropy,
+    functional.mse_loss,
+    functional.binary_cross_entropy_with_logits,
+    functional.l1_loss,
+    functional.smooth_l1_loss,
+    functional.huber_loss,
+)
+
 Probe = Callable[[float], float]
 """The mean training loss, without the penalty, after training the first fold at a strength; NaN if it diverged."""
 
@@ -38,7 +59,7 @@ class Grid:
     Args:
         strengths: ascending, 0 first.
         how: ``given`` by the caller; ``exact``: the top is where all penalised weights are zero at the optimum, by
-            formula; ``probed``: the top was found by training.
+            formula, on all rows; ``probed``: the top was found by training.
         words: the same as a sentence.
         probes: each strength tried in search of the top, with the share that the model kept of what it learns
             without penalty: 1 for strength 0, and 0 where it is no better than the best constant output.
@@ -109,7 +130,10 @@ def automatic_grid(recipe: Recipe, family: Family, count: int, *, null_loss: flo
     """
     top = exact_top(recipe, family)
     if top is not None:
-        words = f"{count} strengths down from {top:.3g}, the least at which all penalised weights are zero (exact)"
+        words = (
+            f"{count} strengths down from {top:.3g}, the least at which all penalised weights are zero "
+            "(exact, on all rows)"
+        )
         return Grid(geometric(top, count), "exact", words)
     return _probed(_first_guess(recipe, family, null_loss), count, null_loss=null_loss, probe=probe)
 
@@ -118,10 +142,13 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
     """The least strength at which zero is the optimum for all penalised weights, or None where no formula says.
 
     It does where the output is affine in the trainable parameters (linear and logistic models, any features in
-    front) and the loss is convex: then it is the critical strength of the gradient at the null model, with the
-    penalised weights zero and the others fitted, all rows, evaluation mode, float64. For deep networks the gradient
-    there is zero, and for L2 no strength is enough.
+    front), and loss and penalty are known to be convex: then it is the critical strength of the gradient at the null
+    model, with the penalised weights zero and the others fitted, all rows, evaluation mode, float64. For deep networks
+    the gradient there is zero, and for L2 no strength is enough. It is a scale for the grid and no more: taken from
+    all rows, where a fold's trainings have fewer, it says nothing about which strength is chosen.
     """
+    if not _is_convex(recipe.loss):
+        return None
     with seeded(recipe.part_seed(WHOLE)), warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
         model = recipe.fresh()
@@ -139,12 +166,19 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
         gradients = _null_gradients(model, [term.parameter for term in regularizer.terms], exact)
     tops = []
     for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
+        if isinstance(term.penalty, MCP | SCAD | Orthogonal):
+            return None  # not convex: zero may be stationary and no minimum
         unit = float(term.penalty.strength)
         if not (unit > 0 and math.isclose(float(double.penalty.strength), 2 * unit)):
             return None  # the strength given does not multiply this term's: no one number is its top
         tops.append(float(term.penalty.critical_strength(gradient)) / unit)
     top = max(tops)
     return top if math.isfinite(top) and top > 0 else None
+
+
+def _is_convex(loss: Loss) -> bool:
+    """Whether a loss is known to be convex in the model's output."""
+    return type(loss) in CONVEX or any(loss is each for each in CONVEX_FUNCTIONS)
 
 
 def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Recipe) -> tuple[Tensor, ...]:

@@ -20,8 +20,9 @@ import hashlib
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -47,6 +48,8 @@ LEAST_LANES = 8
 MOST_LANES = 256  # at once: more gain little, and a killed run loses no more than this many trainings
 MOST_WORK = {"chain": 60e6, "general": 30e6, "convolution": 15e6}  # multiplications and additions of a lane's step
 MEMORY_SHARE = 0.25  # of the machine's memory, or of the device's
+ASSUMED_MEMORY = 8 * 2**30
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroups 2 and 1
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,30 @@ def chunks(plan: Plan, recipe: Recipe, folds: Sequence[Fold], family: int, stren
 
 
 def memory_limit(device: torch.device) -> float:
-    """Bytes that a stack may take: a share of all the memory there is, used or not, so that it is always the same."""
+    """Bytes that a stack may take: a share of all the memory there is, used or not, so that it is always the same.
+
+    A container's limit counts where the machine says it; where a machine does not say its memory, 8 GiB are assumed.
+    """
     if device.type == "cuda":
         return MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return MEMORY_SHARE * min([_machine_memory(), *_container_limits()])
+
+
+def _machine_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return ASSUMED_MEMORY
+
+
+def _container_limits() -> Iterator[int]:
+    for path in CONTAINER_LIMITS:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdecimal():  # "max" where there is none
+            yield int(text)
 
 
 def _sequential(reason: str, *, refused: bool = False) -> Plan:

@@ -42,8 +42,8 @@ class Verdict:
 
     Args:
         helps: whether the interval is wholly below 0.
-        difference: the bootstrap's mean gain on rows that did not take part in the choosing, in the loss's unit: below
-            0 is better. None where there is nothing to compare.
+        difference: the bootstrap's mean change of the loss on rows that did not take part in the choosing, in its unit:
+            below 0 is better. None where there is nothing to compare.
         interval: from the lower of the two intervals' lower ends to the higher of their upper ends; None likewise.
         by_rows: the bootstrap's interval.
         by_folds: the nested folds' t interval.
@@ -153,7 +153,7 @@ def over_folds(first: Losses, second: Losses, fold: NDArray[np.int64], *, level:
     Folds share training rows, so their gains are correlated: the variance of their mean is taken as s²·(1/K + 1/(K−1)),
     the second term being the ratio of held-out to training rows in K folds.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load; scikit-learn brings it
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load
 
     gains, sizes = [], []
     for number in np.unique(fold):
