@@ -23,6 +23,8 @@ from torchshrink.training import (
     train_epoch,
 )
 
+IGNORING = nn.CrossEntropyLoss(ignore_index=255)
+
 
 def weighted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """A mean that is weighted, in a way that cannot be seen from outside."""
@@ -257,6 +259,9 @@ class TestCheckFit:
         model, data = nn.Linear(3, 1), (torch.randn(5, 3), torch.randn(5))
         with pytest.raises(InputError, match="for a row whose target has shape"):
             ts.certify(model, data, ts.Regularizer(model, ts.L1(0.1)), loss=functional.mse_loss)
+
+    def test_an_ignored_code_is_no_class(self):
+        check_fit(nn.Linear(3, 2), torch.randn(5, 3), torch.tensor([0, 1, 255, 1, 0]), loss=IGNORING)
 
     def test_a_callable_may_take_several_numbers_for_a_target(self):
         def normal(output, target):

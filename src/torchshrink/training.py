@@ -275,7 +275,7 @@ def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
             raise InputError(
                 f"the model does not take rows of shape {tuple(X.shape[1:])}: {brief(error)}{hint}"
             ) from error
-        _check_output(output, some, target, loss, classes=int(y.max()) + 1)
+        _check_output(output, some, target, loss, classes=_classes(loss, y))
         try:
             mean = loss(output, target)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -299,6 +299,12 @@ def _check_mean(loss: Loss, output: Tensor, target: Tensor, mean: Tensor) -> Non
             "so it cannot be judged row by row: give a plain mean over the rows, and classes' weights as "
             "nn.CrossEntropyLoss(weight=…)"
         )
+
+
+def _classes(loss: Loss, y: Tensor) -> int:
+    if isinstance(loss, nn.CrossEntropyLoss):
+        y = y.masked_fill(y == loss.ignore_index, 0)
+    return int(y.max()) + 1
 
 
 def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, classes: int) -> None:

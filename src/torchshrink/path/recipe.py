@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,25 +19,17 @@ from torchshrink.attachment import Method
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
+from torchshrink.path.identity import FEW, check_anew, digest, identity_of
 from torchshrink.randomness import checked_seed, mix_seed, seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.selection import Rules, Selection
 from torchshrink.storage import brief
-from torchshrink.training import (
-    Loss,
-    check_fit,
-    default_loss,
-    default_optimizer,
-    evaluating,
-    row_losses,
-    train_epoch,
-)
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Acting = Method | Literal["loss"]
 
-FEW = 8  # rows on which an initial model is looked at
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
 
@@ -213,7 +203,7 @@ def prepare(
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
         where = _device(device, first.device)
-        _check_anew(model, build, first_seed)
+        check_anew(model, build, first_seed)
         model.to(where)
         X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
         y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
@@ -223,7 +213,7 @@ def prepare(
         weights = digest(model.state_dict().values())
         fit_preprocessing(model, X, y)
         check_fit(model, X, y, loss=loss)
-        identity = {"initial weights": weights} | _identity(model, X[:FEW], y[:FEW], loss)
+        identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = default_optimizer if optimizer is None else optimizer
         made = make_optimizer(model.parameters())
         if not isinstance(made, torch.optim.Optimizer):
@@ -247,51 +237,6 @@ def prepare(
         method=method,
         identity=identity,
     )
-
-
-def _check_anew(model: nn.Module, build: Build, seed: int) -> None:
-    """Refuse a ``build`` whose models are not new ones, or not the same ones under the same seed."""
-    with seeded(seed):
-        again = build()
-    if not isinstance(again, nn.Module):
-        raise InputError(f"build() returned {type(again).__name__}, an nn.Module expected")
-    if again is model or _storages(model) & _storages(again):
-        raise InputError("build() returned the same weights twice; make a new model in each call")
-    if digest(model.state_dict().values()) != digest(again.state_dict().values()):
-        raise InputError(
-            "build() made other weights under the same seed: draw them from torch's, NumPy's or Python's global "
-            "generators, as every strength is to start from the same ones"
-        )
-
-
-def _storages(model: nn.Module) -> set[int]:
-    tensors = (*model.parameters(), *model.buffers())
-    return {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}
-
-
-@torch.no_grad()
-def _identity(model: nn.Module, X: Tensor, y: Tensor, loss: Loss) -> dict[str, str]:
-    """What tells apart models of the same weights, and losses of the same name."""
-    plain = re.sub(r" at 0x[0-9a-f]+", "", repr(model))
-    with evaluating(model):
-        output = model(X)
-        each = row_losses(loss, output, y)
-    state = digest(loss.state_dict().values()) if isinstance(loss, nn.Module) else ""
-    return {
-        "architecture": f"{type(model).__name__} {hashlib.sha256(plain.encode()).hexdigest()[:16]}",
-        "first outputs": digest([output]),
-        "first losses": f"{digest([each])} {state}".rstrip(),
-    }
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """A short digest of tensors' shapes, dtypes and bits."""
-    hashed = hashlib.sha256()
-    for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        hashed.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        hashed.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hashed.hexdigest()[:16]
 
 
 def _tensors(data: object) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,12 @@ from torchshrink.path.assemble import compare, make_result
 from torchshrink.path.family import Family, PenaltySpec, families
 from torchshrink.path.folds import Fold, Folds, make_folds
 from torchshrink.path.grid import Grid, automatic_grid, given_grid, null_losses
+from torchshrink.path.identity import digest
 from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
 from torchshrink.path.plan import Chunk, Engine, Plan, check_engine, chunks, make_plan
 from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import WHOLE, Acting, Build, MakeOptimizer, Recipe, digest, prepare
+from torchshrink.path.recipe import WHOLE, Acting, Build, MakeOptimizer, Recipe, prepare
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.sequential import Outcome, Unit, train_units
@@ -86,7 +87,8 @@ def path(
     were; the same seed gives the same bits.
 
     Args:
-        build: () -> nn.Module, with fresh initial weights. Called under a seed.
+        build: () -> nn.Module, a new one in each call, with fresh initial weights. Called under a seed, and the same
+            seed is to give the same weights.
         data: (X, y), tensors or arrays: n rows of any shape, raw; n class codes (whole numbers) or numbers (floats).
             What the model fits to the data before training (`models.Preprocess`) is fitted on each fold's training
             rows only.
