@@ -15,7 +15,8 @@ warm-up, strength schedules, parameter groups, parameters added later, frozen mi
 sparse gradients, maximize, closures, compiled models, compiled optimizer steps, model.to, swap_tensors, deepcopy,
 pickling, load_state_dict, resuming, EMA and SWA, two regularizers, hooks of others, zero_grad, no gradients,
 non-finite values, wrappers, failed attachment, optimizer subclasses, replaced parameters, replaced modules,
-changed groups, lost hooks, differentiable
+changed groups, lost hooks, differentiable, value() while attached, schedules without an optimizer,
+untouched embeddings
 """
 SITUATIONS = [" ".join(name.split()) for name in LISTED.split(",")]
 TESTS = defaultdict(list)

@@ -295,3 +295,48 @@ def test_a_path_refits_to_the_point(diabetes):
     _, plain = result.refit(0.2)
     assert not plain.ok(1e-5)
     assert plain.gap > certificate.gap
+
+
+def test_what_else_the_optimizer_minimises_is_warned_of_and_stays_in_the_notes(diabetes):
+    model = nn.Linear(10, 1, dtype=F64)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
+    with pytest.warns(ts.ObjectiveWarning, match="in addition"):
+        reg = ts.Regularizer(model, ts.L1(STRENGTH)).attach(optimizer)
+        other = ts.Regularizer(model, {"bias": ts.L2(0.3)}).attach(optimizer)
+    with pytest.warns(ts.ObjectiveWarning) as caught:
+        polished = ts.polish(model, diabetes, reg)
+    assert polished.converged
+    told = [str(w.message) for w in caught if "polish minimises" in str(w.message)]
+    for what in ("weight_decay=0.02", "another Regularizer acts in this optimizer (L2(0.3))"):
+        assert any(what in text for text in told)
+        assert any(what in note for note in polished.certificate.notes)
+    other.detach()
+
+
+def test_what_the_notes_say_of_a_trainings_end_is_gone_after_polishing(diabetes):
+    model = nn.Linear(10, 1, dtype=F64)
+    with pytest.warns(ts.ObjectiveWarning, match="decoupled"):
+        reg = ts.Regularizer(model, ts.L1(STRENGTH)).attach(optim.Adam(model.parameters()), method="decoupled")
+    assert ts.polish(model, diabetes, reg).certificate.notes == ()
+
+
+def test_second_derivatives_in_chunks_of_any_size_are_the_same(diabetes, monkeypatch):
+    def polished():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(10, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+        ts.polish(model, diabetes, ts.Regularizer(model, ts.L2(0.01)), max_steps=60)
+        return model[0].weight.detach()
+
+    sizes = []
+    real = torch.zeros
+
+    def watched(*size, **more):
+        sizes.append(size)
+        return real(*size, **more)
+
+    expected = polished()
+    monkeypatch.setattr("torchshrink.polishing.objective._SEEDS", 80)  # of 37 parameters: two rows at once
+    monkeypatch.setattr(torch, "zeros", watched)
+    torch.testing.assert_close(polished(), expected)
+    assert (2, 37) in sizes
+    assert not any(len(size) == 2 and size[0] > 2 and size[0] != size[1] for size in sizes)

@@ -19,6 +19,7 @@ from situations import (
     closure_of,
     covers,
     each_method,
+    mean_loss,
     net,
     one_step,
     plain,
@@ -272,3 +273,18 @@ def test_a_differentiable_step_is_refused(method):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, differentiable=True)
     with pytest.raises(ts.AttachmentError, match=r"differentiable=True.*add reg\.value\(\) to the loss"):
         ts.Regularizer(model, PENALTIES[method]).attach(optimizer, method=method.partition(" ")[0])
+
+
+@covers("value() while attached")
+@both
+def test_a_penalty_in_the_loss_and_in_the_optimizer_counts_twice_and_says_so_once(method):
+    model, optimizer, reg = start("SGD", method)
+    for _ in range(2):
+        reg.value().item()
+        (mean_loss(model) + reg.value().detach()).backward()  # logging is free
+    with pytest.warns(ts.ObjectiveWarning, match="counts twice"):
+        (mean_loss(model) + reg.value()).backward()
+    (mean_loss(model) + reg.value()).backward()
+    again = ts.Regularizer(model, PENALTIES[method])
+    (mean_loss(model) + again.value()).backward()
+    optimizer.step()

@@ -349,3 +349,21 @@ def test_hooks_that_somebody_has_removed_are_missed():
     reg.detach()
     reg.attach(optimizer)
     reg.summary()
+
+
+@covers("untouched embeddings")
+def test_rows_that_no_batch_has_touched_are_warned_of_where_the_prox_would_zero_them():
+    def build():
+        return nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 1))
+
+    model = build()
+    with pytest.warns(ts.ObjectiveWarning, match=r"0\.weight: rows of an embedding.*use SGD, an L2 penalty, or exempt"):
+        ts.Regularizer(model, ts.L1(0.01), on=ts.ALL).attach(optimizer := torch.optim.Adam(model.parameters()))
+    model(torch.tensor([0, 1])).square().mean().backward()
+    optimizer.step()
+    assert bool((model[0].weight[2:] == 0).all())
+    for penalty, make in (({nn.Embedding: None, "*": ts.L1(0.01)}, torch.optim.Adam), (ts.L2(0.01), torch.optim.Adam)):
+        quiet = build()
+        ts.Regularizer(quiet, penalty, on=ts.ALL).attach(make(quiet.parameters()))
+    quiet = build()
+    ts.Regularizer(quiet, ts.L1(0.01), on=ts.ALL).attach(torch.optim.SGD(quiet.parameters(), lr=0.1))

@@ -143,3 +143,19 @@ def test_a_copied_schedule_never_takes_one_penalty_for_another_that_had_its_id()
     assert schedule.scaled(first) == ts.L1(0.1)
     schedule._scaled[id(second)] = schedule._scaled.pop(id(first))  # as after a copy, by chance
     assert schedule.scaled(second) == ts.L1(0.3)
+
+
+@covers("schedules without an optimizer")
+def test_a_schedule_that_nobody_counts_speaks_up_once_and_one_that_is_counted_does_not():
+    model = net()
+    reg = ts.Regularizer(model, ts.L1(0.1))
+    reg.scale = lambda step: min(1.0, step / 10)
+    reg.value().backward()  # step 0 is right
+    with pytest.warns(ts.ObjectiveWarning, match="stays at step 0.*set reg.steps in each step, or attach"):
+        reg.value().backward()
+    reg.value().backward()
+    counted = ts.Regularizer(model, ts.L1(0.1))
+    counted.scale = reg.scale
+    for step in range(3):
+        counted.steps = step
+        counted.value().backward()

@@ -376,3 +376,31 @@ def test_a_gradient_that_is_not_a_number_ends_in_a_weight_that_is_none(make):
     optimizer.step()
     assert bool(model[0].weight[1, 1].isnan())
     assert not reg.certify(closure_of(model)).ok(1e9)
+
+
+@covers("clipping by norm")
+@pytest.mark.parametrize(("clip", "keeps"), [(1.0, False), (3.0, True)])
+def test_lambda_is_what_was_asked_for_only_where_the_clip_exceeds_the_pull_at_the_end(clip, keeps):
+    torch.manual_seed(0)
+    features = torch.randn(200, 30, dtype=torch.float64)
+    target = features @ (2 * torch.randn(30, 1, dtype=torch.float64))
+    model = nn.Linear(30, 1, bias=False, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    reg = ts.Regularizer(model, ts.L1(0.3)).attach(optimizer)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(features) - target).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(2000):
+        closure()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+    closure()
+    effective = model.weight.grad[model.weight != 0].abs().mean()
+    norm = model.weight.grad.norm()
+    assert float(effective) == pytest.approx(0.3 if keeps else 0.3 * float(norm) / clip, rel=1e-3)
+    assert bool(effective > 6) is not keeps
+    assert reg.certify(closure).ok() is keeps

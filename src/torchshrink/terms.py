@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,11 @@ class Schedule:
         self._scale = scale if callable(scale) else _checked_scale(scale)
 
     @property
+    def begun(self) -> bool:
+        """Whether anybody has counted a step, or set the count."""
+        return self._steps > 0 or self.restorations > 0
+
+    @property
     def steps(self) -> int:
         """The optimizer's steps so far, without those that were skipped."""
         if self._skipped is not None:
@@ -124,7 +130,8 @@ class Schedule:
 def _checked_scale(scale: Any) -> float:
     if isinstance(scale, Tensor) and scale.numel() == 1:
         scale = scale.item()
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not (math.isfinite(scale) and scale >= 0):
+    known = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
+    if not known or not 0 <= float(scale) < math.inf:
         raise InputError(
             f"scale={scale!r}: expected a finite number ≥ 0, or a callable of the step count that returns one"
         )
@@ -149,8 +156,10 @@ def plain_value(bundled: Sequence[Bundle]) -> Tensor:
     return _sum(values)
 
 
-def fused_value(bundled: Sequence[Bundle]) -> Tensor:
+def fused_value(bundled: Sequence[Bundle], watch: Callable[[], None] | None = None) -> Tensor:
     """The sum of all terms as one node of the autograd graph, which saves nothing but the weights themselves.
+
+    ``watch`` is called whenever a gradient is taken through that node.
 
     Where one node cannot stand (under ``torch.compile``, which fuses by itself, and under ``torch.func`` transforms)
     it is the plain sum.
@@ -158,9 +167,9 @@ def fused_value(bundled: Sequence[Bundle]) -> Tensor:
     with without_autocast():
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return plain_value(bundled)
-        weights = list(itertools.chain.from_iterable(tensors for _, tensors in bundled))
+        weights = itertools.chain.from_iterable(tensors for _, tensors in bundled)
         layout = [(penalty, len(tensors)) for penalty, tensors in bundled]
-        value: Tensor = _Value.apply(layout, *weights)  # type: ignore[no-untyped-call]
+        value: Tensor = _Value.apply(watch, layout, *weights)  # type: ignore[no-untyped-call]
         return value
 
 
@@ -176,23 +185,29 @@ class _Value(torch.autograd.Function):
     """Σ Ω(w) over all weights; backward is the closed form ∂Ω(w), itself differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, layout: list[tuple[Penalty, int]], *weights: Tensor) -> Tensor:
-        ctx.layout = layout
+    def forward(
+        ctx: Any, watch: Callable[[], None] | None, layout: list[tuple[Penalty, int]], *weights: Tensor
+    ) -> Tensor:
+        ctx.watch, ctx.layout = watch, layout
         ctx.save_for_backward(*weights)
+        if len(layout) == 1:
+            return distributed.total(layout[0][0], weights)
         rest = iter(weights)
         return _sum([distributed.total(penalty, list(itertools.islice(rest, n))) for penalty, n in layout])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        if ctx.watch is not None:
+            ctx.watch()
         grad_output = distributed.whole(grad_outputs[0])
         # On the CPU a number costs less than a tensor of one value, where no second derivative is asked for.
         number = grad_output.device.type == "cpu" and not grad_output.requires_grad
         factor: float | Tensor = grad_output.item() if number else grad_output
         rest = iter(ctx.saved_tensors)
         grads: list[Tensor] = []
-        for penalty, n in ctx.layout:
-            tensors = list(itertools.islice(rest, n))
-            here = factor.to(tensors[0].device) if isinstance(factor, Tensor) else factor
-            with without_autocast():
+        with without_autocast():
+            for penalty, n in ctx.layout:
+                tensors = list(itertools.islice(rest, n))
+                here = factor.to(tensors[0].device) if isinstance(factor, Tensor) else factor
                 grads += distributed.gradients(penalty, tensors, here)
-        return None, *grads
+        return None, None, *grads

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import torchshrink as ts
 from torchshrink import InputError
 from torchshrink.penalties import BUILTIN, L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
 
@@ -110,3 +112,14 @@ def test_strength_zero_changes_nothing():
 
 def test_builtin_names_are_what_the_command_line_says():
     assert list(BUILTIN)[:5] == ["l1", "l2", "elastic_net", "group_lasso", "sparse_group_lasso"]
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.int64(2)])
+def test_numbers_of_numpy_are_numbers(number):
+    assert ts.L1(number) == ts.L1(float(number))
+    assert ts.MaxNorm(number) == ts.MaxNorm(float(number))
+    assert ts.MCP(0.1, gamma=number + 2) == ts.MCP(0.1, gamma=float(number) + 2)
+    reg = ts.Regularizer(torch.nn.Linear(2, 1), ts.L1(0.1))
+    reg.scale = number
+    assert type(reg.scale) is float
+    assert reg.scale == float(number)

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
-from torchshrink.attachment.caveats import caveats, of_others
+from torchshrink.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
 from torchshrink.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.geometry import PREVIOUS, State, geometry_of
@@ -59,7 +59,7 @@ class Attachment:
         self._restorations = schedule.restorations
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
-        for note in self._caveats:
+        for note in (*self._caveats, *of_untouched_rows(self._bundles)):
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,
@@ -85,6 +85,12 @@ class Attachment:
         earlier = self._others([other for other in self._earlier if other in now])
         others = self._others([other for other in now if other is not self])
         return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others))
+
+    @property
+    def other_terms(self) -> tuple[str, ...]:
+        """Those of `notes` that say that the optimizer minimises more than F."""
+        others = [other for other in _attached(self.optimizer) if other is not self]
+        return of_other_terms(self.optimizer, self._bundles, self._others(others))
 
     def detach(self) -> None:
         """Remove the hooks. The optimizer is as it was."""

@@ -42,6 +42,7 @@ class Bundle:
         names: the parameters' qualified names.
         parameters: the parameters, all of one dtype and device when they were attached.
         geometry: the optimizer's, for ``prox``; None for the other methods.
+        embeddings: the names of those parameters that belong to an embedding.
     """
 
     group: int
@@ -50,6 +51,7 @@ class Bundle:
     names: list[str]
     parameters: list[nn.Parameter]
     geometry: Geometry | None
+    embeddings: list[str]
 
     @property
     def acts_before(self) -> bool:
@@ -87,7 +89,9 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, R
         _check_possible(optimizer, group, method, penalty)
         geometry = geometry_of(optimizer, optimizer.param_groups[group]) if method == "prox" else None
         parameters = [term.parameter for term in found]
-        bundles.append(Bundle(group, method, penalty, [term.name for term in found], parameters, geometry))
+        embeddings = [term.name for term in found if isinstance(term.holder, nn.Embedding | nn.EmbeddingBag)]
+        names = [term.name for term in found]
+        bundles.append(Bundle(group, method, penalty, names, parameters, geometry, embeddings))
     return bundles
 
 

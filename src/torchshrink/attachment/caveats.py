@@ -27,7 +27,7 @@ def caveats(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bu
     notes: list[str] = []
     if any(bundle.method == "decoupled" for bundle in bundles) and not is_plain_descent(optimizer):
         notes.append(DECOUPLED_NOTE)
-    notes += _of_decay(optimizer, bundles)
+    notes += [note for _, note in _of_decay(optimizer, bundles)]
     notes += _of_two_proxes(bundles, others)
     notes += _of_half_precision(bundles)
     return tuple(dict.fromkeys(notes))
@@ -51,9 +51,28 @@ def of_others(others: Sequence[Bundle]) -> tuple[str, ...]:
     )
 
 
-def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[str]:
-    """What weight decay that is already on in the optimizer does together with the penalty."""
-    notes = []
+def of_other_terms(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bundle]) -> tuple[str, ...]:
+    """That the optimizer minimises more than F: other regularizers' penalties, and decay that is a term or may be."""
+    decays = [note for kind, note in _of_decay(optimizer, bundles) if kind != "decoupled"]
+    return (*dict.fromkeys(decays), *of_others(others))
+
+
+def of_untouched_rows(bundles: Sequence[Bundle]) -> tuple[str, ...]:
+    """That a prox in one step size per coordinate zeroes the rows of an embedding before any batch has had them."""
+    return tuple(
+        f"{name}: rows of an embedding that no batch has touched have no gradient yet, and with one step size per "
+        f"coordinate the prox of {bundle.penalty} sets them to 0 at the first step; use SGD, an L2 penalty, "
+        "or exempt it with a rule None"
+        for bundle in bundles
+        if bundle.geometry is not None and bundle.geometry.coordinatewise
+        if not bundle.penalty.smooth and not bundle.penalty.constraint
+        for name in bundle.embeddings
+    )
+
+
+def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
+    """What weight decay that is already on in the optimizer does together with the penalty: its kind, and a note."""
+    notes: list[tuple[str, str]] = []
     for bundle in bundles:
         for decay in weight_decays(optimizer, optimizer.param_groups[bundle.group]):
             if decay.kind == "coupled":
@@ -69,7 +88,7 @@ def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[str]:
                     f"set {decay.setting}=0, or say so with torchshrink.geometry.register_geometry"
                 )
             setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
-            notes.append(f"{setting} also acts on parameters under {bundle.penalty}: {what}")
+            notes.append((decay.kind, f"{setting} also acts on parameters under {bundle.penalty}: {what}"))
     return notes
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import abc
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
@@ -132,7 +133,7 @@ def checked_strength(value: Strength, name: str = "strength") -> Strength:
         if value.numel() != 1:
             raise InputError(f"{name}: a tensor of shape {tuple(value.shape)} given, one value expected")
         return value.reshape(())
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Real):
         raise InputError(f"{name}={value!r}: expected a number ≥ 0, or a tensor of one value")
     number = float(value)
     if not (math.isfinite(number) and number >= 0):

@@ -12,6 +12,7 @@ As a function Ω a constraint is 0 inside and infinite outside. What follows fro
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar, final
 
@@ -224,7 +225,11 @@ def _checked_radius(value: Strength) -> Strength:
         if value.numel() != 1:
             raise InputError(f"radius: a tensor of shape {tuple(value.shape)} given, one value expected")
         return value.reshape(())
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | numbers.Real)
+        or not (math.isfinite(value) and value > 0)
+    ):
         raise InputError(f"radius={value!r}: expected a finite number > 0")
     return float(value)
 

@@ -21,7 +21,10 @@ Step = float | Tensor
 
 def _accumulates_exactly(tensors: Sequence[Tensor]) -> bool:
     """Whether the foreach kernels may stand in: plain tensors, each dtype wide enough to sum in."""
-    return all(type(w) in (Tensor, torch.nn.Parameter) and w.dtype in (torch.float32, torch.float64) for w in tensors)
+    for w in tensors:  # a plain loop, since this runs in every step
+        if type(w) not in (Tensor, torch.nn.Parameter) or w.dtype not in (torch.float32, torch.float64):
+            return False
+    return True
 
 
 @singledispatch
@@ -34,7 +37,10 @@ def total(penalty: Penalty, tensors: Sequence[Tensor]) -> Tensor:
 def _(penalty: L1, tensors: Sequence[Tensor]) -> Tensor:
     if not _accumulates_exactly(tensors):
         return total.dispatch(Penalty)(penalty, tensors)
-    return penalty.strength * torch.stack([w.abs().sum() for w in tensors]).sum()  # vector_norm(1) is 5 times slower
+    out = tensors[0].abs().sum()  # vector_norm(1) is 5 times slower
+    for w in tensors[1:]:
+        out += w.abs().sum()
+    return penalty.strength * out
 
 
 @total.register

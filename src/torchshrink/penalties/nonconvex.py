@@ -8,6 +8,7 @@ The subdifferential that `distance` measures is the limiting one: [−λ, λ] at
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Self, final
@@ -183,7 +184,11 @@ class SCAD(Penalty):
 
 
 def _checked_shape(name: str, value: float, *, above: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > above):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | numbers.Real)
+        or not (math.isfinite(value) and value > above)
+    ):
         raise InputError(f"{name}={value!r}: expected a finite number > {above}")
     return float(value)
 

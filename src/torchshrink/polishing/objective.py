@@ -16,6 +16,7 @@ from torchshrink.proximal import reduced_dims
 
 _KINKED = (L1, ElasticNet, MCP, SCAD, SparseGroupLasso)  # not smooth where a single coordinate is zero
 _GROUPED = (GroupLasso,)  # not smooth where a whole group is
+_SEEDS = 2**23  # numbers that the second derivatives may take at once: 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ class Objective:
         if not flat.requires_grad:
             return torch.zeros(len(at), len(at), dtype=flat.dtype, device=flat.device)
         rows = []
-        for some in torch.split(at, 64):
+        for some in torch.split(at, max(1, min(64, _SEEDS // len(flat)))):
             seeds = torch.zeros(len(some), len(flat), dtype=flat.dtype, device=flat.device)
             seeds[torch.arange(len(some)), some] = 1
             seconds = torch.autograd.grad(

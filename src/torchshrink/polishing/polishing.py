@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from torchshrink.certificate import Certificate
 from torchshrink.distributed import is_spread
-from torchshrink.errors import InputError
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.proof import certify
@@ -36,7 +38,8 @@ class Polished:
         stopped: why it ended: ``converged``; ``budget``, max_steps was reached; ``stalled``, no step goes further down,
             for rounding or at a kink of the loss; ``rounded``, the weights' dtype cannot hold anything better than what
             they were, and they are the same.
-        kinks: inputs of ReLU units that lie at 0, over all rows. A minimum of F at such a kink of the loss is no point
+        kinks: inputs of ``nn.ReLU`` and ``nn.LeakyReLU`` modules (not of functions such as ``torch.relu``, which are
+            not seen) that lie at 0, over all rows. A minimum of F at such a kink of the loss is no point
             at which gradients balance, and its certificate cannot become small.
     """
 
@@ -109,6 +112,9 @@ def polish(
     Raises:
         InputError: the loss is not finite at the start, an argument is not usable, or the model has shards.
 
+    Warns:
+        ObjectiveWarning: the attached optimizer minimises more than F, by another regularizer or by weight decay.
+
     Example:
         >>> import torchshrink as ts
         >>> X, y = torch.eye(3, dtype=torch.float64), torch.tensor([[3.0], [0.1], [-2.0]], dtype=torch.float64)
@@ -120,9 +126,16 @@ def polish(
     """
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 0:
         raise InputError(f"max_steps={max_steps!r}: expected a whole number ≥ 0")
-    if isinstance(tol, bool) or not isinstance(tol, int | float) or not tol > 0:
+    if isinstance(tol, bool) or not isinstance(tol, int | float | numbers.Real) or not tol > 0:
         raise InputError(f"tol={tol!r}: expected a number > 0")
     blocks = _blocks(regularizer)
+    others = regularizer.other_terms()
+    for note in others:
+        warnings.warn(
+            f"polish minimises the mean loss + this regularizer's penalty, and nothing else: {note}",
+            ObjectiveWarning,
+            stacklevel=2,
+        )
     original = [block.parameter.detach().clone() for block in blocks]
     before = certify(model, data, regularizer, loss=loss)
     with full_loss(model, data, loss) as full, torch.no_grad(), _bar(progress, max_steps) as show:
@@ -148,12 +161,14 @@ def polish(
             for block, w in zip(blocks, original, strict=True):
                 block.parameter.copy_(w)
         certificate, stopped = before, "rounded"
-    # What the notes say of a training's end no longer holds.
-    certificate = dataclasses.replace(certificate, notes=())
+    # What the notes say of a training's end no longer holds; what they say of F does.
+    notes = (*regularizer.missed(), *others)
+    certificate = dataclasses.replace(certificate, notes=notes)
     polished = Polished(certificate, before, descent.steps, stopped == "converged", stopped, kinks)
     if polished.converged or stopped == "rounded":
         return polished
-    return dataclasses.replace(polished, certificate=dataclasses.replace(certificate, notes=(f"polish {polished}",)))
+    notes = (f"polish {polished}", *notes)
+    return dataclasses.replace(polished, certificate=dataclasses.replace(certificate, notes=notes))
 
 
 def _blocks(regularizer: Regularizer) -> list[Block]:

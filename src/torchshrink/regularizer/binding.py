@@ -25,8 +25,8 @@ class Binding:
     def __init__(self, model: nn.Module, choices: Sequence[Choice], terms: Sequence[Term]) -> None:
         self._model = model
         self._choices = choices
-        self._terms = terms
         self._links = _links(model, [term.name for term in terms])
+        self._places = [(term, term.holder, term.name.rpartition(".")[2], term.parameter) for term in terms]
 
     def check(self) -> None:
         """Raise if a penalised parameter, or a module that holds one, has been replaced or removed.
@@ -40,8 +40,9 @@ class Binding:
                     f"{name}: this module has been replaced since its parameters were bound; "
                     "make a new Regularizer, after the replacement, and detach this one."
                 )
-        for term in self._terms:
-            term.check_alive()
+        for term, holder, key, parameter in self._places:
+            if holder._parameters.get(key) is not parameter:
+                term.check_alive()
 
     def added(self) -> list[tuple[str, nn.Parameter]]:
         """The trainable parameters that the model has now and did not have then, with their names."""

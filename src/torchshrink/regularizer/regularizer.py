@@ -24,7 +24,7 @@ from torchshrink.regularizer.saved import restore, saved_state
 from torchshrink.regularizer.summary import render
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
 from torchshrink.sparsity import ParameterSparsity, Sparsity
-from torchshrink.terms import Scale, Schedule, Term, bundles, fused_value, holder_of
+from torchshrink.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
 
 
 class Regularizer:
@@ -84,8 +84,12 @@ class Regularizer:
             _check_groups(term)
         self._binding = Binding(bare, self._choices, self._terms)
         self._schedule = Schedule()
+        self._constraint = next((term for term in self._terms if term.penalty.constraint), None)
+        self._bundled: tuple[list[Any], list[Bundle]] | None = None
         self._attachment: Attachment | None = None
         self._certifying = False
+        self._backpropagations = 0
+        self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         count = sum(term.parameter.numel() for term in self._terms)
@@ -99,7 +103,7 @@ class Regularizer:
                 ObjectiveWarning,
                 stacklevel=3,
             )
-        return {**vars(self), "_attachment": None}
+        return {**vars(self), "_attachment": None, "_bundled": None}
 
     # --- reading ---
 
@@ -129,7 +133,7 @@ class Regularizer:
 
     @property
     def steps(self) -> int:
-        """Steps of the attached optimizer so far. Without one, yours to set where ``scale`` is a schedule."""
+        """Steps of the attached optimizer so far. Without one, yours to set in each step of a schedule."""
         return self._schedule.steps
 
     @steps.setter
@@ -145,6 +149,14 @@ class Regularizer:
         known = [(choice.name, choice.parameter) for choice in self._choices]
         return [(name, p) for name, p in known + self._binding.added() if p.requires_grad]
 
+    def other_terms(self) -> tuple[str, ...]:
+        """What the attached optimizer minimises beside F: other regularizers' penalties, coupled weight decay."""
+        return () if self._attachment is None else self._attachment.other_terms
+
+    def missed(self) -> tuple[str, ...]:
+        """The trainable parameters that binding did not see, in words: added to the model since, or unfrozen."""
+        return self._binding.drift()
+
     def value(self) -> Tensor:
         """Σ Ω(w) over all terms, a scalar, differentiable: ``loss = criterion(model(x), y) + reg.value()``.
 
@@ -154,19 +166,53 @@ class Regularizer:
         Raises:
             AttachmentError: a bound parameter has been replaced in the model; or a term is a constraint, which a loss
                 cannot impose; or this is called inside `certify`, which adds the penalty itself.
+
+        Warns:
+            ObjectiveWarning: (in ``backward``, once) these terms act in an optimizer too, so that they count twice; or
+                ``scale`` is a schedule, and nobody counts its steps.
         """
         if self._certifying:
             raise AttachmentError("certify adds the penalty itself: its closure must return the mean loss alone")
         self._binding.check()
-        for term in self._terms:
-            if term.penalty.constraint:
-                raise AttachmentError(
-                    f"{term.name}: {term.penalty} is a constraint, which adding it to the loss cannot impose; "
-                    "attach it to the optimizer, in a Regularizer of its own where others belong in the loss."
-                )
+        if self._constraint is not None:
+            raise AttachmentError(
+                f"{self._constraint.name}: {self._constraint.penalty} is a constraint, which adding it to the loss "
+                "cannot impose; attach it to the optimizer, in a Regularizer of its own where others belong in the "
+                "loss."
+            )
         if not self._terms:
             return torch.zeros(())
-        return fused_value(bundles((self._schedule.scaled(term.penalty), term.parameter) for term in self._terms))
+        return fused_value(self._bundles(), self._differentiated)
+
+    def _bundles(self) -> list[Bundle]:
+        """The terms in force, bundled; again only where the scale, a dtype or a device has changed."""
+        key: list[Any] = [self._schedule.factor()]
+        for term in self._terms:
+            key += (term.parameter.dtype, term.parameter.device)
+        if self._bundled is None or self._bundled[0] != key:
+            scaled = self._schedule.scaled
+            self._bundled = key, bundles((scaled(term.penalty), term.parameter) for term in self._terms)
+        return self._bundled[1]
+
+    def _differentiated(self) -> None:
+        """A gradient is taken through `value`: look for what would make the terms in the loss other than they seem."""
+        if self._attachment is not None:
+            self._warn_once(
+                "this Regularizer is attached to an optimizer, and its value() is backpropagated as well: the penalty "
+                "counts twice; take one of the two (to log it, use reg.value().item() or .detach())"
+            )
+        elif callable(self._schedule.scale) and not self._schedule.begun:
+            self._backpropagations += 1
+            if self._backpropagations > 1:  # at the first, the schedule's step 0 is right
+                self._warn_once(
+                    "scale is a schedule, and stays at step 0: it counts the attached optimizer's steps, and none is "
+                    "attached; set reg.steps in each step, or attach"
+                )
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, ObjectiveWarning, stacklevel=2)
 
     def sparsity(self) -> Sparsity:
         """Count exact zeros, and groups that are wholly zero, by parameter and in all."""
