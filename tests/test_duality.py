@@ -1,5 +1,6 @@
 """Duality gaps against optima of scikit-learn, and against the definition of a dual."""
 
+import copy
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.models import fit_preprocessing, mlp
 from torchshrink.proof.conjugates import Logistic, Softmax, Squares
+from torchshrink.proof.duality import UnsettledDualError, duality_gap
 
 
 def standardised(X):
@@ -219,3 +221,29 @@ def test_the_model_is_left_as_it_was():
         value.dtype == torch.float32 and torch.equal(value, before[n]) for n, value in model.state_dict().items()
     )
     assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0, 1e4, 1e6])
+def test_the_gap_does_not_depend_on_the_targets_units(diabetes, factor):
+    X, y = diabetes
+    layer = nn.Linear(10, 1, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.mul_(factor)
+        layer.bias.mul_(factor)
+
+    def gap(scale, model):
+        return ts.certify(model, (X, scale * y), ts.Regularizer(model, ts.L1(5.0 * scale))).gap
+
+    one = copy.deepcopy(layer)
+    with torch.no_grad():
+        one.weight.div_(factor)
+        one.bias.div_(factor)
+    assert gap(factor, layer) == pytest.approx(factor**2 * gap(1.0, one), rel=1e-6)
+
+
+def test_a_numerical_failure_is_not_taken_for_a_model_without_a_dual(monkeypatch):
+    model = nn.Linear(2, 1, dtype=torch.float64)
+    data = torch.eye(2, dtype=torch.float64), torch.ones(2, 1, dtype=torch.float64)
+    monkeypatch.setattr(Squares, "with_intercept", Squares.slopes)
+    with pytest.raises(UnsettledDualError, match="best intercept was not found"):
+        duality_gap(model, data, ts.Regularizer(model, ts.L1(0.1)))

@@ -50,6 +50,10 @@ class NoDualError(InputError):
     """The model, loss or penalty has no dual here; the message says which, and why."""
 
 
+class UnsettledDualError(NoDualError):
+    """There is a dual, but rounding kept its best intercept from being found."""
+
+
 def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Loss | None = None) -> DualityGap:
     """The duality gap of linear or logistic regression under `L1`, `L2` or `ElasticNet`, in float64.
 
@@ -63,6 +67,7 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
 
     Raises:
         NoDualError: an `InputError`: the model is not convex in its weights, or has no dual here.
+        UnsettledDualError: a `NoDualError`: it has one, but rounding hides it.
 
     Example:
         At w = 0 and the mean of y, with a strength above the critical one, nothing is left to gain:
@@ -96,8 +101,9 @@ Point = tuple[Tensor, Tensor, float, float]  # weights (k, d), their features (n
 def _gap(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> float:
     """The least gap over the dual points tried."""
     U = row_loss.with_intercept(Z) if free else row_loss.slopes(Z)
-    if free and float(U.mean(0).abs().max()) > 1e-12:
-        raise NoDualError("the best intercept was not found: look for huge values in the features")
+    # Slopes have the units of the targets, and rounding with them.
+    if free and bool((U.mean(0).abs() > 1e-12 * U.abs().mean(0).clamp(min=1.0)).any()):
+        raise UnsettledDualError("the best intercept was not found: look for huge values in the features")
     slopes = [-(U.mT @ features) / len(features) for _, features, _, _ in points]
     c = min([1.0, *(l1 / float(V.abs().max()) for V, (*_, l1, _) in zip(slopes, points, strict=True) if V.any())])
     scales = {c, 1.0} if all(l2 > 0 for *_, l2 in points) else {c}
