@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchshrink.regularizer import Regularizer
 
 _FORMAT = "torchshrink-checkpoint-1"
+_PARTS = {"model", "optimizer", "regularizer", "rng", "progress"}
 
 
 def save_checkpoint(
@@ -69,16 +70,32 @@ def load_checkpoint(
     if (tree["regularizer"] is None) != (regularizer is None):
         raise InputError(f"{path} was saved {'without' if regularizer else 'with'} a penalty: give the same options")
     try:
-        model.load_state_dict(tree["model"])
+        _check_fit(tree, model, optimizer)
+        if regularizer is not None:
+            regularizer.load_state_dict(tree["regularizer"])
         optimizer.load_state_dict(tree["optimizer"])
-    except (RuntimeError, ValueError) as error:
+        model.load_state_dict(tree["model"])
+        set_rng_state(tree["rng"])
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path} does not fit this model and optimizer: {reason}") from error
-    if regularizer is not None:
-        regularizer.load_state_dict(tree["regularizer"])
-    set_rng_state(tree["rng"])
     progress: dict[str, Any] = tree["progress"]
     return progress
+
+
+def _check_fit(tree: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where anything would not fit, before anything is changed."""
+    here = {name: tuple(t.shape) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
+    there = {name: tuple(t.shape) for name, t in tree["model"].items() if isinstance(t, Tensor)}
+    for name in (*here, *there):
+        if here.get(name) != there.get(name):
+            raise ValueError(f"{name} is {there.get(name, 'missing')} in the file and {here.get(name, 'missing')} here")
+    groups = [len(group["params"]) for group in optimizer.param_groups]
+    saved = [len(group["params"]) for group in tree["optimizer"]["param_groups"]]
+    if groups != saved:
+        raise ValueError(f"the optimizer has parameter groups of {groups}, and the file of {saved}")
 
 
 def read_progress(path: PathLike) -> dict[str, Any]:
@@ -93,9 +110,16 @@ def read_progress(path: PathLike) -> dict[str, Any]:
 
 def _read(path: PathLike) -> dict[str, Any]:
     tensors, metadata = read_tensors(path)
+    foreign = f"{path} is not a checkpoint of this version: start over without resuming"
     if metadata.get("format") != _FORMAT:
-        raise InputError(f"{path} is not a checkpoint of this version: start over without resuming")
-    tree: dict[str, Any] = unpack(json.loads(metadata["structure"]), tensors)
+        raise InputError(foreign)
+    try:
+        tree: dict[str, Any] = unpack(json.loads(metadata["structure"]), tensors)
+        missing = _PARTS - set(tree)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(foreign) from error
+    if missing:
+        raise InputError(f"{foreign} ({', '.join(sorted(missing))} missing)")
     return tree
 
 
