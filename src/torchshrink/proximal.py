@@ -7,6 +7,7 @@ A NaN that goes in comes out: a diverged weight must not look like an exact zero
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -33,9 +34,8 @@ def soft_threshold(z: Tensor, threshold: Threshold) -> Tensor:
         >>> soft_threshold(torch.tensor([3.0, -0.5, -2.0]), 1.0)
         tensor([ 2.,  0., -1.])
     """
-    if isinstance(threshold, Tensor):
-        return z - z.clamp(-threshold, threshold)
-    return z - z.clamp(-threshold, threshold)
+    t = cast("Tensor", threshold)  # clamp takes both, but is typed for two of the same kind
+    return z - z.clamp(-t, t)
 
 
 def reduced_dims(ndim: int, dims: tuple[int, ...]) -> tuple[int, ...]:

@@ -37,8 +37,9 @@ class GroupLasso(Penalty):
     """λ·Σ_g √p_g·‖w_g‖: whole groups become zero together. p_g is the size of group g.
 
     The groups are the slices along ``dim``: with ``dim=0`` a Linear layer's rows (its outputs), a convolution's
-    filters; with ``dim=1`` the columns (the inputs). Several dimensions, ``dim=(0, 1)``, make a group of each pair of
-    indices, and ``dim=()`` one group of the whole tensor.
+    filters; with ``dim=1`` the columns (the inputs). A ConvTranspose has them the other way round: its filters, the
+    outputs, are along ``dim=1`` (with groups=1; with more, each slice is an output of every group).
+    Several dimensions, ``dim=(0, 1)``, make a group of each pair of indices, and ``dim=()`` one of the whole tensor.
 
     Subgradient λ√p_g·w/‖w‖, and a ball of radius λ√p_g at 0. Prox: (1 − sλ√p_g/‖w‖)₊·w for one step s; for one step
     per coordinate a scalar equation per group, solved to the last digits.
