@@ -13,7 +13,7 @@ from torchshrink.certificate import TOLERANCE, Certificate
 from torchshrink.cli import console
 from torchshrink.cli.fitting import Fit
 from torchshrink.data import Dataset
-from torchshrink.polishing import polish
+from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.proof import certify
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import evaluate
@@ -24,7 +24,7 @@ def training_result(
 ) -> dict[str, Any]:
     """What train.json says beside the settings: sizes, final figures, certificate and history; first it polishes."""
     regularizer = fit.regularizer or Regularizer(fit.model, fit.penalising.rules_or_zero, on=fit.penalising.on)
-    end = polish(fit.model, fit.training, regularizer, loss=fit.loss, progress=progress) if polished else None
+    end = _polish(fit, regularizer, progress=progress) if polished else None
     train = evaluate(fit.model, *fit.training, loss=fit.loss)
     held_out = None if fit.validation is None else evaluate(fit.model, *fit.validation, loss=fit.loss)
     certificate = end.certificate if end else certify(fit.model, fit.training, regularizer, loss=fit.loss)
@@ -49,6 +49,10 @@ def training_result(
         },
         "history": list(history),
     }
+
+
+def _polish(fit: Fit, regularizer: Regularizer, *, progress: bool) -> Polished:
+    return polish(fit.model, fit.training, regularizer, loss=fit.loss, max_steps=STEPS_AT_THE_END, progress=progress)
 
 
 def finite(value: Any) -> Any:

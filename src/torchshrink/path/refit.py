@@ -12,7 +12,7 @@ from torchshrink.certificate import Certificate
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import WHOLE, Recipe
-from torchshrink.polishing import polish
+from torchshrink.polishing import STEPS_AT_THE_END, polish
 from torchshrink.proof import certify
 
 
@@ -35,7 +35,7 @@ class Source:
             warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
             warnings.simplefilter("ignore", ObjectiveWarning)
             if polished:
-                certificate = polish(model, data, regularizer, loss=recipe.loss).certificate
+                certificate = polish(model, data, regularizer, loss=recipe.loss, max_steps=STEPS_AT_THE_END).certificate
             else:
                 if recipe.method != "loss":
                     # Attached as it was in training, so that what is known against its fixed point is said.

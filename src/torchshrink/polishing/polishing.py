@@ -25,6 +25,9 @@ from torchshrink.proof.fulldata import Data, full_loss
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss
 
+STEPS_AT_THE_END = 300
+"""The budget of a polish that ends a training: convex models need a fraction of it, networks may need more."""
+
 
 @dataclass(frozen=True)
 class Polished:
