@@ -300,9 +300,11 @@ def test_a_path_refits_to_the_point(diabetes):
 def test_what_else_the_optimizer_minimises_is_warned_of_and_stays_in_the_notes(diabetes):
     model = nn.Linear(10, 1, dtype=F64)
     optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
+    reg, other = ts.Regularizer(model, ts.L1(STRENGTH)), ts.Regularizer(model, {"bias": ts.L2(0.3)})
     with pytest.warns(ts.ObjectiveWarning, match="in addition"):
-        reg = ts.Regularizer(model, ts.L1(STRENGTH)).attach(optimizer)
-        other = ts.Regularizer(model, {"bias": ts.L2(0.3)}).attach(optimizer)
+        reg.attach(optimizer)
+    with pytest.warns(ts.ObjectiveWarning, match="in addition"):
+        other.attach(optimizer)
     with pytest.warns(ts.ObjectiveWarning) as caught:
         polished = ts.polish(model, diabetes, reg)
     assert polished.converged
