@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -276,24 +277,35 @@ def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
                 f"the model does not take rows of shape {tuple(X.shape[1:])}: {brief(error)}{hint}"
             ) from error
         _check_output(output, some, target, loss, classes=_classes(loss, y))
+        _check_mean(loss, output, target)
+        floating = output.is_floating_point() and target.is_floating_point()
+        if floating and output.shape != target.shape and output.numel() == target.numel():
+            # Outputs or targets that are all the same, as zeros are, would hide that every row meets every other.
+            spread = torch.linspace(0, 1, output.numel(), dtype=output.dtype, device=output.device)
+            _check_mean(loss, output + spread.view_as(output), target + spread.view_as(target))
+
+
+def _check_mean(loss: Loss, output: Tensor, target: Tensor) -> None:
+    """Refuse a loss that is not one number, or whose mean over a batch is no mean of its rows' losses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using a target size")  # torch's own of broadcasting, which is refused below
         try:
             mean = loss(output, target)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(f"the loss does not take the model's output and the targets: {brief(error)}") from error
-    if not isinstance(mean, Tensor) or mean.numel() != 1:
-        raise InputError("the loss does not return one number for a batch: give one that returns the mean")
-    _check_mean(loss, output, target, mean)
-
-
-def _check_mean(loss: Loss, output: Tensor, target: Tensor, mean: Tensor) -> None:
-    """Refuse a loss whose mean over a batch is of another kind than the mean of its rows' losses."""
-    try:
-        with torch.no_grad():
+        if not isinstance(mean, Tensor) or mean.numel() != 1:
+            raise InputError("the loss does not return one number for a batch: give one that returns the mean")
+        try:
             each = row_losses(loss, output, target)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"the loss does not take one row at a time: {brief(error)}") from error
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(f"the loss does not take one row at a time: {brief(error)}") from error
     near = 1e3 * torch.finfo(mean.dtype).eps * float(each.abs().mean())
     if bool(mean.isfinite()) and not abs(float(each.mean()) - float(mean)) <= near:
+        if output.shape != target.shape and output.numel() == target.numel():
+            raise InputError(
+                f"the model returns shape {tuple(output.shape[1:])} for a row whose target has shape "
+                f"{tuple(target.shape[1:])}, and the loss compares every row with every other: the same shape expected"
+            )
         raise InputError(
             f"the loss of a batch is not the mean of its rows' losses ({float(mean):.4g}, {float(each.mean()):.4g}), "
             "so it cannot be judged row by row: give a plain mean over the rows, and classes' weights as "
@@ -318,9 +330,9 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, clas
         )
         raise InputError(f"the model's output is not finite before any training: {remedy}")
     mine, theirs = tuple(output.shape[1:]), tuple(target.shape[1:])
-    # Whatever the loss, one entry each in two shapes broadcasts; a callable may take several numbers for one target.
+    # A callable may know what to do with two shapes; whether it does, `_check_mean` finds out.
     known = isinstance(loss, nn.modules.loss._Loss) and not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
-    if target.is_floating_point() and mine != theirs and (known or math.prod(mine) == math.prod(theirs)):
+    if target.is_floating_point() and mine != theirs and known:
         raise InputError(
             f"the model returns shape {mine} for a row whose target has shape {theirs}: "
             "the same expected, or every row would be compared with every other"

@@ -7,7 +7,7 @@ import dataclasses
 from torch import nn
 
 from torchshrink.certificate import Certificate
-from torchshrink.proof.duality import NoDualError, duality_gap
+from torchshrink.proof.duality import NoDualError, UnsettledDualError, duality_gap
 from torchshrink.proof.fulldata import Data, full_loss
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss
@@ -40,6 +40,8 @@ def certify(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Los
         certificate = regularizer.certify(full)
         try:
             gap = duality_gap(model, (full.X, full.y), regularizer, loss=full.loss).gap
+        except UnsettledDualError as error:
+            return dataclasses.replace(certificate, notes=(*certificate.notes, f"no duality gap: {error}"))
         except NoDualError:
             return certificate
     return dataclasses.replace(certificate, gap=gap)
