@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, families: Sequence[Family], folds: int, *, shown: bool) -> None:
         self._families = families
         self._folds = folds
-        self._rows: dict[tuple[int, float], list[tuple[float, int]]] = {}
+        self._rows: dict[tuple[int, float], dict[int, tuple[float, int]]] = {}  # by fold: a probe's comes twice
         self._best = (math.inf, "")
         self._ahead = 0  # trainings that the bar counts already, by the share of their epochs that is done
         self._bar: tqdm[Any] = tqdm(
@@ -49,11 +49,11 @@ class Progress:
     def done(self, unit: Unit, outcome: Outcome) -> None:
         """One is finished."""
         label = f"{self._families[unit.family].name} {unit.strength:.3g}"
-        seen = self._rows.setdefault((unit.family, unit.strength), [])
+        seen = self._rows.setdefault((unit.family, unit.strength), {})
         loss = math.inf if outcome.diverged is not None else outcome.validation_loss
-        seen.append((loss, len(outcome.row_losses)))
+        seen[unit.fold] = (loss, len(outcome.row_losses))
         if len(seen) == self._folds:
-            mean = sum(value * rows for value, rows in seen) / sum(rows for _, rows in seen)
+            mean = sum(value * rows for value, rows in seen.values()) / sum(rows for _, rows in seen.values())
             if mean < self._best[0]:
                 self._best = (mean, label)
         self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{self._so_far()}", refresh=False)

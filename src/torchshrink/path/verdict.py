@@ -112,10 +112,12 @@ def judge(
     interval = (min(low, by_folds[0]), max(high, by_folds[1]))
     helps = interval[1] < 0
     difference = float(gained.mean())
-    sentence = (
-        f"{words[0] if helps else words[1]}: the loss on unseen rows changes by {difference:+.3g} "
-        f"({100 * level:g} % interval {interval[0]:+.3g} to {interval[1]:+.3g}, the choosing counted in)"
-    )
+    sentence = f"{words[1]}: however the rows are drawn, the same is chosen with it and without"
+    if not interval[0] == interval[1] == 0:
+        sentence = (
+            f"{words[0] if helps else words[1]}: the loss on unseen rows changes by {difference:+.3g} "
+            f"({100 * level:g} % interval {interval[0]:+.3g} to {interval[1]:+.3g}, the choosing counted in)"
+        )
     return Verdict(helps, difference, interval, (low, high), by_folds, level, len(fold), sentence)
 
 
