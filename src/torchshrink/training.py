@@ -326,9 +326,11 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, clas
     if not output.isfinite().all():
         gaps = X.is_floating_point() and bool(X.isnan().any())
         remedy = (
-            "impute the missing values of X, or give the model a Preprocess" if gaps else "look at the data's scale"
+            "impute the missing values of X, or give the model a Preprocess"
+            if gaps
+            else "look at its weights and at the data's scale"
         )
-        raise InputError(f"the model's output is not finite before any training: {remedy}")
+        raise InputError(f"the model's output is not finite: {remedy}")
     mine, theirs = tuple(output.shape[1:]), tuple(target.shape[1:])
     # A callable may know what to do with two shapes; whether it does, `_check_mean` finds out.
     known = isinstance(loss, nn.modules.loss._Loss) and not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)

@@ -156,6 +156,7 @@ class TestAgreement:
     @pytest.mark.parametrize("penalty", [ts.L1, ts.L2, ts.GroupLasso])
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    @pytest.mark.filterwarnings("ignore:.*rows of an embedding")  # which both engines treat alike
     def test_every_weight(self, architecture, optimizer, penalty):
         build = ARCHITECTURES[architecture]
         recipe, folds, family = recipe_of(build, penalty, optimizer=OPTIMIZERS[optimizer], epochs=17)
