@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torchshrink.cli import console
 from torchshrink.errors import InputError
 
 
@@ -61,3 +62,13 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _show(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def start_afresh(folder: Path, missing: str, what: str) -> None:
+    """Say that there is nothing to resume in ``folder``; an error where the files in it are of something else."""
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise InputError(
+            f"--resume: {folder} has files in it but no {missing} of a {what}; "
+            "choose another --out, or start over with --force"
+        )
+    console.say(f"nothing to resume in {folder}: starting from the beginning")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchshrink.cli import console, options
-from torchshrink.cli.folder import refuse_changed, refuse_taken
+from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -153,12 +153,7 @@ class _Run:
             done = all((self.folder / name).exists() for name in FILES) and not (self.folder / JOURNAL).exists()
             console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
             return done
-        if self.folder.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-            raise InputError(
-                f"--resume: {self.folder} has files in it but no {SETTINGS} of a path; "
-                "choose another --out, or start over with --force"
-            )
-        console.say(f"nothing to resume in {self.folder}: starting from the beginning")
+        start_afresh(self.folder, SETTINGS, "path")
         return False
 
     def claim(self, *, force: bool, resume: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchshrink.cli import console, options
-from torchshrink.cli.folder import refuse_changed, refuse_taken
+from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
 
 if TYPE_CHECKING:
     from torchshrink.cli.fitting import Fit
@@ -118,7 +118,6 @@ class _Run:
     def finished(self) -> dict[str, Any] | None:
         """What a run with these settings has already written in full, or None; of other settings, an error."""
         from torchshrink.checkpoint import read_progress
-        from torchshrink.errors import InputError
         from torchshrink.storage import read_json
 
         checkpoint, result = self.folder / CHECKPOINT, self.folder / RESULT
@@ -130,12 +129,7 @@ class _Run:
             refuse_changed(self.settings, saved.get("settings", {}), self.folder)
             console.say(f"{self.folder} is finished; this is its result")
             return saved
-        if self.folder.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-            raise InputError(
-                f"--resume: {self.folder} has files in it but no {CHECKPOINT} of a training; "
-                "choose another --out, or start over with --force"
-            )
-        console.say(f"nothing to resume in {self.folder}: starting from the beginning")
+        start_afresh(self.folder, CHECKPOINT, "training")
         return None
 
     def claim(self, *, force: bool, resume: bool) -> None:
