@@ -200,6 +200,29 @@ class TestEngines:
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
         assert compiled
 
+    def test_compiled_where_it_pays(self, monkeypatch):
+        compiled = []
+        monkeypatch.setattr(lanes.torch, "compile", lambda program, **_: compiled.append(1) or program)
+        plan._cannot_compile.cache_clear()
+        quick(engine="lanes")
+        assert not compiled
+        monkeypatch.setattr(plan, "COMPILING_PAYS", 0)
+        quick(engine="lanes")
+        assert compiled
+        plan._cannot_compile.cache_clear()
+
+    def test_no_compiler(self, monkeypatch):
+        def broken(*_, **__):
+            raise RuntimeError("no C++ compiler")
+
+        monkeypatch.setattr(lanes.torch, "compile", broken)
+        monkeypatch.setattr(plan, "COMPILING_PAYS", 0)
+        plan._cannot_compile.cache_clear()
+        quick(engine="lanes")  # nobody asked for it
+        with pytest.raises(InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"):
+            quick(engine="lanes", compile=True)
+        plan._cannot_compile.cache_clear()
+
 
 class TestFallback:
     def test_is_loud_where_lanes_were_asked_for(self):

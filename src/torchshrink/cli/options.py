@@ -251,7 +251,7 @@ Compile = Annotated[
         "--compile/--no-compile",
         rich_help_panel=_FIT,
         show_default=False,
-        help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: no.",
+        help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: where it pays.",
     ),
 ]
 Choose = Annotated[

@@ -28,7 +28,7 @@ from torchshrink.path.batching import batchable
 from torchshrink.path.dense import DenseProgram, Named, dense_fits
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
-from torchshrink.path.lanewise import CannotStackError, lane_penalties, stacked_optimizer
+from torchshrink.path.lanewise import CannotStackError, lane_penalties, prox_of_lanes, stacked_optimizer
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
 from torchshrink.randomness import seeded
@@ -90,8 +90,11 @@ class Stack:
         self._optimizer = stacked_optimizer(recipe, models[0], self.parameters)
         self._penalties = lane_penalties(recipe, models[0], family, self.strengths, self._optimizer)
         self._prox_of = {self.parameters[n]: each for n, each in self._penalties.items() if each.method == "prox"}
-        self._losses: Program = DenseProgram(recipe, models, self._skeleton) if self.chain else self._lane_by_lane
-        self._fast = torch.compile(self._losses, dynamic=False) if compiled else self._losses
+        self._dense = DenseProgram(recipe, models, self._skeleton) if self.chain else None
+        self._losses: Program = self._dense or self._lane_by_lane
+        # A chain is differentiated by hand, which is faster than what a compiler makes of it.
+        self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
+        self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,11 +132,14 @@ class Stack:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
         self._skeleton.train()
         # An epoch's last batch may have another size, for which another compilation would not pay.
-        full = rows.shape[1] == self.recipe.batch_size
-        losses = self._on_batch(self._fast if full else self._losses, rows, weights)
-        self._optimizer.zero_grad(set_to_none=True)
-        # Summed, so that each lane's gradient is its own.
-        losses.sum().backward()
+        program = self._fast if rows.shape[1] == self.recipe.batch_size else self._losses
+        if self._dense is program:
+            losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
+        else:
+            losses = self._on_batch(program, rows, weights)
+            self._optimizer.zero_grad(set_to_none=True)
+            # Summed, so that each lane's gradient is its own.
+            losses.sum().backward()
         with torch.no_grad():
             for name, each in self._penalties.items():
                 if each.method != "prox":
@@ -146,9 +152,11 @@ class Stack:
     def _prox(self) -> None:
         for group in self._optimizer.param_groups:
             geometry = geometry_of(self._optimizer, group)
+            settings = {key: value for key, value in group.items() if key != "params"}
             for p in group["params"]:
                 if p in self._prox_of and p.grad is not None:
-                    self._prox_of[p].prox_(p, geometry.step_size(group, self._optimizer.state[p]))
+                    state = self._optimizer.state[p]
+                    self._prox_of[p].prox_(p, geometry, settings, state, compiled=self._compiled_prox)
 
     def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):

@@ -113,7 +113,7 @@ def path(
             are shared by the strengths of a fold one after another, and each lane's own in a stack.
         lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first; by
-            default they do not.
+            default where counted work says that it pays, which is seldom.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
