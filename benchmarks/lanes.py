@@ -15,8 +15,10 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import joblib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -35,6 +37,8 @@ from torchshrink.path.lanes import Stack
 from torchshrink.path.recipe import Recipe, prepare
 from torchshrink.path.sequential import Unit, train_units
 from torchshrink.selection import WEIGHTS
+
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "lanes.png"
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
@@ -143,13 +147,10 @@ def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
     )  # fmt: skip
 
 
-def step_seconds(stack: Stack, recipe: Recipe, repeats: int) -> float:
+def step_seconds(stack: Stack, repeats: int) -> float:
     first, weights = next(iter(stack._batches(0)))
     stack.step(first, weights)
-    best = []
-    for _ in range(3):
-        best.append(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats)
-    return min(best)
+    return min(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats for _ in range(5))
 
 
 def gemm_rate() -> float:
@@ -161,14 +162,22 @@ def of_the_gemm_rate(threads: int) -> str:
     torch.set_num_threads(threads)
     rows = []
     for width, lanes in ((32, 128), (128, 64), (512, 16)):
-        recipe, folds = recipe_of((width, width), epochs=1)
-        stack = Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(lanes // 4))
         layers = [(64, width), (width, width), (width, 10)]
-        # Forward and both backward products; the first layer's input needs no gradient.
-        work = 2 * 64 * lanes * (3 * sum(a * b for a, b in layers) - 64 * width)
-        rows.append([str(width), str(lanes), f"{work / step_seconds(stack, recipe, 3) / gemm_rate():.0%}"])
+        row = [str(width), str(lanes)]
+        for batch in (64, 256):
+            # Forward and both backward products; the first layer's input needs no gradient.
+            work = 2 * batch * lanes * (3 * sum(a * b for a, b in layers) - 64 * width)
+            recipe, folds = recipe_of((width, width), epochs=1, batch=batch)
+            for compiled in (False, True):
+                stack = Stack(
+                    recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(lanes // 4), compiled=compiled
+                )
+                shares = [work / step_seconds(stack, 3) / gemm_rate() for _ in range(5)]
+                row.append(f"{statistics.median(shares):.0%}")
+        rows.append(row)
+    header = ["hidden", "lanes", "batch 64", "batch 64, compiled", "batch 256", "batch 256, compiled"]
     return table(
-        f"Whole steps, update and penalty included, {threads} threads", ["hidden", "lanes", "of the GEMM rate"], rows
+        f"Whole steps, update and penalty included, as a share of the GEMM rate, {threads} threads", header, rows
     )
 
 
@@ -179,20 +188,34 @@ def _alone(lanes: int, threads: int) -> tuple[float, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     used = {k: folds[k] for k in range(min(4, lanes))}
     stack = Stack(recipe, used, families(ts.L1)[0], strengths_of(lanes // len(used)))
-    spent = step_seconds(stack, recipe, 5)
+    spent = step_seconds(stack, 5)
     return spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def by_lanes(threads: int) -> str:
-    rows, one = [], 0.0
+    lanes = [2**k for k in range(10)]
     context = multiprocessing.get_context("spawn")
-    for lanes in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+    found = []
+    for count in lanes:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            spent, more = pool.submit(_alone, lanes, threads).result()
-        one = one or spent
-        rows.append([str(lanes), f"{spent / one:.1f}", f"{spent / one / lanes:.3f}", f"{more:.0f}"])
+            found.append(pool.submit(_alone, count, threads).result())
+    times = np.array([spent for spent, _ in found]) / found[0][0]
+    memory = np.array([more for _, more in found])
+    rows = [[str(n), f"{t:.1f}", f"{t / n:.3f}", f"{m:.0f}"] for n, t, m in zip(lanes, times, memory, strict=True)]
+    fits = {"step, × one lane's": times, "peak memory, MiB": memory}
     header = ["lanes", "step, × one lane's", "per lane", "peak memory, MiB"]
-    return table(f"Time and memory against lanes, {threads} threads", header, rows)
+    printed = table(f"Time and memory against lanes, {threads} threads", header, rows)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for axis, (name, values) in zip(axes, fits.items(), strict=True):
+        slope, start = np.polyfit(lanes, values, 1)
+        off = np.abs(values - start - slope * np.array(lanes)).max() / values.max()
+        printed += f"\n\n{name}: {start:.3g} + {slope:.3g} × lanes; off by at most {off:.1%} of the largest"
+        axis.plot(lanes, values, "o", label="measured")
+        axis.plot([0, 512], [start, start + 512 * slope], label="straight line")
+        axis.set(xlabel="lanes", ylabel=name, ylim=(0, None))
+    axes[0].legend()
+    figure.savefig(PICTURE, dpi=110)
+    return printed
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
