@@ -51,7 +51,7 @@ def strengths_of(count: int) -> list[float]:
 def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple[Recipe, tuple[Fold, ...]]:
     recipe = prepare(
         lambda: mlp(64, 10, hidden=hidden), (X, y), families(ts.L1), epochs=epochs, batch_size=batch, loss=None,
-        optimizer=None, seed=0, device=None, on=WEIGHTS, method="auto",
+        optimizer=None, seed=0, device=device, on=WEIGHTS, method="auto",
     )  # fmt: skip
     return recipe, make_folds(recipe.y, 4, seed=0)
 
@@ -59,7 +59,7 @@ def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple
 def path_call(engine: str, *, strengths: int, folds: int, epochs: int, hidden: tuple[int, ...], **more: object) -> None:
     ts.path(
         lambda: mlp(64, 10, hidden=hidden), (X, y), ts.L1, strengths=strengths_of(strengths), folds=folds,
-        epochs=epochs, progress=False, engine=engine, **more,
+        epochs=epochs, progress=False, engine=engine, device=device, **more,
     )  # fmt: skip
 
 
@@ -94,11 +94,14 @@ def grid_search(strengths: int, epochs: int, hidden: tuple[int, ...]) -> None:
 
 
 clock = time.perf_counter  # or the process's own time, on a machine that is shared: see --shared
+device = "cpu"
 
 
 def seconds(call: Callable[[], object]) -> float:
     start = clock()
     call()
+    if device != "cpu":
+        torch.accelerator.synchronize()
     return clock() - start
 
 
@@ -113,26 +116,28 @@ def versus(mine: Callable[[], object], other: Callable[[], object], *, rounds: i
 
 
 def whole_calls(rounds: int, epochs: int, threads: int) -> str:
-    """128 lanes, everything included; the loops do a part of the trainings and are scaled up."""
+    """All lanes, everything included; the loops do a part of the trainings and are scaled up."""
     hidden, few = (32, 32), 4
+    strengths = 32 if device == "cpu" else 128  # in 4 folds each
 
     def lanes() -> None:
         torch.set_num_threads(threads)
-        path_call("lanes", strengths=31, folds=4, epochs=epochs, hidden=hidden)
+        path_call("lanes", strengths=strengths - 1, folds=4, epochs=epochs, hidden=hidden, lanes=4 * strengths)
         torch.set_num_threads(1)
 
     def loop() -> None:
         torch.set_num_threads(1)
         path_call("sequential", strengths=few - 1, folds=4, epochs=epochs, hidden=hidden)
 
-    rows = [["one process, one after another", versus(lanes, loop, rounds=rounds, share=few / 32)]]
-    if clock is time.perf_counter:  # other processes' time is not this one's
+    rows = [["one process, one after another", versus(lanes, loop, rounds=rounds, share=few / strengths)]]
+    if clock is time.perf_counter and device == "cpu":  # other processes' time is not this one's
         two_processes(2, 1, hidden)  # start the workers
-        ratio = versus(lanes, lambda: two_processes(2 * few, epochs, hidden), rounds=rounds, share=few / 16)
+        ratio = versus(lanes, lambda: two_processes(2 * few, epochs, hidden), rounds=rounds, share=2 * few / strengths)
         rows.append(["two processes (joblib)", ratio])
     return table(
-        f"128 lanes of 64-32-32-10, {epochs} epochs, whole calls, {threads} threads", ["lanes against", "faster"], rows
-    )
+        f"{4 * strengths} lanes of 64-32-32-10, {epochs} epochs, whole calls, {threads} threads, {device}",
+        ["lanes against", "faster"], rows,
+    )  # fmt: skip
 
 
 def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
@@ -154,8 +159,9 @@ def step_seconds(stack: Stack, repeats: int) -> float:
 
 
 def gemm_rate() -> float:
-    a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(seconds(lambda: a @ a) for _ in range(8))
+    size = 1024 if device == "cpu" else 8192
+    a = torch.randn(size, size, device=device)
+    return 2 * size**3 / min(seconds(lambda: a @ a) for _ in range(8))
 
 
 def of_the_gemm_rate(threads: int) -> str:
@@ -235,9 +241,11 @@ def main() -> None:
     parser.add_argument(
         "--shared", action="store_true", help="one thread and the process's own time: for a machine that others use too"
     )
+    parser.add_argument("--device", default="cpu", help="cuda: 512 lanes against one model at a time there")
     given = parser.parse_args()
+    global clock, device
+    device = given.device
     if given.shared:
-        global clock
         clock, given.threads = time.process_time, 1
     for name in given.only or PARTS:
         print(PARTS[name](given), flush=True)
