@@ -1,0 +1,140 @@
+"""Which strengths of a stack cannot win any more, judged a few times while they train. Off by default.
+
+At a look, after 1/4, 1/2 and 3/4 of the epochs, each strength's losses on the rows held out are taken, without the
+penalty. Early losses mislead: strong and weak penalties learn at different speeds, and curves cross. So a strength s is
+not dropped for being behind. It is dropped where it has been behind for two looks and would stay behind if it kept the
+speed at which it learns while the leader learned nothing more.
+
+For row i, held out by fold k, let ℓ(s, i, t) be the loss at look t, b the leader, which has the least mean at this look
+among the strengths in the race, e_t the epochs done and E those in all, and a = (E − e_t) / (e_t − e_{t−1}):
+
+    δ′(i) = ℓ(s, i, t−1) − ℓ(b, i, t−1)                   the deficit at the look before, against the leader of now
+    δ(i)  = ℓ(s, i, t) − ℓ(b, i, t)                       the deficit now
+    φ(i)  = δ(i) + a · (c_s(i)·[c̄_s < 0] − c_b(i)·[c̄_b > 0])   the deficit at the end, at best,
+
+with the change c_s(i) = ℓ(s, i, t) − ℓ(s, i, t−1) and its mean c̄_s over the rows: s goes on gaining as it did, the leader
+gains nothing, and what is getting worse goes on getting worse only if it is the leader. All three are paired, row by row.
+s leaves where for each of the three
+
+    mean − q · max(se_folds, se_rows) > 0.
+
+- se_folds: over the folds' means, by glmnet's formula, times √(1 + K·n₂/n₁) for K folds that train on n₁ rows and hold
+  out n₂: folds share training rows (Nadeau and Bengio, 2003, "Inference for the generalization error"). se_rows: from
+  the variances over the rows within each fold; it is a floor where few folds agree by luck.
+- q: the (1 − α)-quantile of Student's t with K − 1 degrees of freedom, α = LEVEL / ((S − 1) · (looks − 1)), for S
+  strengths: the best one may meet any of the others as the leader, at any look but the first (Bonferroni). All three
+  tests must reject, so they need no correction among themselves (Berger, 1982, "Multiparameter hypothesis testing and
+  acceptance sampling").
+- Strength 0, which the verdict needs, and two strengths on each side of the leader never leave. A strength that
+  diverged in some fold neither leads nor leaves.
+
+So where no strength learns faster later than it did between two looks (true of convex learning curves), and no leader
+worsens faster, the strength that would end best is dropped in at most a share LEVEL of stacks. Where a curve has a
+plateau and then falls, nothing is promised.
+
+Sources: races stop what is significantly behind (Maron and Moore, 1994, "Hoeffding races"; Birattari et al., 2002, "A
+racing algorithm for configuring metaheuristics"), sequentially over cross-validation in Krueger, Panknin and Braun, 2015,
+"Fast cross-validation via sequential testing". Successive halving (Jamieson and Talwalkar, 2016) drops by early rank,
+which fails where curves cross; looking ahead along a curve is from Domhan, Springenberg and Hutter, 2015, "Speeding up
+automatic hyperparameter optimization". That the speed seen bounds the speed to come is this rule's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchshrink.path.folds import Fold
+from torchshrink.path.verdict import Losses, mean_and_error
+
+SHARES = (1 / 4, 1 / 2, 3 / 4)
+"""After which shares of the epochs to look."""
+
+LEVEL = 0.05
+"""In how many stacks, at most, the strength that would end best is to be dropped, where learning curves are convex."""
+
+NEIGHBOURS = 2
+"""Strengths on each side of the leader that never leave."""
+
+
+@final
+class Race:
+    """One stack's race. It keeps the last look's losses, and nothing else.
+
+    Args:
+        strengths: ascending.
+        folds: the stack's, by their numbers.
+        epochs: E.
+        level: see `LEVEL`.
+    """
+
+    def __init__(
+        self, strengths: Sequence[float], folds: Mapping[int, Fold], epochs: int, *, level: float = LEVEL
+    ) -> None:
+        self.looks = looks_of(epochs)
+        self._strengths, self._epochs = np.array(strengths, dtype=np.float64), epochs
+        self._fold = np.repeat(np.arange(len(folds)), [len(fold.validation) for fold in folds.values()])
+        ratio = float(np.mean([len(fold.validation) / len(fold.train) for fold in folds.values()]))
+        self._inflation = math.sqrt(1 + len(folds) * ratio)
+        self._alpha = level / max(1, (len(strengths) - 1) * (len(self.looks) - 1))
+        self._before: tuple[int, Losses] | None = None
+
+    def look(self, epoch: int, losses: Losses) -> NDArray[np.bool_]:
+        """Which strengths leave now (S,).
+
+        Args:
+            epoch: how many are done; one of ``looks``, in their order.
+            losses: each held-out row's loss (S, n), fold after fold; not finite for what is not in the race.
+        """
+        leaves = np.zeros(len(losses), dtype=bool)
+        last, self._before = self._before, (epoch, losses)
+        if last is None or self._fold[-1] == 0:  # nothing to compare with, or one fold, whose luck is its own
+            return leaves
+        racing = np.flatnonzero(np.isfinite(losses).all(1) & np.isfinite(last[1]).all(1))
+        if len(racing) < 2:
+            return leaves
+        ahead = (self._epochs - epoch) / (epoch - last[0])
+        leader, behind = self._behind(last[1][racing], losses[racing], ahead)
+        leaves[racing] = behind
+        place = int(racing[leader])
+        leaves[max(0, place - NEIGHBOURS) : place + NEIGHBOURS + 1] = False
+        leaves[self._strengths == 0] = False
+        return leaves
+
+    def _behind(self, before: Losses, now: Losses, ahead: float) -> tuple[int, NDArray[np.bool_]]:
+        """The leader, and who has been and would stay behind it."""
+        leader = int(now.mean(1).argmin())
+        change = now - before
+        own = change * (change.mean(1, keepdims=True) < 0)
+        leaders = change[leader] * (change[leader].mean() > 0)
+        deficit = now - now[leader]
+        tests = (before - before[leader], deficit, deficit + ahead * (own - leaders))
+        return leader, np.logical_and.reduce([self._bound(each) > 0 for each in tests])
+
+    def _bound(self, values: Losses) -> Losses:
+        """The lower confidence bound (S,) of the mean of paired values (S, n)."""
+        from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load
+
+        rows = [values[:, self._fold == k] for k in range(self._fold[-1] + 1)]
+        sizes = np.array([part.shape[1] for part in rows], dtype=np.float64)
+        means = np.stack([part.mean(1) for part in rows], axis=1)  # (S, K)
+        mean, error = np.array([mean_and_error(each, sizes) for each in means]).T
+        within = np.stack([part.var(1) * count / max(1, count - 1) for part, count in zip(rows, sizes, strict=True)], 1)
+        by_rows = np.sqrt(within @ sizes) / sizes.sum()
+        quantile = float(stdtrit(len(rows) - 1, 1 - self._alpha))
+        return mean - quantile * np.maximum(error * self._inflation, by_rows)  # type: ignore[no-any-return]
+
+
+def looks_of(epochs: int) -> tuple[int, ...]:
+    """After which epochs to look; none where there are too few epochs for two looks before the last.
+
+    >>> looks_of(50), looks_of(3), looks_of(2)
+    ((13, 25, 38), (1, 2), ())
+    """
+    looks = sorted({max(1, math.floor(share * epochs + 0.5)) for share in SHARES})
+    looks = [look for look in looks if look < epochs]
+    return tuple(looks) if len(looks) > 1 else ()
