@@ -65,7 +65,8 @@ class Stack:
             equally many rows, so that no batch has to be filled up.
         family: of penalties.
         strengths: one per lane of a fold.
-        compiled: whether forward and backward passes go through ``torch.compile``.
+        compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
+        race: decides which strengths are dropped, and when; None: no strength is.
 
     Raises:
         CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
@@ -79,8 +80,10 @@ class Stack:
         strengths: Sequence[float],
         *,
         compiled: bool = False,
+        race: Race | None = None,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
+        self._race = race
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
         self.dropped: dict[int, int] = {}  # number of a strength -> after which epoch
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
@@ -112,14 +115,11 @@ class Stack:
         """(F, S): folds, and strengths that are in the stack now."""
         return len(self.folds), len(self.columns)
 
-    def train(
-        self, after_epoch: Callable[[int, int], None] = lambda epochs, alive: None, race: Race | None = None
-    ) -> Tensor:
+    def train(self, after_epoch: Callable[[int, int], None] = lambda epochs, alive: None) -> Tensor:
         """Train all lanes to the end, or until they leave.
 
         Args:
             after_epoch: called with the number of epochs done and of lanes that have neither diverged nor been dropped.
-            race: decides which strengths are dropped, and when; None: no strength is.
 
         Returns:
             (F, S), on the CPU: in which epoch, from 1, a lane's loss became infinite or NaN; 0 where all is well. S
@@ -135,8 +135,8 @@ class Stack:
                     total += self.step(rows, weights)
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
-                if race is not None and epoch + 1 in race.looks:
-                    leaves = race.look(epoch + 1, self._held_out(diverged).numpy())
+                if self._race is not None and epoch + 1 in self._race.looks:
+                    leaves = self._race.look(epoch + 1, self._held_out(diverged).numpy())
                     self.dropped |= dict.fromkeys(leaves.nonzero()[0].tolist(), epoch + 1)
                 stay = [k for k in self.columns if k not in self.dropped and not diverged[:, k].all()]
                 after_epoch(epoch + 1, int((diverged[:, stay] == 0).sum()))
@@ -151,10 +151,8 @@ class Stack:
             return
         places = torch.tensor([self.columns.index(k) for k in numbers], device=self.recipe.device)
         self.columns = list(numbers)
-        old, self.parameters = (
-            self.parameters,
-            {name: nn.Parameter(narrow(p.detach(), places)) for name, p in self.parameters.items()},
-        )
+        old = self.parameters
+        self.parameters = {name: nn.Parameter(narrow(p.detach(), places)) for name, p in old.items()}
         self.own = {name: narrow(t, places) for name, t in self.own.items()}
         narrow_optimizer(self._optimizer, {p: self.parameters[name] for name, p in old.items()}, places)
         self._penalties = {name: each.keep(places) for name, each in self._penalties.items()}
@@ -249,14 +247,10 @@ class Stack:
             on_train, _ = self._evaluate(f, fold.train)
             on_held_out, accuracy = self._evaluate(f, fold.validation)
             for k, strength in enumerate(self.strengths):
-                lost, dropped, s = int(diverged[f, k]), self.dropped.get(k), place.get(k, -1)
-                if (
-                    not lost
-                    and dropped is None
-                    and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all())
-                ):
-                    lost = self.recipe.epochs
-                if lost or dropped is not None:
+                s, lost, dropped = place.get(k), int(diverged[f, k]), self.dropped.get(k)
+                if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
+                    lost = lost or self.recipe.epochs
+                if s is None or lost:
                     nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
                     yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost or None, dropped=dropped)
                     continue

@@ -12,9 +12,9 @@ among the strengths in the race, e_t the epochs done and E those in all, and a =
     δ(i)  = ℓ(s, i, t) − ℓ(b, i, t)                       the deficit now
     φ(i)  = δ(i) + a · (c_s(i)·[c̄_s < 0] − c_b(i)·[c̄_b > 0])   the deficit at the end, at best,
 
-with the change c_s(i) = ℓ(s, i, t) − ℓ(s, i, t−1) and its mean c̄_s over the rows: s goes on gaining as it did, the leader
-gains nothing, and what is getting worse goes on getting worse only if it is the leader. All three are paired, row by row.
-s leaves where for each of the three
+with the change c_s(i) = ℓ(s, i, t) − ℓ(s, i, t−1) and its mean c̄_s over the rows: s goes on gaining as it did, the
+leader gains nothing, and what is getting worse goes on getting worse only if it is the leader. All three are paired,
+row by row. s leaves where for each of the three
 
     mean − q · max(se_folds, se_rows) > 0.
 
@@ -33,9 +33,9 @@ worsens faster, the strength that would end best is dropped in at most a share L
 plateau and then falls, nothing is promised.
 
 Sources: races stop what is significantly behind (Maron and Moore, 1994, "Hoeffding races"; Birattari et al., 2002, "A
-racing algorithm for configuring metaheuristics"), sequentially over cross-validation in Krueger, Panknin and Braun, 2015,
-"Fast cross-validation via sequential testing". Successive halving (Jamieson and Talwalkar, 2016) drops by early rank,
-which fails where curves cross; looking ahead along a curve is from Domhan, Springenberg and Hutter, 2015, "Speeding up
+racing algorithm for configuring metaheuristics"; over cross-validation Krueger, Panknin and Braun, 2015, "Fast
+cross-validation via sequential testing"). Successive halving (Jamieson and Talwalkar, 2016) drops by early rank, which
+fails where curves cross; looking ahead along a curve is from Domhan, Springenberg and Hutter, 2015, "Speeding up
 automatic hyperparameter optimization". That the speed seen bounds the speed to come is this rule's own.
 """
 

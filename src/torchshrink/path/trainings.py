@@ -118,9 +118,11 @@ class Trainings:
         epochs, lanes = self.recipe.epochs, len(chunk.units)
         folds = {number: self.folds[number] for number in chunk.folds}
         try:
-            stack = Stack(self.recipe, folds, self.families[chunk.family], chunk.strengths, compiled=chunk.compiled)
-            race = Race(chunk.strengths, folds, epochs) if chunk.drop_early else None
-            diverged = stack.train(lambda epoch, alive: self._progress.stack(lanes, alive, epoch, epochs), race)
+            family, race = self.families[chunk.family], None
+            if chunk.drop_early:
+                race = Race(chunk.strengths, folds, epochs)
+            stack = Stack(self.recipe, folds, family, chunk.strengths, compiled=chunk.compiled, race=race)
+            diverged = stack.train(lambda epoch, alive: self._progress.stack(lanes, alive, epoch, epochs))
             found = {Unit(chunk.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
         except CANNOT_STACK as error:
             self._progress.give_up()
