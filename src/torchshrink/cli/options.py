@@ -259,7 +259,7 @@ DropEarly = Annotated[
     typer.Option(
         "--drop-early",
         rich_help_panel=_FIT,
-        help="Drop strengths that cannot win any more, as seen after 1/4, 1/2 and 3/4 of the epochs; needs lanes.",
+        help="Drop strengths that cannot win any more, as seen after 1/6, 1/3, 1/2 and 2/3 of the epochs; needs lanes.",
     ),
 ]
 Choose = Annotated[

@@ -1,36 +1,38 @@
 """Which strengths of a stack cannot win any more, judged a few times while they train. Off by default.
 
-At a look, after 1/4, 1/2 and 3/4 of the epochs, each strength's losses on the rows held out are taken, without the
+At a look, after 1/6, 1/3, 1/2 and 2/3 of the epochs, each strength's losses on the rows held out are taken, without the
 penalty. Early losses mislead: strong and weak penalties learn at different speeds, and curves cross. So a strength s is
-not dropped for being behind. It is dropped where it has been behind for two looks and would stay behind if it kept the
+not dropped for being behind. It is dropped where it has been behind for two looks and would end behind if it kept the
 speed at which it learns while the leader learned nothing more.
 
-For row i, held out by fold k, let ℓ(s, i, t) be the loss at look t, b the leader, which has the least mean at this look
+For a row i that was held out let ℓ(s, i, t) be the loss at look t, b the leader, which has the least mean at this look
 among the strengths in the race, e_t the epochs done and E those in all, and a = (E − e_t) / (e_t − e_{t−1}):
 
-    δ′(i) = ℓ(s, i, t−1) − ℓ(b, i, t−1)                   the deficit at the look before, against the leader of now
-    δ(i)  = ℓ(s, i, t) − ℓ(b, i, t)                       the deficit now
-    φ(i)  = δ(i) + a · (c_s(i)·[c̄_s < 0] − c_b(i)·[c̄_b > 0])   the deficit at the end, at best,
+    δ′(i) = ℓ(s, i, t−1) − ℓ(b, i, t−1)                         the deficit at the look before, against the same leader
+    δ(i)  = ℓ(s, i, t) − ℓ(b, i, t)                             the deficit now
+    φ(i)  = δ(i) + a · (c_s(i)·[c̄_s < 0] − c_b(i)·[c̄_b > 0])    the least deficit to expect at the end,
 
 with the change c_s(i) = ℓ(s, i, t) − ℓ(s, i, t−1) and its mean c̄_s over the rows: s goes on gaining as it did, the
-leader gains nothing, and what is getting worse goes on getting worse only if it is the leader. All three are paired,
-row by row. s leaves where for each of the three
+leader gains nothing, and only the leader goes on getting worse. All three are paired, row by row. s leaves where the
+mean of each of the three is above 0, both over rows and over folds:
 
-    mean − q · max(se_folds, se_rows) > 0.
+    mean > t(1 − LEVEL / ((S − 1)·J); n − K) · se_rows,
+    mean > t(1 − LEVEL / J; K − 1) · se_folds · √(1 + K·n₂/n₁),
 
-- se_folds: over the folds' means, by glmnet's formula, times √(1 + K·n₂/n₁) for K folds that train on n₁ rows and hold
-  out n₂: folds share training rows (Nadeau and Bengio, 2003, "Inference for the generalization error"). se_rows: from
-  the variances over the rows within each fold; it is a floor where few folds agree by luck.
-- q: the (1 − α)-quantile of Student's t with K − 1 degrees of freedom, α = LEVEL / ((S − 1) · (looks − 1)), for S
-  strengths: the best one may meet any of the others as the leader, at any look but the first (Bonferroni). All three
-  tests must reject, so they need no correction among themselves (Berger, 1982, "Multiparameter hypothesis testing and
-  acceptance sampling").
+for S strengths, n rows, K folds that train on n₁ rows and hold out n₂, and J looks, the first not counted.
+
+- Over rows, se_rows from the variances within the folds. The strength that would end best may meet any of the S − 1
+  others as the leader, at any of J looks (Bonferroni). All tests must reject, so they need no correction among
+  themselves (Berger, 1982, "Multiparameter hypothesis testing and acceptance sampling").
+- Over folds, by glmnet's formula, since all rows of a fold share one training and its luck; the root is for folds that
+  share training rows (Nadeau and Bengio, 2003, "Inference for the generalization error"). Few folds have few degrees of
+  freedom, so this is corrected for the looks and not for the strengths. One fold says nothing of luck: nothing leaves.
 - Strength 0, which the verdict needs, and two strengths on each side of the leader never leave. A strength that
   diverged in some fold neither leads nor leaves.
 
-So where no strength learns faster later than it did between two looks (true of convex learning curves), and no leader
-worsens faster, the strength that would end best is dropped in at most a share LEVEL of stacks. Where a curve has a
-plateau and then falls, nothing is promised.
+So where no strength learns faster later than it did between two looks (as on convex learning curves) and no leader
+worsens faster, the noise of the rows makes the best strength leave in at most a share LEVEL of stacks. A curve that has
+a plateau and then falls is promised nothing. MEASURED
 
 Sources: races stop what is significantly behind (Maron and Moore, 1994, "Hoeffding races"; Birattari et al., 2002, "A
 racing algorithm for configuring metaheuristics"; over cross-validation Krueger, Panknin and Braun, 2015, "Fast
@@ -51,11 +53,11 @@ from numpy.typing import NDArray
 from torchshrink.path.folds import Fold
 from torchshrink.path.verdict import Losses, mean_and_error
 
-SHARES = (1 / 4, 1 / 2, 3 / 4)
+SHARES = (1 / 6, 1 / 3, 1 / 2, 2 / 3)
 """After which shares of the epochs to look."""
 
 LEVEL = 0.05
-"""In how many stacks, at most, the strength that would end best is to be dropped, where learning curves are convex."""
+"""In how large a share of stacks, at most, the noise of the rows may drop the strength that would end best."""
 
 NEIGHBOURS = 2
 """Strengths on each side of the leader that never leave."""
@@ -80,7 +82,7 @@ class Race:
         self._fold = np.repeat(np.arange(len(folds)), [len(fold.validation) for fold in folds.values()])
         ratio = float(np.mean([len(fold.validation) / len(fold.train) for fold in folds.values()]))
         self._inflation = math.sqrt(1 + len(folds) * ratio)
-        self._alpha = level / max(1, (len(strengths) - 1) * (len(self.looks) - 1))
+        self._level = level / max(1, len(self.looks) - 1)
         self._before: tuple[int, Losses] | None = None
 
     def look(self, epoch: int, losses: Losses) -> NDArray[np.bool_]:
@@ -113,27 +115,29 @@ class Race:
         leaders = change[leader] * (change[leader].mean() > 0)
         deficit = now - now[leader]
         tests = (before - before[leader], deficit, deficit + ahead * (own - leaders))
-        return leader, np.logical_and.reduce([self._bound(each) > 0 for each in tests])
+        return leader, np.logical_and.reduce([self._above_zero(each) for each in tests])
 
-    def _bound(self, values: Losses) -> Losses:
-        """The lower confidence bound (S,) of the mean of paired values (S, n)."""
+    def _above_zero(self, values: Losses) -> NDArray[np.bool_]:
+        """Whether the mean of paired values (S, n) is significantly above 0, over rows and over folds (S,)."""
         from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load
 
-        rows = [values[:, self._fold == k] for k in range(self._fold[-1] + 1)]
-        sizes = np.array([part.shape[1] for part in rows], dtype=np.float64)
-        means = np.stack([part.mean(1) for part in rows], axis=1)  # (S, K)
-        mean, error = np.array([mean_and_error(each, sizes) for each in means]).T
-        within = np.stack([part.var(1) * count / max(1, count - 1) for part, count in zip(rows, sizes, strict=True)], 1)
-        by_rows = np.sqrt(within @ sizes) / sizes.sum()
-        quantile = float(stdtrit(len(rows) - 1, 1 - self._alpha))
-        return mean - quantile * np.maximum(error * self._inflation, by_rows)  # type: ignore[no-any-return]
+        parts = [values[:, self._fold == k] for k in range(self._fold[-1] + 1)]
+        sizes = np.array([part.shape[1] for part in parts], dtype=np.float64)
+        means = np.stack([part.mean(1) for part in parts], axis=1)  # (S, K)
+        mean, by_folds = np.array([mean_and_error(each, sizes) for each in means]).T
+        variances = np.stack([part.var(1) * n / max(1, n - 1) for part, n in zip(parts, sizes, strict=True)], axis=1)
+        by_rows = np.sqrt(variances @ sizes) / sizes.sum()
+        folds, rows = len(sizes), sizes.sum()
+        over_rows = mean > stdtrit(max(1, rows - folds), 1 - self._level / (len(self._strengths) - 1)) * by_rows
+        over_folds = mean > stdtrit(folds - 1, 1 - self._level) * by_folds * self._inflation
+        return np.asarray(over_rows & over_folds)
 
 
 def looks_of(epochs: int) -> tuple[int, ...]:
     """After which epochs to look; none where there are too few epochs for two looks before the last.
 
     >>> looks_of(50), looks_of(3), looks_of(2)
-    ((13, 25, 38), (1, 2), ())
+    ((8, 17, 25, 33), (1, 2), ())
     """
     looks = sorted({max(1, math.floor(share * epochs + 0.5)) for share in SHARES})
     looks = [look for look in looks if look < epochs]

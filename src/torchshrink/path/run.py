@@ -116,10 +116,10 @@ def path(
         lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first; by
             default where counted work says that it pays, which is seldom.
-        drop_early: whether a stack looks at the rows held out after 1/4, 1/2 and 3/4 of the epochs and drops strengths
-            that cannot win any more: significantly behind at two looks in a row, and still behind at the end if they
-            went on learning at their speed while the leader learned nothing (`torchshrink.path.racing`). The leader's
-            neighbours in strength and strength 0 always stay. What is dropped takes no part in the choice.
+        drop_early: whether strengths that cannot win any more are dropped after 1/6, 1/3, 1/2 or 2/3 of the epochs:
+            significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
+            while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and
+            strength 0 always stay. What is dropped takes no part in the choice.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
