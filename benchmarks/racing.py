@@ -5,7 +5,8 @@ rule what it would have dropped: nothing that is dropped touches what stays. Eac
 folds and initial weights. ``naive`` drops after a sixth of the epochs whoever is then significantly behind the leader,
 by the same tests at the same level, and looks at nothing else.
 
-    python benchmarks/racing.py [--seeds 40]
+    python benchmarks/racing.py [--seeds 60]
+    python benchmarks/racing.py --simulate    # equal strengths, told apart by the luck of their trainings alone
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 import torchshrink as ts
 from torchshrink.models import mlp
 from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
+from torchshrink.path.folds import Fold, make_folds
 from torchshrink.path.lanes import Stack
 from torchshrink.path.racing import Race, looks_of
 from torchshrink.path.recipe import prepare
@@ -83,7 +84,7 @@ def one(setting: str, seed: int) -> dict[str, float]:
     folds = dict(enumerate(make_folds(recipe.y, FOLDS, seed=seed)))
     strengths = [0.0, *np.geomspace(top / 1000, top, STRENGTHS - 1)]
     recorded = Recorded(epochs)
-    Stack(recipe, folds, family, strengths, race=recorded).train()  # type: ignore[arg-type]
+    Stack(recipe, folds, family, strengths, race=recorded).train()
     race, alive, work = Race(strengths, folds, epochs), np.ones(STRENGTHS, dtype=bool), 0
     end = np.where(np.isfinite(recorded.seen[epochs]), recorded.seen[epochs], np.inf)
     sizes = np.array([len(fold.validation) for fold in folds.values()])
@@ -115,10 +116,37 @@ def one(setting: str, seed: int) -> dict[str, float]:
     }  # fmt: skip
 
 
+def simulate(seeds: int) -> None:
+    """How often the one of 24 equal strengths that ends best by luck is dropped, and how often any is."""
+    print(f"{'luck':>5} {'kept':>5} {'races':>6} {'best lost':>10} {'any':>7}")
+    folds = {k: Fold(torch.arange(240), torch.arange(60 * k, 60 * k + 60)) for k in range(FOLDS)}
+    strengths = [0.0, *np.geomspace(1e-3, 1, STRENGTHS - 1)]
+    for luck in (0.0, 0.05, 0.2):  # the sd of a fold's mean; a row's own noise has 0.3
+        for kept in (0.0, 0.9):  # the share of the luck's variance that stays from look to look
+            lost = some = 0
+            for seed in range(seeds):
+                generator = np.random.default_rng(seed)
+                race, alive = Race(strengths, folds, 60), np.ones(STRENGTHS, dtype=bool)
+                stays = generator.normal(size=(STRENGTHS, FOLDS)) * luck * kept**0.5
+                own = generator.normal(size=(STRENGTHS, 300)) * 0.3
+                for epoch in (*race.looks, 60):
+                    of_folds = stays + generator.normal(size=(STRENGTHS, FOLDS)) * luck * (1 - kept) ** 0.5
+                    losses = own + np.repeat(of_folds, 60, axis=1)
+                    if epoch < 60:
+                        alive &= ~race.look(epoch, np.where(alive[:, None], losses, np.nan))
+                lost += not alive[losses.mean(1).argmin()]
+                some += not alive.all()
+            print(f"{luck:5} {kept:5} {seeds:6} {lost / seeds:10.1%} {some / seeds:7.1%}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=40)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=int, default=60)
+    parser.add_argument("--simulate", action="store_true")
+    asked = parser.parse_args()
+    seeds = asked.seeds
+    if asked.simulate:
+        return simulate(10 * seeds)
     torch.set_num_threads(1)
     print(
         f"{'':18} {'runs':>5} {'best lost':>10} {'cost, se':>9} {'most':>6} {'dropped':>8} {'work saved':>11}", end=""

@@ -27,6 +27,23 @@ def test_lanes(run, small_csv):
     assert "engine" in other.err
 
 
+def test_drop_early(run, small_csv):
+    ran = run(*BASE, "--engine", "lanes", "--drop-early", "--quiet", "--out", "out")
+    assert (ran.status, ran.err) == (0, "")
+    assert json.loads(Path("out/settings.json").read_text())["engine"]["drop_early"] is True
+    other = run(*BASE, "--engine", "lanes", "--resume", "--out", "out")
+    assert other.status == 2
+    assert "drop_early" in other.err
+
+
+@pytest.mark.filterwarnings("always::torchshrink.path.LanesWarning")
+def test_drop_early_without_lanes(run, small_csv):
+    ran = run(*BASE, "--engine", "sequential", "--drop-early", "--quiet", "--out", "out")
+    assert ran.status == 0
+    assert len(ran.lines) == 1
+    assert ran.lines[0].startswith("warning: l1: drop_early has no effect, as it needs lanes")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -32,7 +32,14 @@ for S strengths, n rows, K folds that train on n₁ rows and hold out n₂, and 
 
 So where no strength learns faster later than it did between two looks (as on convex learning curves) and no leader
 worsens faster, the noise of the rows makes the best strength leave in at most a share LEVEL of stacks. A curve that has
-a plateau and then falls is promised nothing. MEASURED
+a plateau and then falls is promised nothing.
+
+Measured by `benchmarks/racing.py`, 540 runs, 60 seeds of each of nine settings (digits, diabetes and breast cancer with
+300 rows, a tenth of the labels drawn anew, L1 and L2, 24 strengths × 5 folds): the strength that ended best was dropped
+in none of them (so in at most 0.6 %, at level 95 %), 17 % of the strengths were dropped, and 10 % of the work was saved
+(3 to 17 % by setting). Dropping whoever is significantly behind after a sixth of the epochs would have saved 29 %, lost
+the best strength in 31 % of the runs, and cost up to 8 standard errors of its validation loss. Of 24 strengths that are
+equal but for the luck of their trainings, the one that ended best was dropped in none of 1200 races (``--simulate``).
 
 Sources: races stop what is significantly behind (Maron and Moore, 1994, "Hoeffding races"; Birattari et al., 2002, "A
 racing algorithm for configuring metaheuristics"; over cross-validation Krueger, Panknin and Braun, 2015, "Fast
