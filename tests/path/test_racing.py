@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import warnings
 from functools import partial
 
@@ -242,6 +243,19 @@ class Calm(Normed):
         self.drop.p = 0.0
 
 
+class Restless(nn.Module):
+    """Draws numbers and counts its calls in evaluation mode too, and both show in what it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 3).double()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x) * (1 + 0.01 * self.calls + random.random())
+
+
 def classes(rows=60):
     X = torch.randn(rows, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return X, X[:, :3].argmax(1)
@@ -276,6 +290,12 @@ class TestCompaction:
         alone.train()
         assert stack.shape == alone.shape == (5, 2)
         torch.testing.assert_close(weights(stack), weights(alone), rtol=0, atol=1e-12)
+
+    def test_memory_of_the_lanes_that_left_is_given_up(self):
+        recipe, folds, family = prepared(chain, classes(), epochs=2, optimizer=torch.optim.Adam, batch_size=60)
+        stack = Stack(recipe, folds, family, (0.0, 1e-2, 0.1), race=Given({1: [1]}))
+        stack.train()
+        assert {len(kept) for kept in stack._dense._memory.values()} <= {5, 5 * 2}  # folds, or lanes
 
     def test_an_optimizer_of_some_parameters(self):
         def few(parameters):
@@ -331,8 +351,12 @@ class TestCompaction:
 class TestLooks:
     @pytest.mark.parametrize(
         "build",
-        [Normed, lambda: nn.Sequential(nn.Linear(16, 6), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 3)).double()],
-        ids=["batch normalisation", "chain"],
+        [
+            Normed,
+            lambda: nn.Sequential(nn.Linear(16, 6), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 3)).double(),
+            Restless,
+        ],
+        ids=["batch normalisation", "chain", "restless"],
     )
     def test_change_no_bit(self, build):
         ends = []

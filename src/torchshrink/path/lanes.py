@@ -157,6 +157,8 @@ class Stack:
         narrow_optimizer(self._optimizer, {p: self.parameters[name] for name, p in old.items()}, places)
         self._penalties = {name: each.keep(places) for name, each in self._penalties.items()}
         self._prox_of = self._by_prox()
+        if self._dense:
+            self._dense.forget()
 
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
         return {self.parameters[name]: each for name, each in self._penalties.items() if each.method == "prox"}
