@@ -10,9 +10,9 @@ The plain engine (`sequential`) is the specification: both end with the same wei
 apart. A lane whose loss becomes infinite or NaN stays in its place, where it touches no other, and is reported. A
 strength that is lost in every fold, or dropped by a `Race`, leaves the stack, and the steps to come cost less.
 
-Where rounding shows: a bias right before batch normalisation has the gradient 0, and what is computed is rounding, which
-Adam scales up to whole steps. In float32 the engines then end with other biases, and with held-out losses that differ by
-1e-4 to 3e-3 in relation, as two machines would. In float64, without that bias, or with SGD they agree.
+Where rounding shows: a bias right before batch normalisation has the gradient 0, and what is computed is rounding,
+which Adam scales up to whole steps. In float32 the engines then end with other biases, and with held-out losses that
+differ by 1e-4 to 3e-3 in relation, as two machines' would. In float64, without that bias, or with SGD they agree.
 """
 
 from __future__ import annotations
