@@ -16,7 +16,7 @@ def test_lanes(run, small_csv):
     assert ran.status == 0, ran.err
     assert "l1: up to 5 lanes at once: as asked" in ran.err
     assert json.loads(Path("out/settings.json").read_text())["engine"] == {
-        "name": "lanes", "lanes": 5, "compile": None,
+        "name": "lanes", "lanes": 5, "compile": None, "drop_early": False,
     }  # fmt: skip
     again = run(*BASE, "--engine", "lanes", "--lanes", "5", "--quiet", "--out", "again")
     assert (again.status, again.err) == (0, "")
@@ -25,6 +25,23 @@ def test_lanes(run, small_csv):
     other = run(*BASE, "--engine", "sequential", "--resume", "--out", "out")
     assert other.status == 2
     assert "engine" in other.err
+
+
+def test_drop_early(run, small_csv):
+    ran = run(*BASE, "--engine", "lanes", "--drop-early", "--quiet", "--out", "out")
+    assert (ran.status, ran.err) == (0, "")
+    assert json.loads(Path("out/settings.json").read_text())["engine"]["drop_early"] is True
+    other = run(*BASE, "--engine", "lanes", "--resume", "--out", "out")
+    assert other.status == 2
+    assert "drop_early" in other.err
+
+
+@pytest.mark.filterwarnings("always::torchshrink.path.LanesWarning")
+def test_drop_early_without_lanes(run, small_csv):
+    ran = run(*BASE, "--engine", "sequential", "--drop-early", "--quiet", "--out", "out")
+    assert ran.status == 0
+    assert len(ran.lines) == 1
+    assert ran.lines[0].startswith("warning: l1: drop_early has no effect, as it needs lanes")
 
 
 @pytest.mark.parametrize(

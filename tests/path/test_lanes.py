@@ -296,6 +296,28 @@ class TestOutcomes:
             assert found[unit].diverged is None
 
 
+class TestSinglePrecision:
+    def test_batch_normalisation_differs_by_rounding_alone(self):
+        """Five epochs of Adam. A bias before the normalisation would not do: its gradient is 0 but for rounding, which
+        Adam scales up to whole steps, so that two trainings differ in it, and a little in the running means."""
+
+        def build():
+            model = Conv()
+            model.conv = nn.Conv2d(1, 3, 3, bias=False)
+            return model
+
+        (family,) = families(ts.L2)
+        X, y = data(build)
+        recipe = prepare(
+            build, (X.float(), y), [family], epochs=5, batch_size=6, loss=None, optimizer=OPTIMIZERS["adam"], seed=3,
+            device=None, on=WEIGHTS, method="auto",
+        )  # fmt: skip
+        stack = stacks_of(recipe, make_folds(recipe.y, 3, seed=0), family)[0]
+        for fold, strength, outcome in stack.outcomes(stack.train()):
+            ((_, plain),) = train_units(recipe, make_folds(recipe.y, 3, seed=0), [family], [Unit(0, strength, fold)])
+            torch.testing.assert_close(outcome.row_losses, plain.row_losses, rtol=1e-4, atol=1e-5)
+
+
 class TestDivergence:
     """SGD on L2 diverges where lr · 2λ > 2, and only there."""
 

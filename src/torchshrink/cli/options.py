@@ -254,6 +254,14 @@ Compile = Annotated[
         help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: where it pays.",
     ),
 ]
+DropEarly = Annotated[
+    bool,
+    typer.Option(
+        "--drop-early",
+        rich_help_panel=_FIT,
+        help="Drop strengths that cannot win any more, as seen after 1/6, 1/3, 1/2 and 2/3 of the epochs; needs lanes.",
+    ),
+]
 Choose = Annotated[
     str,
     typer.Option("--choose", metavar="NAME", rich_help_panel=_FIT, help="Refit at best or one_se."),

@@ -46,6 +46,7 @@ def path(
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
+    drop_early: options.DropEarly = False,
     out: options.Out = None,
     force: options.Force = False,
     resume: options.Resume = False,
@@ -105,7 +106,7 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile},
+        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early},
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -114,6 +115,7 @@ def path(
             data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
             folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
             method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
+            drop_early=drop_early,
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)

@@ -51,8 +51,8 @@ def points_table(result: PathResult) -> Table:
 
 def _cells(point: PathPoint, classes: bool) -> list[str]:
     cells = [f"{point.strength:.3g}"]
-    if point.diverged:
-        cells += ["diverged", "", "", "", *([""] if classes else [])]
+    if not point.finished:
+        cells += [point.fate, "", "", "", *([""] if classes else [])]
     else:
         cells += [f"{point.train_loss:.4g}", f"{point.validation_loss:.4g}", f"{point.validation_se:.2g}"]
         cells += [f"{point.gap:+.3g}"]

@@ -39,7 +39,7 @@ def make_result(
     """
     recipe, family = source.recipe, source.family
     points = tuple(make_point(strength, row, folds) for strength, row in zip(grid.strengths, table, strict=True))
-    if all(point.diverged for point in points):
+    if not any(point.finished for point in points):  # strength 0 is never dropped
         raise DivergenceError(math.nan, min(o.diverged for row in table for o in row if o.diverged is not None) - 1)
     fold = torch.full((len(recipe.X),), -1)
     losses = torch.full((len(recipe.X), len(points)), torch.nan, dtype=torch.float64)

@@ -134,6 +134,10 @@ class DenseProgram:
 
         return backward
 
+    def forget(self) -> None:
+        """Give up the memory that is kept from step to step: shapes have changed."""
+        self._memory.clear()
+
     def _take(self, use: tuple[int, str], like: Tensor, shape: Sequence[int]) -> Tensor:
         """The same memory for the same use and shape in every step."""
         key = (*use, *shape)

@@ -61,6 +61,7 @@ class Journal:
             "accuracy": outcome.accuracy,
             "nonzero": outcome.nonzero,
             "diverged": outcome.diverged,
+            "dropped": outcome.dropped,
         }
         write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
 

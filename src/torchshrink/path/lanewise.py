@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,10 @@ class LanePenalty:
             states = {**state, **{key: v[some] if v.ndim else v for key, v in flat.items()}}
             mine = None if strengths is None else strengths[some]
             (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, geometry, group, states)
+
+    def keep(self, places: Tensor) -> LanePenalty:
+        """The same for these lanes of each fold alone."""
+        return self if self.strengths is None else replace(self, strengths=self.strengths[places])
 
 
 def prox_of_lanes(

@@ -90,6 +90,7 @@ class Chunk:
     strengths: tuple[float, ...]
     folds: tuple[int, ...]
     compiled: bool
+    drop_early: bool = False
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -185,7 +186,15 @@ def _cannot_compile() -> str | None:
     return None
 
 
-def chunks(plan: Plan, recipe: Recipe, folds: Sequence[Fold], family: int, strengths: Sequence[float]) -> list[Chunk]:
+def chunks(
+    plan: Plan,
+    recipe: Recipe,
+    folds: Sequence[Fold],
+    family: int,
+    strengths: Sequence[float],
+    *,
+    drop_early: bool = False,
+) -> list[Chunk]:
     """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone."""
     groups: dict[int, list[int]] = {}
     for number, fold in enumerate(folds):
@@ -195,7 +204,7 @@ def chunks(plan: Plan, recipe: Recipe, folds: Sequence[Fold], family: int, stren
     for numbers in groups.values():
         for some in _parts(numbers, math.ceil(len(numbers) / plan.lanes)):
             for values in _parts(strengths, math.ceil(len(strengths) / max(1, plan.lanes // len(some)))):
-                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled))
+                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled, drop_early))
     return made
 
 

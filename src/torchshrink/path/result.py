@@ -40,7 +40,7 @@ class PathResult:
             loss has none.
         settings: how each model was trained, as JSON takes it.
         losses: each row's out-of-fold loss at each strength, (n, points), float64; NaN where no fold held the row
-            out, or the training diverged.
+            out, or the training diverged or was dropped.
         fold: which fold held each row out (n,), int64; -1 for none.
     """
 

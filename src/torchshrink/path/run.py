@@ -42,6 +42,7 @@ class _Settings(TypedDict, total=False):
     engine: Engine
     lanes: int | None
     compile: bool | None
+    drop_early: bool
 
 
 @overload
@@ -77,6 +78,7 @@ def path(
     engine: Engine = "auto",
     lanes: int | None = None,
     compile: bool | None = None,
+    drop_early: bool = False,
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
 
@@ -114,6 +116,10 @@ def path(
         lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first; by
             default where counted work says that it pays, which is seldom.
+        drop_early: whether strengths that cannot win any more are dropped after 1/6, 1/3, 1/2 or 2/3 of the epochs:
+            significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
+            while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and
+            strength 0 always stay. What is dropped takes no part in the choice.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
@@ -124,7 +130,8 @@ def path(
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
-        LanesWarning: lanes were asked for and cannot be had; the trainings are done one after another.
+        LanesWarning: lanes were asked for, or ``drop_early``, which needs them, and cannot be had; the trainings are
+            done one after another, to their ends.
 
     Example:
         >>> import torch, torchshrink as ts
@@ -152,9 +159,10 @@ def path(
     count = _count(strengths)
     given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
     drawn = make_folds(recipe.y, folds, seed=seed)
-    journal = None if folder is None else Journal(folder, _fingerprint(recipe, drawn, compared))
+    fingerprint = _fingerprint(recipe, drawn, compared) | ({"drop_early": True} if drop_early else {})
+    journal = None if folder is None else Journal(folder, fingerprint)
     with Progress(compared, len(drawn), shown=progress) as bar:
-        trainings = Trainings(recipe, drawn, compared, journal, bar)
+        trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early)
         points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
         for family in compared:
             plan = make_plan(recipe, drawn, family, points, engine=engine, lanes=lanes, compiled=compile)

@@ -34,6 +34,7 @@ class Outcome:
         nonzero: how many penalised coordinates are not exactly zero.
         diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
             other fields are without meaning where it did.
+        dropped: after which epoch its strength was dropped as one that cannot win; likewise.
     """
 
     train_loss: float
@@ -41,6 +42,12 @@ class Outcome:
     accuracy: float | None
     nonzero: int
     diverged: int | None = None
+    dropped: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.diverged is None and self.dropped is None
 
     @property
     def validation_loss(self) -> float:

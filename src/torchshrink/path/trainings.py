@@ -16,6 +16,7 @@ from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
 from torchshrink.path.plan import Chunk, Plan, chunks
 from torchshrink.path.progress import Progress
+from torchshrink.path.racing import Race
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.path.sequential import Outcome, Unit, train_units
 from torchshrink.randomness import seeded
@@ -34,8 +35,11 @@ class Trainings:
         compared: Sequence[Family],
         journal: Journal | None,
         progress: Progress,
+        *,
+        drop_early: bool = False,
     ) -> None:
         self.recipe, self.folds, self.families = recipe, folds, compared
+        self._drop_early = drop_early
         self._journal, self._progress = journal, progress
         self._outcomes: dict[Unit, Outcome] = {}
         self._plans: list[Plan] = []
@@ -44,7 +48,9 @@ class Trainings:
         """Train the next family's table by this plan, and say so."""
         family = self.families[len(self._plans)].name
         self._plans.append(plan)
-        if plan.refused and asked:
+        if plan.engine == "sequential" and self._drop_early:
+            warnings.warn(f"{family}: drop_early has no effect, as it needs lanes: {plan}", LanesWarning, stacklevel=3)
+        elif plan.refused and asked:
             warnings.warn(f"{family}: {plan}", LanesWarning, stacklevel=3)
         elif plan.refused or plan.engine == "lanes":
             self._progress.say(f"{family}: {plan}")
@@ -84,7 +90,7 @@ class Trainings:
     def tables(self, grids: Sequence[Grid]) -> list[list[list[Outcome]]]:
         """Per family, per strength, per fold."""
         stacks = {
-            family: chunks(plan, self.recipe, self.folds, family, grids[family].strengths)
+            family: chunks(plan, self.recipe, self.folds, family, grids[family].strengths, drop_early=self._drop_early)
             for family, plan in enumerate(self._plans)
             if plan.engine == "lanes"
         }
@@ -112,7 +118,10 @@ class Trainings:
         epochs, lanes = self.recipe.epochs, len(chunk.units)
         folds = {number: self.folds[number] for number in chunk.folds}
         try:
-            stack = Stack(self.recipe, folds, self.families[chunk.family], chunk.strengths, compiled=chunk.compiled)
+            family, race = self.families[chunk.family], None
+            if chunk.drop_early:
+                race = Race(chunk.strengths, folds, epochs)
+            stack = Stack(self.recipe, folds, family, chunk.strengths, compiled=chunk.compiled, race=race)
             diverged = stack.train(lambda epoch, alive: self._progress.stack(lanes, alive, epoch, epochs))
             found = {Unit(chunk.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
         except CANNOT_STACK as error:

@@ -85,8 +85,8 @@ def _section(result: PathResult, *, several: bool) -> Iterable[str]:
 
 
 def _cells(point: PathPoint, *, classes: bool) -> list[str]:
-    if point.diverged:
-        return [f"{point.strength:.3g}", "diverged", *[""] * (5 if classes else 4)]
+    if not point.finished:
+        return [f"{point.strength:.3g}", point.fate, *[""] * (5 if classes else 4)]
     return [
         f"{point.strength:.3g}",
         f"{point.train_loss:.4g}",
