@@ -26,6 +26,7 @@ SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
 ENGINES = ("auto", "lanes", "sequential")
+ORDERS = ("cold", "warm")
 SEEDS = 2**32  # as many as numpy has
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
@@ -252,6 +253,25 @@ Compile = Annotated[
         rich_help_panel=_FIT,
         show_default=False,
         help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: where it pays.",
+    ),
+]
+Order = Annotated[
+    str,
+    typer.Option(
+        "--order",
+        metavar="NAME",
+        rich_help_panel=_FIT,
+        help="cold: every strength from the initial weights; warm: ascending from 0, each from where the one before it "
+        "ended.",
+    ),
+]
+Hysteresis = Annotated[
+    bool,
+    typer.Option(
+        "--hysteresis",
+        metavar="",
+        rich_help_panel=_FIT,
+        help="Train a warm path back to 0 too, and say whether the direction matters.",
     ),
 ]
 Choose = Annotated[

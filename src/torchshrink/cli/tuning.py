@@ -19,7 +19,7 @@ from torchshrink.errors import InputError
 from torchshrink.path import PathComparison, PathResult, path
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
-from torchshrink.path.plan import Engine
+from torchshrink.path.plan import Engine, Order
 from torchshrink.path.recipe import Acting, prepare
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer import Regularizer
@@ -44,6 +44,8 @@ class Tuning:
     engine: Engine = "auto"
     lanes: int | None = None
     compile: bool | None = None
+    order: Order = "cold"
+    hysteresis: bool = False
 
     def check(self) -> None:
         """Raise what the trainings would raise before the first of them starts.
@@ -86,6 +88,8 @@ class Tuning:
             engine=self.engine,
             lanes=self.lanes,
             compile=self.compile,
+            order=self.order,
+            hysteresis=self.hysteresis,
         )
 
     def refit(

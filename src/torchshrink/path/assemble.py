@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +14,26 @@ from torch import Tensor
 from torchshrink.path.choose import make_point
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid
+from torchshrink.path.hysteresis import compare_ways
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.sequential import Outcome
-from torchshrink.path.verdict import judge
+from torchshrink.path.verdict import Verdict, judge
 from torchshrink.training import DivergenceError
 
 _HELPS = "penalising helps", "no benefit of penalising is shown"
+# Of a warm path, whose strengths differ in more than the penalty.
+_BEATS = "a strength above 0 does better than strength 0", "no strength above 0 is shown to do better than strength 0"
 
 
 def make_result(
-    source: Source, folds: Sequence[Fold], grid: Grid, table: Sequence[Sequence[Outcome]], *, null_loss: float | None
+    source: Source,
+    folds: Sequence[Fold],
+    grid: Grid,
+    table: Sequence[Sequence[Outcome]],
+    *,
+    null_loss: float | None,
+    back: Sequence[Sequence[Outcome]] | None = None,
 ) -> PathResult:
     """One penalty's result.
 
@@ -33,6 +43,7 @@ def make_result(
         grid: the strengths.
         table: per strength, per fold.
         null_loss: the validation loss of the best constant output.
+        back: the table of a warm path's way back.
 
     Raises:
         DivergenceError: every strength diverged.
@@ -50,18 +61,20 @@ def make_result(
     return PathResult(
         penalty=family.name,
         points=points,
-        verdict=judge(each, each[:, :1], where, seed=recipe.seed, words=_HELPS),
+        verdict=_noted(judge(each, each[:, :1], where, seed=recipe.seed, words=_words(source)), source),
         grid=grid,
         null_loss=null_loss,
-        settings=recipe.settings | {"folds": len(folds), "at strength 1": family.describe(1.0)},
+        settings=recipe.settings | {"order": source.order, "folds": len(folds), "at strength 1": family.describe(1.0)},
         losses=losses,
         fold=fold,
+        hysteresis=None if back is None else compare_ways(points, table, back, folds),
         source=source,
     )
 
 
 def compare(results: Sequence[PathResult], *, seed: int) -> PathComparison:
     """Several penalties' results over the same folds, and which is better."""
+    source = results[0].source
     tables = {result.penalty: _held_out(result.losses, result.fold)[0] for result in results}
     fold = _held_out(results[0].losses, results[0].fold)[1]
     every = np.concatenate(list(tables.values()), axis=1)
@@ -80,9 +93,25 @@ def compare(results: Sequence[PathResult], *, seed: int) -> PathComparison:
     }
     return PathComparison(
         results={result.penalty: result for result in results},
-        verdict=judge(every, none, fold, seed=seed, words=_HELPS),
+        verdict=_noted(judge(every, none, fold, seed=seed, words=_words(source)), source),
         against=against,
     )
+
+
+def _words(source: Source | None) -> tuple[str, str]:
+    return _HELPS if source is None or source.order == "cold" else _BEATS
+
+
+def _noted(verdict: Verdict, source: Source | None) -> Verdict:
+    """After a warm path, with what its comparison cannot tell apart."""
+    if source is None or source.order == "cold":
+        return verdict
+    epochs = source.recipe.epochs
+    note = (
+        f"; warm starts: strength 0 had {epochs} epochs and the strongest {epochs * len(source.climbed)} in all, so "
+        "longer training is a part of this comparison, which a cold path leaves out"
+    )
+    return dataclasses.replace(verdict, words=verdict.words + note)
 
 
 def _held_out(losses: Tensor, fold: Tensor) -> tuple[Any, Any]:
