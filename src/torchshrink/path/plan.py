@@ -15,21 +15,20 @@ A chain is differentiated by hand, and ``torch.compile`` makes one pass of its p
 coordinate and step and costs some 8 seconds: it is on where it saves far more. Other models gain next to nothing from
 it: there it is off unless asked for.
 
-A warm path has its folds side by side and no more, so few lanes; what they gained there, by lanes (one thread, CPU
-time, batches of 64, Adam and L1):
+A warm path has its folds side by side and no more, so few lanes; what those gained (one thread, CPU time, batches of
+64, Adam and L1), by millions of operations in a lane's step:
 
-    millions of operations           2 lanes   3     5     10
-    chain of linear layers     1     1.8       2.7   3.6   5.6
-                               9     1.5       1.8   2.5   3.0
-                               30    1.3       1.3   1.6   1.1
-    with a shortcut            1     0.7       1.0   1.6   2.9
-                               9     0.7       1.0   1.3   1.6
-                               30    0.7       0.9   0.9   0.8
-    convolution, batch norm    2     0.9       1.3   1.6
-                               5     0.9       1.1   1.4
-                               18    0.7       0.9   1.0
-    lstm                       4     0.5       0.7   0.9
-    transformer layer          2     0.8       0.9   1.3
+                                   2 lanes   3     5     10
+    chain of linear layers     1     1.6       2.9   3.7   5.4
+                               9     1.6       1.9   2.7   3.1
+                               30    1.2       1.5   1.9   2.5
+                               111   1.2             1.2
+    with a shortcut            1     0.7       1.0   1.5   2.2
+                               30    0.7       0.8   1.0   1.4
+    convolution, batch norm    2     0.9       1.2   2.0
+                               17    0.8       1.0   1.2
+    lstm                       4     0.4       0.7   1.1
+    transformer layer          2     0.7       0.9   1.2
 
 So chains go side by side from 2 folds on, others from 5 that are of one size.
 """
@@ -70,10 +69,7 @@ LEAST_STEPS = 3000  # of all lanes together: below, a stack is hardly set up bef
 LEAST_LANES = 8  # of a cold path
 LEAST_FOLDS = {"chain": 2, "general": 5, "convolution": 5}  # of a warm path, in a stack, on average
 MOST_LANES = 256  # at once: more gain little, and a killed run loses no more than this many trainings
-MOST_WORK = {  # multiplications and additions of a lane's step
-    "cold": {"chain": 150e6, "general": 30e6, "convolution": 15e6},
-    "warm": {"chain": 30e6, "general": 10e6, "convolution": 6e6},
-}
+MOST_WORK = {"chain": 150e6, "general": 30e6, "convolution": 15e6}  # multiplications and additions of a lane's step
 COMPILING_PAYS = 2e10  # coordinates × steps of all lanes
 MEMORY_SHARE = 0.25  # of the machine's memory, or of the device's
 ASSUMED_MEMORY = 8 * 2**30
@@ -179,11 +175,10 @@ def make_plan(
     except CANNOT_STACK as error:
         return _sequential(f"no lanes, since {brief(error)}", refused=True)
     kind = "chain" if chain else "convolution" if _convolves(model) else "general"
-    most = MOST_WORK[order][kind]
-    if engine == "auto" and work > most:
+    if engine == "auto" and work > MOST_WORK[kind]:
         return _sequential(
             f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
-            f"{most / 1e6:.0f})"
+            f"{MOST_WORK[kind] / 1e6:.0f})"
         )
     fitting = max(1, int(memory_limit(recipe.device) / memory))
     at_once = min(lanes or MOST_LANES, all_lanes, fitting)
