@@ -263,6 +263,10 @@ class TestRefit:
             assert torch.equal(a, b)
         assert certificate.penalty > 0
 
+    def test_polished(self):
+        _, certificate = quick(ts.L2, build=lambda: nn.Linear(4, 3).double(), method="prox").refit(1e-2, polish=True)
+        assert certificate.ok(1e-6)
+
     def test_a_cold_one_is_one_training(self):
         result = quick(order="cold")
         model, _ = result.refit(1e-2)
@@ -404,6 +408,18 @@ class TestResuming:
                 quick(TestDivergence.penalty, folder=tmp_path, **settings)
         with pytest.warns(DivergenceWarning):
             assert plain(quick(TestDivergence.penalty, folder=tmp_path, **settings)) == whole
+
+    @pytest.mark.parametrize("engine", ["sequential", "lanes"])
+    def test_a_path_that_diverged_at_its_first_step(self, tmp_path, monkeypatch, engine):
+        settings = DIVERGING | {"engine": engine, "penalty": lambda s: ts.L2(s or 1e4)}
+        with pytest.warns(DivergenceWarning):
+            whole = plain(quick(**settings))
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, engine, 1)
+            with pytest.raises(KeyboardInterrupt):
+                quick(folder=tmp_path, **settings)
+        with pytest.warns(DivergenceWarning):
+            assert plain(quick(folder=tmp_path, **settings)) == whole
 
     def test_a_cold_journal_is_another(self, tmp_path):
         quick(folder=tmp_path, order="cold")

@@ -103,7 +103,7 @@ class Stack:
         with torch.no_grad():
             for f, number in enumerate(self.folds):
                 for name, tensor in (self.parameters | self.own).items():
-                    tensor[f] = weights[number][name]
+                    tensor[f].copy_(weights[number][name])
 
     def weights(self, lane: int = 0) -> dict[int, Weights]:
         """Copies of what trained, and of the buffers that training changed, in one lane of each fold."""
