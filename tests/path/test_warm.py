@@ -20,6 +20,7 @@ from torchshrink.path.folds import make_folds
 from torchshrink.path.lanes import LanesWarning, Stack
 from torchshrink.path.plan import make_plan
 from torchshrink.path.recipe import prepare
+from torchshrink.path.verdict import judge
 from torchshrink.path.weights import load_weights, weights_of
 from torchshrink.randomness import seeded
 from torchshrink.selection import ALL, WEIGHTS
@@ -218,13 +219,32 @@ class TestResult:
         assert plain(both.results["l2"]) == plain(quick(ts.L2, hysteresis=True))
         assert "warm starts" in both.verdict.words
 
-    def test_the_verdict_says_what_it_cannot_tell_apart(self):
-        found = quick()
-        assert "strength 0 had 3 epochs and the strongest 9 in all" in found.verdict.words
-        assert "penalising helps" not in found.verdict.words
-        assert found.verdict.words.startswith("a strength above 0 does better") == found.verdict.helps
+    @pytest.mark.parametrize("engine", ["sequential", "lanes"])
+    @pytest.mark.parametrize("several", [False, True])
+    def test_longer_training_is_not_taken_for_the_penaltys_doing(self, engine, several):
+        """A penalty that does nothing: the points differ by their epochs, and strength 0 is given as many."""
+        idle = lambda s: ts.L2(0.0 * s)  # noqa: E731
+        settings = {"engine": engine, "folds": 5, "optimizer": partial(torch.optim.Adam, lr=5e-3)}
+        result = quick([idle] if several else idle, **settings)
+        found = result.best if several else result
+        assert found.best.strength == 1e-2
+        assert found.points[2].validation_loss < found.points[0].validation_loss - 0.05
+        losses = found.losses.numpy()
+        words = ("yes", "no")
+        assert judge(losses, losses[:, :1], found.fold.numpy(), seed=0, words=words).helps  # so it would seem
+        assert not result.verdict.helps
+        assert result.verdict.difference == pytest.approx(0, abs=1e-6)
+        assert "strength 0 had up to 9 epochs for this" in result.verdict.words
+        assert "\n" not in result.verdict.words
         assert "warm" not in quick(order="cold").verdict.words
-        assert "\n" not in found.verdict.words
+
+    def test_a_path_that_is_best_at_strength_0_needs_no_control(self, monkeypatch):
+        done = interrupt_after(monkeypatch, "sequential", -1)
+        found = quick(ts.L2, strengths=[30.0], engine="sequential", method="prox")
+        assert found.best.strength == 0
+        assert len(done) == 2 * 3
+        assert not found.verdict.helps
+        assert "strength 0 had up to 3 epochs" in found.verdict.words
 
     def test_an_automatic_grid(self):
         found = quick(strengths=3, epochs=8)
@@ -346,7 +366,7 @@ class TestResuming:
         with monkeypatch.context() as patch:
             done = interrupt_after(patch, engine, -1)
             assert plain(quick(folder=tmp_path, **settings)) == whole
-        steps = 5 if engine == "lanes" else 15
+        steps = 8 if engine == "lanes" else 24  # 5 up and back, and 3 without a penalty
         assert len(done) == steps - count
 
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
@@ -371,7 +391,8 @@ class TestResuming:
             with monkeypatch.context() as patch:
                 done = interrupt_after(patch, engine, -1)
                 assert plain(quick(engine=engine, folder=folder)) == whole
-            assert len(done) == (3 - stop // 3 if engine == "lanes" else 9 - stop)
+            steps, kept = (6, stop // 3) if engine == "lanes" else (18, stop)
+            assert len(done) == steps - kept
 
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
     def test_what_is_there_is_not_trained_again(self, tmp_path, monkeypatch, engine):
@@ -385,18 +406,18 @@ class TestResuming:
         assert plain(quick(**settings)) == first
         assert done == []
         assert plain(quick(strengths=(1e-3, 1e-2, 1e-1), **settings)) == longer
-        assert len(done) == each
+        assert len(done) == 2 * each  # the strength, and the control, as it is the best
         assert plain(quick(strengths=(1e-3, 1e-2, 1e-1), hysteresis=True, **settings)) == both
-        assert len(done) == 4 * each
+        assert len(done) == 5 * each
         assert plain(quick(strengths=(2e-3, 1e-2), **settings)) == other  # another way to the same strength
-        assert len(done) == 7 * each
+        assert len(done) == 8 * each
         assert plain(quick(**settings)) == first
-        assert len(done) == 7 * each
+        assert len(done) == 8 * each
 
     def test_only_the_last_weights_are_kept(self, tmp_path):
         quick(folder=tmp_path, engine="lanes")
-        assert len(list((tmp_path / "journal").glob("*.weights"))) == 1
-        assert len(list((tmp_path / "journal").glob("*.safetensors"))) == 9
+        assert len(list((tmp_path / "journal").glob("*.weights"))) == 2  # of the path, and of the control
+        assert len(list((tmp_path / "journal").glob("*.safetensors"))) == 9 + 6  # which begin with the same
 
     def test_a_diverged_path(self, tmp_path, monkeypatch):
         settings = DIVERGING | {"strengths": [1e-3, 2e-3, 3e-3], "engine": "sequential"}
@@ -441,7 +462,7 @@ class TestFallback:
         monkeypatch.setattr(Stack, "train", train)
         with pytest.warns(LanesWarning, match="l1: one training after another: RuntimeError: out of something"):
             found = quick(engine="lanes", folder=tmp_path, progress=True)
-        assert "15/15" in capsys.readouterr().err  # the six that were done side by side are done again
+        assert "24/24" in capsys.readouterr().err  # the six that were done side by side are done again
         assert plain(found) == plain(quick(engine="sequential"))
 
     def test_a_disk_that_is_full_is_no_reason_to_train_otherwise(self, monkeypatch, tmp_path):
@@ -456,8 +477,8 @@ class TestFallback:
         for engine in ("sequential", "lanes"):
             quick(engine=engine, progress=True, hysteresis=True)
             seen = capsys.readouterr().err
-            assert "15/15" in seen
-            assert "way back" in seen
+            assert "24/24" in seen
+            assert "for comparison" in seen
 
 
 class TestPlan:

@@ -62,7 +62,7 @@ class Progress:
     def aside(self, unit: Unit) -> None:
         """One is finished that takes no part in the choice."""
         label = f"{self._families[unit.family].name} {unit.strength:.3g}"
-        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}, way back{self._so_far()}", refresh=False)
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}", refresh=False)
         self._count()
 
     def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:

@@ -35,8 +35,8 @@ class PathResult:
     Args:
         penalty: its name.
         points: per strength, ascending, 0 first.
-        verdict: whether penalising helps, the choosing of the strength counted in. After a warm path, whether a
-            strength above 0 does better than strength 0, which has been trained for fewer epochs.
+        verdict: whether penalising helps, the choosing of the strength counted in. After a warm path,
+            compared with strength 0 trained on for as long as the best strength was, in all.
         grid: where the strengths come from.
         null_loss: the validation loss of the best constant output, fitted on each fold's training rows; None where the
             loss has none.

@@ -21,7 +21,7 @@ from torchshrink.path.recipe import Acting, Build, MakeOptimizer, Recipe, prepar
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.trainings import Trainings
-from torchshrink.path.warm import Table, WarmTrainings, check_order
+from torchshrink.path.warm import WarmTrainings, Ways, check_order
 from torchshrink.selection import WEIGHTS, Selection
 from torchshrink.storage import PathLike
 from torchshrink.training import DivergenceWarning, Loss
@@ -122,9 +122,10 @@ def path(
         order: ``"cold"``: each strength is trained from the initial weights; ``"warm"``: the strengths ascend, and each
             is trained from the weights with which the one before it ended, with a fresh optimizer, for ``epochs`` on
             the same batches; folds go side by side. That takes fewer epochs where there is one minimum to arrive at.
-            But the strengths are then not independent, and strength 0 has been trained for ``epochs`` where the k-th
-            above it has had k + 1 times as many in all: the verdict compares points of a path, not penalties at equal
-            training, and its words say so. After a warm path ``refit`` trains a warm path.
+            But the strengths are then not independent, and the k-th above 0 has had k + 1 times the ``epochs`` of
+            strength 0 in all. So that this is not taken for the penalty's doing, strength 0 is trained on for as long
+            as the best strength was, and the verdict compares with it wherever on that way it is best; the points are
+            the path's alone. After a warm path ``refit`` trains a warm path.
         hysteresis: whether a warm path is also trained back, from its sparse end to strength 0, to see whether the way
             matters: ``result.hysteresis``. Its points are those of the way up.
 
@@ -177,25 +178,23 @@ def path(
         for plan in plans:
             trainings.follow(plan, asked=engine == "lanes")
         grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
-        backs: list[Table | None] = [None] * len(compared)
         if order == "warm":
-            tables, backs = WarmTrainings(recipe, drawn, compared, journal, bar).tables(plans, grids, back=hysteresis)
+            ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)
         else:
-            tables = trainings.tables(grids)
+            ways = [Ways(table, None, table[:1]) for table in trainings.tables(grids)]
         null_loss = trainings.null_loss()
     results = [
         make_result(
             Source(recipe, family, grid.strengths if order == "warm" else ()),
             drawn,
             grid,
-            table,
+            each,
             null_loss=null_loss,
-            back=back,
         )
-        for family, grid, table, back in zip(compared, grids, tables, backs, strict=True)
+        for family, grid, each in zip(compared, grids, ways, strict=True)
     ]
     _warn_of_lost(results)
-    return compare(results, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
+    return compare(results, drawn, ways, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
 
 
 def _count(strengths: object) -> int | None:

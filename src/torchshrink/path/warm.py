@@ -14,6 +14,11 @@ sound weights of its fold. So what one strength does to a fold does not end the 
 **The way back.** With warm starts an outcome depends on the way that led to it, unless each training arrives at the
 one minimum that there is. To see whether it does, the strengths are trained once more in descending order, from the
 sparse end back to 0 (`hysteresis`). The points of a path are always those of the way up.
+
+**The control.** The k-th strength above 0 has been trained k + 1 times as long as strength 0, all in all, so what it
+gains over strength 0 may be no more than longer training; a penalty that does nothing would seem to help wherever
+trainings are short. So strength 0 is trained on from its own weights, restart by restart, for as long as the best
+strength of the path was, and the verdict lets it stop wherever that is best.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import torch
 from torch import nn
 
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.path.choose import make_point
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid
@@ -75,6 +81,22 @@ class Party:
         return hashlib.sha256(repr((self, tuple(steps))).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """The tables of a warm path.
+
+    Args:
+        up: the path itself.
+        down: its way back, where that is asked for; at the turn, the sparse end, both are the same.
+        unpenalised: strength 0 again and again, as many times as it takes to the best of the path: what longer training
+            does by itself. Its first row is the path's.
+    """
+
+    up: Table
+    down: Table | None
+    unpenalised: Table
+
+
 class _StackFailedError(Exception):
     """A stack came to nothing; the message says why."""
 
@@ -101,22 +123,27 @@ class WarmTrainings:
     ) -> None:
         self.recipe, self.folds, self.families = recipe, folds, compared
         self._journal, self._progress = journal, progress
+        self._stacks: dict[Party, Step] = {}
 
-    def tables(
-        self, plans: Sequence[Plan], grids: Sequence[Grid], *, back: bool
-    ) -> tuple[list[Table], list[Table | None]]:
-        """Each family's table, and that of its way back, where it is asked for; at the turn they are the same."""
-        ways = [(*grid.strengths, *(reversed(grid.strengths[:-1]) if back else ())) for grid in grids]
-        self._progress.expect(sum(map(len, ways)) * len(self.folds))
-        up, down = [], []
-        for family, (plan, grid, steps) in enumerate(zip(plans, grids, ways, strict=True)):
-            by_fold: dict[int, list[Outcome]] = {}
-            for party in self._parties(plan, family, steps[0]):
-                by_fold |= self._go(party, steps, turn=len(grid.strengths))
-            table = [[by_fold[fold][step] for fold in range(len(self.folds))] for step in range(len(steps))]
-            up.append(table[: len(grid.strengths)])
-            down.append(table[len(grid.strengths) - 1 :][::-1] if back else None)
-        return up, down
+    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], *, back: bool) -> list[Ways]:
+        """Each family's, with the way ``back`` if it is asked for."""
+        made = []
+        for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
+            strengths, count = grid.strengths, len(grid.strengths)
+            table = self._table(plan, family, (*strengths, *(strengths[-2::-1] if back and count > 1 else ())), count)
+            up, down = table[:count], table[count - 1 :][::-1] if back else None
+            means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
+            best = means.index(min(means))
+            made.append(Ways(up, down, self._table(plan, family, (0.0,) * (best + 1), 0) if best else up[:1]))
+        return made
+
+    def _table(self, plan: Plan, family: int, steps: Sequence[float], turn: int) -> Table:
+        """Per step, per fold; what comes from step ``turn`` on takes no part in the choice."""
+        self._progress.expect(len(steps) * len(self.folds))
+        by_fold: dict[int, list[Outcome]] = {}
+        for party in self._parties(plan, family, steps[0]):
+            by_fold |= self._go(party, steps, turn=turn)
+        return [[by_fold[fold][step] for fold in range(len(self.folds))] for step in range(len(steps))]
 
     def _parties(self, plan: Plan, family: int, strength: float) -> list[Party]:
         if plan.engine == "sequential":
@@ -128,12 +155,14 @@ class WarmTrainings:
         return [Party(family, (fold,), False, False) for fold in folds]
 
     def _go(self, party: Party, steps: Sequence[float], *, turn: int) -> dict[int, list[Outcome]]:
-        """What comes out of each step, by fold; from ``turn`` on they are the way back."""
+        """What comes out of each step, by fold."""
         if not party.stacked:
             return self._walk(party, steps, turn, self._plain(party), [])
         done: list[dict[int, Outcome]] = []
         try:
-            return self._walk(party, steps, turn, self._side_by_side(party), done)
+            if party not in self._stacks:  # which may have been compiled
+                self._stacks[party] = self._side_by_side(party)
+            return self._walk(party, steps, turn, self._stacks[party], done)
         except _StackFailedError as error:
             self._progress.give_up()
             self._progress.expect(len(done) * len(party.folds))  # they are done again
