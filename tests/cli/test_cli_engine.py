@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from torchshrink import load_path
+
 BASE = (
     "path", "small.csv", "--target", "kind", "--hidden", "4", "--epochs", "3", "--batch-size", "20", "--folds", "3",
     "--strengths", "1e-3,0.03,1", "--lr", "0.02",
@@ -44,9 +46,30 @@ def test_drop_early_without_lanes(run, small_csv):
     assert ran.lines[0].startswith("warning: l1: drop_early has no effect, as it needs lanes")
 
 
+def test_a_warm_path_and_its_way_back(run, small_csv):
+    ran = run(*BASE, "--order", "warm", "--hysteresis", "--out", "out")
+    assert ran.status == 0, ran.err
+    settings = json.loads(Path("out/settings.json").read_text())
+    assert (settings["order"], settings["hysteresis"]) == ("warm", True)
+    result = load_path("out")
+    assert result.settings["order"] == "warm"
+    (line,) = (line for line in ran.out.splitlines() if line.startswith("both ways"))
+    assert line.endswith(f"l1: {result.hysteresis.words}")
+    assert "warm starts" in ran.out
+    assert result.hysteresis.words[1:30] in Path("out/report.html").read_text()
+    printed = run(*BASE, "--order", "warm", "--hysteresis", "--resume", "--json", "--quiet", "--out", "out")
+    assert json.loads(printed.out)["hysteresis"] == result.hysteresis.to_dict()
+    cold = run(*BASE, "--resume", "--out", "out")
+    assert cold.status == 2
+    assert "order" in cold.err
+    assert "both ways" not in run(*BASE, "--order", "warm", "--out", "other").out
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (("--order", "hot"), "--order hot: expected one of cold, warm"),
+        (("--hysteresis",), "--hysteresis: a cold path has no direction to compare; take --order warm"),
         (("--engine", "fast"), "--engine fast: expected one of auto, lanes, sequential"),
         (("--lanes", "0"), "--lanes 0: expected"),
         (("--engine", "sequential", "--lanes", "4"), "--lanes 4: --engine sequential has no lanes"),

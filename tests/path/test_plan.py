@@ -219,7 +219,9 @@ class TestEngines:
         monkeypatch.setattr(plan, "COMPILING_PAYS", 0)
         plan._cannot_compile.cache_clear()
         quick(engine="lanes")  # nobody asked for it
-        with pytest.raises(InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"):
+        with pytest.raises(
+            InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"
+        ):
             quick(engine="lanes", compile=True)
         plan._cannot_compile.cache_clear()
 

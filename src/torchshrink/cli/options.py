@@ -26,6 +26,7 @@ SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
 ENGINES = ("auto", "lanes", "sequential")
+ORDERS = ("cold", "warm")
 SEEDS = 2**32  # as many as numpy has
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
@@ -260,6 +261,25 @@ DropEarly = Annotated[
         "--drop-early",
         rich_help_panel=_FIT,
         help="Drop strengths that cannot win any more, as seen after 1/6, 1/3, 1/2 and 2/3 of the epochs; needs lanes.",
+    ),
+]
+Order = Annotated[
+    str,
+    typer.Option(
+        "--order",
+        metavar="NAME",
+        rich_help_panel=_FIT,
+        help="cold: every strength from the initial weights; warm: ascending from 0, each from where the one before it "
+        "ended.",
+    ),
+]
+Hysteresis = Annotated[
+    bool,
+    typer.Option(
+        "--hysteresis",
+        metavar="",
+        rich_help_panel=_FIT,
+        help="Train a warm path back to 0 too, and say whether the direction matters.",
     ),
 ]
 Choose = Annotated[

@@ -47,6 +47,8 @@ def path(
     lanes: options.Lanes = None,
     compile: options.Compile = None,
     drop_early: options.DropEarly = False,
+    order: options.Order = "cold",
+    hysteresis: options.Hysteresis = False,
     out: options.Out = None,
     force: options.Force = False,
     resume: options.Resume = False,
@@ -66,6 +68,9 @@ def path(
     options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
     options.one_of("--choose", choose, options.CHOICES)
     options.one_of("--engine", engine, options.ENGINES)
+    options.one_of("--order", order, options.ORDERS)
+    if hysteresis and order != "warm":
+        raise InputError("--hysteresis: a cold path has no direction to compare; take --order warm, or leave it out")
     options.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
@@ -107,6 +112,8 @@ def path(
         "device": device,
         "threads": threads,
         "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early},
+        "order": order,
+        "hysteresis": hysteresis,
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -116,6 +123,7 @@ def path(
             folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
             method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
             drop_early=drop_early,
+            order=order, hysteresis=hysteresis,  # type: ignore[arg-type]
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)

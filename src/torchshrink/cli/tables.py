@@ -24,6 +24,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
+        *(("both ways", f"{part.penalty}: {part.hysteresis.words}") for part in parts if part.hysteresis is not None),
         ("refit", f"on all rows: {refit['words']['sparsity']}"),
         ("certificate", refit["words"]["certificate"]),
         ("saved in", console.in_folder(files)),

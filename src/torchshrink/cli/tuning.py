@@ -19,7 +19,7 @@ from torchshrink.errors import InputError
 from torchshrink.path import PathComparison, PathResult, path
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
-from torchshrink.path.plan import Engine
+from torchshrink.path.plan import Engine, Order
 from torchshrink.path.recipe import Acting, prepare
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer import Regularizer
@@ -45,6 +45,8 @@ class Tuning:
     lanes: int | None = None
     compile: bool | None = None
     drop_early: bool = False
+    order: Order = "cold"
+    hysteresis: bool = False
 
     def check(self) -> None:
         """Raise what the trainings would raise before the first of them starts.
@@ -88,6 +90,8 @@ class Tuning:
             lanes=self.lanes,
             compile=self.compile,
             drop_early=self.drop_early,
+            order=self.order,
+            hysteresis=self.hysteresis,
         )
 
     def refit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +14,24 @@ from torch import Tensor
 from torchshrink.path.choose import make_point
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid
+from torchshrink.path.hysteresis import compare_ways
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.sequential import Outcome
-from torchshrink.path.verdict import judge
+from torchshrink.path.verdict import Verdict, judge
+from torchshrink.path.warm import Ways
 from torchshrink.training import DivergenceError
 
 _HELPS = "penalising helps", "no benefit of penalising is shown"
 
 
 def make_result(
-    source: Source, folds: Sequence[Fold], grid: Grid, table: Sequence[Sequence[Outcome]], *, null_loss: float | None
+    source: Source,
+    folds: Sequence[Fold],
+    grid: Grid,
+    ways: Ways,
+    *,
+    null_loss: float | None,
 ) -> PathResult:
     """One penalty's result.
 
@@ -31,41 +39,43 @@ def make_result(
         source: what it was made from.
         folds: the same for every strength.
         grid: the strengths.
-        table: per strength, per fold.
+        ways: what came out of the trainings.
         null_loss: the validation loss of the best constant output.
 
     Raises:
         DivergenceError: every strength diverged.
     """
-    recipe, family = source.recipe, source.family
+    recipe, family, table = source.recipe, source.family, ways.up
     points = tuple(make_point(strength, row, folds) for strength, row in zip(grid.strengths, table, strict=True))
     if not any(point.finished for point in points):  # strength 0 is never dropped
         raise DivergenceError(math.nan, min(o.diverged for row in table for o in row if o.diverged is not None) - 1)
     fold = torch.full((len(recipe.X),), -1)
-    losses = torch.full((len(recipe.X), len(points)), torch.nan, dtype=torch.float64)
     for k, part in enumerate(folds):
         fold[part.validation] = k
-        losses[part.validation] = torch.stack([row[k].row_losses for row in table], dim=1)
+    losses = _row_losses(table, folds, rows=len(recipe.X))
     each, where = _held_out(losses, fold)
+    none, _ = _held_out(_row_losses(ways.unpenalised, folds, rows=len(recipe.X)), fold)
     return PathResult(
         penalty=family.name,
         points=points,
-        verdict=judge(each, each[:, :1], where, seed=recipe.seed, words=_HELPS),
+        verdict=_noted(judge(each, none, where, seed=recipe.seed, words=_HELPS), source, [ways]),
         grid=grid,
         null_loss=null_loss,
-        settings=recipe.settings | {"folds": len(folds), "at strength 1": family.describe(1.0)},
+        settings=recipe.settings | {"order": source.order, "folds": len(folds), "at strength 1": family.describe(1.0)},
         losses=losses,
         fold=fold,
+        hysteresis=None if ways.down is None else compare_ways(points, table, ways.down, folds),
         source=source,
     )
 
 
-def compare(results: Sequence[PathResult], *, seed: int) -> PathComparison:
-    """Several penalties' results over the same folds, and which is better."""
+def compare(results: Sequence[PathResult], folds: Sequence[Fold], ways: Sequence[Ways], *, seed: int) -> PathComparison:
+    """Several penalties' results over the same folds, and which is better; ``ways`` is what each was made from."""
     tables = {result.penalty: _held_out(result.losses, result.fold)[0] for result in results}
     fold = _held_out(results[0].losses, results[0].fold)[1]
     every = np.concatenate(list(tables.values()), axis=1)
-    none = np.concatenate([table[:, :1] for table in tables.values()], axis=1)
+    zeros = [_row_losses(each.unpenalised, folds, rows=len(results[0].fold)) for each in ways]
+    none = np.concatenate([_held_out(losses, results[0].fold)[0] for losses in zeros], axis=1)
     best = min(results, key=lambda result: result.best.validation_loss).penalty
     against = {
         name: judge(
@@ -80,9 +90,26 @@ def compare(results: Sequence[PathResult], *, seed: int) -> PathComparison:
     }
     return PathComparison(
         results={result.penalty: result for result in results},
-        verdict=judge(every, none, fold, seed=seed, words=_HELPS),
+        verdict=_noted(judge(every, none, fold, seed=seed, words=_HELPS), results[0].source, ways),
         against=against,
     )
+
+
+def _noted(verdict: Verdict, source: Source | None, ways: Sequence[Ways]) -> Verdict:
+    """After a warm path, with what strength 0 was given for a fair comparison."""
+    if source is None or source.order == "cold":
+        return verdict
+    epochs = source.recipe.epochs * max(len(each.unpenalised) for each in ways)
+    note = f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the best of the path in all"
+    return dataclasses.replace(verdict, words=verdict.words + note)
+
+
+def _row_losses(table: Sequence[Sequence[Outcome]], folds: Sequence[Fold], *, rows: int) -> Tensor:
+    """Each row's out-of-fold losses (n, rows of the table); NaN where no fold held it out."""
+    losses = torch.full((rows, len(table)), torch.nan, dtype=torch.float64)
+    for k, part in enumerate(folds):
+        losses[part.validation] = torch.stack([row[k].row_losses for row in table], dim=1)
+    return losses
 
 
 def _held_out(losses: Tensor, fold: Tensor) -> tuple[Any, Any]:

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from torchshrink.errors import InputError
 from torchshrink.path.sequential import Outcome, Unit
+from torchshrink.path.weights import Weights
 from torchshrink.storage import PathLike, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
@@ -62,8 +65,31 @@ class Journal:
             "nonzero": outcome.nonzero,
             "diverged": outcome.diverged,
             "dropped": outcome.dropped,
-        }
+        } | ({} if outcome.penalty is None else {"penalty": outcome.penalty})
         write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
+
+    def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:
+        """The weights that this stack of a warm path ended with, by fold, or None if they are not kept."""
+        path = self._weights(stack)
+        if not path.exists():
+            return None
+        found: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in read_tensors(path)[0].items():
+            fold, name = key.split(":", 1)
+            found.setdefault(int(fold), {})[name] = tensor
+        return found
+
+    def write_weights(self, stack: str, weights: Mapping[int, Weights]) -> None:
+        """Keep the weights that a stack ended with, by fold."""
+        flat = {f"{fold}:{name}": tensor for fold, each in weights.items() for name, tensor in each.items()}
+        write_tensors(self._weights(stack), flat)
+
+    def drop_weights(self, stack: str) -> None:
+        """Forget them."""
+        self._weights(stack).unlink(missing_ok=True)
+
+    def _weights(self, stack: str) -> Path:
+        return self._folder / f"{stack}.weights"
 
     def _path(self, unit: Unit, stack: str) -> Path:
         mark = f"-{stack}" if stack else ""

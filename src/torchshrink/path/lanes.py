@@ -44,6 +44,7 @@ from torchshrink.path.lanewise import (
 from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
+from torchshrink.path.weights import Weights
 from torchshrink.randomness import seeded
 from torchshrink.training import ROWS_AT_ONCE, Loss, batches, evaluating, row_losses
 
@@ -105,14 +106,36 @@ class Stack:
         # What no training step changes is one per fold, so that all its strengths see the same first-layer input.
         rest = [name for name in tensors[0] if name not in self.parameters and name not in self.own]
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
-        self._optimizer = stacked_optimizer(recipe, models[0], self.parameters)
-        self._penalties = lane_penalties(recipe, models[0], family, self.strengths, self._optimizer)
-        self._prox_of = self._by_prox()
+        self._family = family
+        self._begin(self.strengths)
         self._dense = DenseProgram(recipe, models, self._skeleton) if self.chain else None
         self._losses: Program = self._dense or self._lane_by_lane
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
         self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
         self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
+
+    def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
+        """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
+        self.strengths = tuple(strengths)
+        self._begin(self.strengths)
+        with torch.no_grad():
+            for f, number in enumerate(self.folds):
+                for name, tensor in (self.parameters | self.own).items():
+                    tensor[f].copy_(weights[number][name])
+
+    def weights(self, lane: int = 0) -> dict[int, Weights]:
+        """Copies of what trained, and of the buffers that training changed, in one lane of each fold."""
+        both = self.parameters | self.own
+        return {n: {name: t[f, lane].detach().clone() for name, t in both.items()} for f, n in enumerate(self.folds)}
+
+    def _begin(self, strengths: tuple[float, ...]) -> None:
+        """A fresh optimizer, and the penalties of these strengths."""
+        self._optimizer = stacked_optimizer(self.recipe, self._skeleton, self.parameters)
+        # Beside another one, a single strength is told from a penalty that is the same at all strengths.
+        beside = strengths if len(strengths) > 1 else (*strengths, 0.0 if 1.0 in strengths else 1.0)
+        found = lane_penalties(self.recipe, self._skeleton, self._family, beside, self._optimizer)
+        self._penalties = {name: each.first(len(strengths)) for name, each in found.items()}
+        self._prox_of = self._by_prox()
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,10 @@ class LanePenalty:
     penalty: Penalty
     strengths: Tensor | None
     method: str
+
+    def first(self, count: int) -> LanePenalty:
+        """The same for the first ``count`` lanes of each fold."""
+        return self if self.strengths is None else dataclasses.replace(self, strengths=self.strengths[:count])
 
     def add_gradient(self, p: Tensor) -> None:
         """p.grad += ∂Ω(p), lane by lane."""

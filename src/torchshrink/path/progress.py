@@ -57,10 +57,13 @@ class Progress:
             if mean < self._best[0]:
                 self._best = (mean, label)
         self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{self._so_far()}", refresh=False)
-        if self._ahead:
-            self._ahead -= 1
-        else:
-            self._bar.update()
+        self._count()
+
+    def aside(self, unit: Unit) -> None:
+        """One is finished that takes no part in the choice."""
+        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}", refresh=False)
+        self._count()
 
     def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:
         """A stack has done so many epochs: the bar moves by as many trainings as that comes to."""
@@ -75,6 +78,12 @@ class Progress:
         """A stack came to nothing: what it had done no longer counts."""
         self._bar.update(-self._ahead)
         self._ahead = 0
+
+    def _count(self) -> None:
+        if self._ahead:
+            self._ahead -= 1
+        else:
+            self._bar.update()
 
     def say(self, line: str) -> None:
         """A line above the bar."""

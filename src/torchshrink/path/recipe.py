@@ -20,6 +20,7 @@ from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.identity import FEW, check_anew, digest, identity_of
+from torchshrink.path.weights import Weights, load_weights
 from torchshrink.randomness import checked_seed, mix_seed, seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.selection import Rules, Selection
@@ -119,10 +120,14 @@ class Recipe:
         """A new model on the device. Call it inside `seeded`."""
         return self.build().to(self.device)
 
-    def train(self, rules: Rules, X: Tensor, y: Tensor, *, part: int) -> tuple[nn.Module, Regularizer]:
+    def train(
+        self, rules: Rules, X: Tensor, y: Tensor, *, part: int, start: Weights | None = None
+    ) -> tuple[nn.Module, Regularizer]:
         """Train one model on the rows given. The caller's random number generators are left as they were.
 
-        Preprocessing is fitted on these rows and no others. The regularizer comes back detached.
+        Preprocessing is fitted on these rows and no others. The regularizer comes back detached. With ``start``,
+        training begins from these weights and not from the initial ones, which a penalty towards them (`L2SP`) still
+        means; the optimizer is a fresh one either way.
 
         Raises:
             DivergenceError: the loss became infinite or NaN.
@@ -135,6 +140,8 @@ class Recipe:
             model = self.fresh()
             fit_preprocessing(model, X, y)
             regularizer = Regularizer(model, rules, self.on)
+            if start is not None:
+                load_weights(model, start)
             optimizer = self.make_optimizer(model.parameters())
             if self.method != "loss":
                 regularizer.attach(optimizer, self.method)

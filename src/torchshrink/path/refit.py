@@ -11,7 +11,9 @@ from torch import nn
 from torchshrink.certificate import Certificate
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.path.family import Family
-from torchshrink.path.recipe import WHOLE, Recipe
+from torchshrink.path.plan import Order
+from torchshrink.path.recipe import Recipe
+from torchshrink.path.warm import climb
 from torchshrink.polishing import STEPS_AT_THE_END, polish
 from torchshrink.proof import certify
 
@@ -22,13 +24,24 @@ class Source:
 
     recipe: Recipe
     family: Family
+    climbed: tuple[float, ...] = ()  # the strengths of a warm path, ascending; none of a cold one
+
+    @property
+    def order(self) -> Order:
+        """How the path was trained."""
+        return "warm" if self.climbed else "cold"
 
     def refit(self, strength: float, *, polished: bool = False) -> tuple[nn.Module, Certificate]:
-        """Train on all rows at ``strength``; the model in evaluation mode, and its certificate."""
+        """Train on all rows as the path was; the model in evaluation mode, and its certificate.
+
+        After a cold path that is one training at ``strength``; after a warm one it is the path up to there: through its
+        strengths below, and then at ``strength``, which need not be one of them.
+        """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
         recipe = self.recipe
-        model, regularizer = recipe.train(self.family.make(float(strength)), recipe.X, recipe.y, part=WHOLE)
+        below = [each for each in self.climbed if each < strength]
+        model, regularizer = climb(recipe, self.family, (*below, float(strength)))
         model.eval()
         data = (recipe.X, recipe.y)
         with warnings.catch_warnings():

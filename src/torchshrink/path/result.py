@@ -15,6 +15,7 @@ from torchshrink.certificate import Certificate
 from torchshrink.errors import InputError
 from torchshrink.path.choose import PathPoint, least, one_standard_error, point_from_dict
 from torchshrink.path.grid import Grid, grid_from_dict
+from torchshrink.path.hysteresis import Hysteresis, hysteresis_from_dict
 from torchshrink.path.refit import Source
 from torchshrink.path.verdict import Verdict, verdict_from_dict
 from torchshrink.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
@@ -34,7 +35,8 @@ class PathResult:
     Args:
         penalty: its name.
         points: per strength, ascending, 0 first.
-        verdict: whether penalising helps, the choosing of the strength counted in.
+        verdict: whether penalising helps, the choosing of the strength counted in. After a warm path,
+            compared with strength 0 trained on for as long as the best strength was, in all.
         grid: where the strengths come from.
         null_loss: the validation loss of the best constant output, fitted on each fold's training rows; None where the
             loss has none.
@@ -42,6 +44,7 @@ class PathResult:
         losses: each row's out-of-fold loss at each strength, (n, points), float64; NaN where no fold held the row
             out, or the training diverged or was dropped.
         fold: which fold held each row out (n,), int64; -1 for none.
+        hysteresis: of a warm path, whether it depends on its direction; None where that was not asked for.
     """
 
     penalty: str
@@ -52,6 +55,7 @@ class PathResult:
     settings: Mapping[str, Any]
     losses: Tensor
     fold: Tensor
+    hysteresis: Hysteresis | None = None
     source: Source | None = field(default=None, repr=False)
 
     @property
@@ -66,6 +70,9 @@ class PathResult:
 
     def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
         """Train on all the data by the same recipe, and measure how far from stationarity that ends.
+
+        After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
+        wanted, `epochs` at each, so that what is trained is what was cross-validated.
 
         Args:
             strength: at which; by default the best.
@@ -95,6 +102,7 @@ class PathResult:
             "one_se": self.one_se.strength,
             "verdict": self.verdict.to_dict(),
             "points": [point.to_dict() for point in self.points],
+            "hysteresis": None if self.hysteresis is None else self.hysteresis.to_dict(),
         }
 
     def save(self, folder: PathLike) -> None:
@@ -121,7 +129,8 @@ class PathComparison:
     Args:
         results: each penalty's path, by its name.
         verdict: whether penalising helps at all, the choosing of penalty and strength counted in.
-        against: for each other penalty, whether the best one beats it, each at a strength chosen for it.
+        against: for each other penalty, whether the best one beats it, each at a strength chosen for it. After warm
+            paths, these may have been trained for different numbers of epochs.
     """
 
     results: Mapping[str, PathResult]
@@ -198,6 +207,7 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         settings=saved["settings"],
         losses=losses,
         fold=fold,
+        hysteresis=hysteresis_from_dict(saved.get("hysteresis")),
     )
 
 

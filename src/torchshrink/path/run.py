@@ -15,12 +15,13 @@ from torchshrink.path.folds import Fold, Folds, make_folds
 from torchshrink.path.grid import given_grid
 from torchshrink.path.identity import digest
 from torchshrink.path.journal import Journal
-from torchshrink.path.plan import Engine, check_engine, make_plan
+from torchshrink.path.plan import Engine, Order, check_engine, make_plan
 from torchshrink.path.progress import Progress
 from torchshrink.path.recipe import Acting, Build, MakeOptimizer, Recipe, prepare
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.trainings import Trainings
+from torchshrink.path.warm import WarmTrainings, Ways, check_order
 from torchshrink.selection import WEIGHTS, Selection
 from torchshrink.storage import PathLike
 from torchshrink.training import DivergenceWarning, Loss
@@ -43,6 +44,8 @@ class _Settings(TypedDict, total=False):
     lanes: int | None
     compile: bool | None
     drop_early: bool
+    order: Order
+    hysteresis: bool
 
 
 @overload
@@ -79,12 +82,14 @@ def path(
     lanes: int | None = None,
     compile: bool | None = None,
     drop_early: bool = False,
+    order: Order = "cold",
+    hysteresis: bool = False,
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
 
-    In each fold every strength starts from the same weights and sees the same batches, so that strengths are compared
-    in pairs. No loss that is reported contains the penalty. The caller's random number generators are left as they
-    were; the same seed gives the same bits.
+    In each fold every strength starts from the same weights (unless ``order="warm"``) and sees the same batches, so
+    that strengths are compared in pairs. No loss that is reported contains the penalty. The caller's random number
+    generators are left as they were; the same seed gives the same bits.
 
     Args:
         build: () -> nn.Module, a new one in each call, with fresh initial weights. Called under a seed, and the same
@@ -120,6 +125,15 @@ def path(
             significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
             while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and
             strength 0 always stay. What is dropped takes no part in the choice.
+        order: ``"cold"``: each strength is trained from the initial weights; ``"warm"``: the strengths ascend, and each
+            is trained from the weights with which the one before it ended, with a fresh optimizer, for ``epochs`` on
+            the same batches; folds go side by side. That takes fewer epochs where there is one minimum to arrive at.
+            But the strengths are then not independent, and the k-th above 0 has had k + 1 times the ``epochs`` of
+            strength 0 in all. So that this is not taken for the penalty's doing, strength 0 is trained on for as long
+            as the best strength was, and the verdict compares with it wherever on that way it is best; the points are
+            the path's alone. After a warm path ``refit`` trains a warm path.
+        hysteresis: whether a warm path is also trained back, from its sparse end to strength 0, to see whether the way
+            matters: ``result.hysteresis``. Its points are those of the way up.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
@@ -143,6 +157,7 @@ def path(
     """
     compared = families(penalty)
     check_engine(engine, lanes, compile)
+    check_order(order, hysteresis)
     recipe = prepare(
         build,
         data,
@@ -159,23 +174,35 @@ def path(
     count = _count(strengths)
     given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
     drawn = make_folds(recipe.y, folds, seed=seed)
-    fingerprint = _fingerprint(recipe, drawn, compared) | ({"drop_early": True} if drop_early else {})
+    fingerprint = _fingerprint(recipe, drawn, compared, order) | ({"drop_early": True} if drop_early else {})
     journal = None if folder is None else Journal(folder, fingerprint)
     with Progress(compared, len(drawn), shown=progress) as bar:
         trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early)
         points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
-        for family in compared:
-            plan = make_plan(recipe, drawn, family, points, engine=engine, lanes=lanes, compiled=compile)
+        plans = [
+            make_plan(recipe, drawn, family, points, engine=engine, lanes=lanes, compiled=compile, order=order)
+            for family in compared
+        ]
+        for plan in plans:
             trainings.follow(plan, asked=engine == "lanes")
         grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
-        tables = trainings.tables(grids)
+        if order == "warm":
+            ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)
+        else:
+            ways = [Ways(table, None, table[:1]) for table in trainings.tables(grids)]
         null_loss = trainings.null_loss()
     results = [
-        make_result(Source(recipe, family), drawn, grid, table, null_loss=null_loss)
-        for family, grid, table in zip(compared, grids, tables, strict=True)
+        make_result(
+            Source(recipe, family, grid.strengths if order == "warm" else ()),
+            drawn,
+            grid,
+            each,
+            null_loss=null_loss,
+        )
+        for family, grid, each in zip(compared, grids, ways, strict=True)
     ]
     _warn_of_lost(results)
-    return compare(results, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
+    return compare(results, drawn, ways, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
 
 
 def _count(strengths: object) -> int | None:
@@ -185,8 +212,9 @@ def _count(strengths: object) -> int | None:
     return strengths if isinstance(strengths, int) else None
 
 
-def _fingerprint(recipe: Recipe, folds: Sequence[Fold], compared: Sequence[Family]) -> dict[str, Any]:
+def _fingerprint(recipe: Recipe, folds: Sequence[Fold], compared: Sequence[Family], order: Order) -> dict[str, Any]:
     return recipe.fingerprint | {
+        "order": order,
         "folds": f"{len(folds)} folds, {digest(fold.validation for fold in folds)}",
         # In their order, which the journal's files go by; at a strength at which another function of it shows.
         "penalties": [[family.name, family.describe(0.37)] for family in compared],

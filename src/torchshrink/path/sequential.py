@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.recipe import Recipe
+from torchshrink.path.weights import Weights
 from torchshrink.training import DivergenceError, evaluate
 
 
@@ -35,6 +36,7 @@ class Outcome:
         diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
             other fields are without meaning where it did.
         dropped: after which epoch its strength was dropped as one that cannot win; likewise.
+        penalty: λ·Ω at the end, which warm paths keep; None elsewhere.
     """
 
     train_loss: float
@@ -49,6 +51,8 @@ class Outcome:
         """Whether it was trained to its end."""
         return self.diverged is None and self.dropped is None
 
+    penalty: float | None = None
+
     @property
     def validation_loss(self) -> float:
         """The mean over the rows held out."""
@@ -60,20 +64,24 @@ def train_units(
 ) -> Iterator[tuple[Unit, Outcome]]:
     """Train each unit and yield what came out of it. Every engine has this signature, and may choose the order."""
     for unit in units:
-        yield unit, _outcome(recipe, folds[unit.fold], families[unit.family], unit)
+        yield unit, train_unit(recipe, folds[unit.fold], families[unit.family], unit)[0]
 
 
-def _outcome(recipe: Recipe, fold: Fold, family: Family, unit: Unit) -> Outcome:
+def train_unit(
+    recipe: Recipe, fold: Fold, family: Family, unit: Unit, *, start: Weights | None = None
+) -> tuple[Outcome, nn.Module | None]:
+    """One unit's outcome and model, from the initial weights or from ``start``; no model where it diverged."""
     train, held_out = fold.train.to(recipe.device), fold.validation.to(recipe.device)
     X, y = recipe.X[train], recipe.y[train]
     nothing = torch.full((len(held_out),), torch.nan, dtype=torch.float64)
     try:
-        model, regularizer = recipe.train(family.make(unit.strength), X, y, part=unit.fold)
+        model, regularizer = recipe.train(family.make(unit.strength), X, y, part=unit.fold, start=start)
     except DivergenceError as error:
-        return Outcome(torch.nan, nothing, None, 0, diverged=error.epoch + 1)
+        return Outcome(torch.nan, nothing, None, 0, diverged=error.epoch + 1), None
     on_train = evaluate(model, X, y, loss=recipe.loss)
     on_held_out = evaluate(model, recipe.X[held_out], recipe.y[held_out], loss=recipe.loss)
     if not (on_train.row_losses.isfinite().all() and on_held_out.row_losses.isfinite().all()):
-        return Outcome(torch.nan, nothing, None, 0, diverged=recipe.epochs)
+        return Outcome(torch.nan, nothing, None, 0, diverged=recipe.epochs), None
     sparsity = regularizer.sparsity()
-    return Outcome(on_train.loss, on_held_out.row_losses, on_held_out.accuracy, nonzero=sparsity.total - sparsity.zeros)
+    nonzero = sparsity.total - sparsity.zeros
+    return Outcome(on_train.loss, on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero), model

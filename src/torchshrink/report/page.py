@@ -65,6 +65,8 @@ def _section(result: PathResult, *, several: bool) -> Iterable[str]:
     if several:
         yield f"<p>{html.escape(_sentence(result.verdict.words))}</p>"
     yield f"<p>{html.escape(_sentence(result.grid.words))}</p>"
+    if result.hysteresis is not None:
+        yield f"<p>{html.escape(_sentence(result.hysteresis.words))}</p>"
     classes = any(point.accuracy is not None for point in result.points)
     heads = [
         "strength",
