@@ -11,6 +11,7 @@ from torchshrink.path.journal import clear_journal
 from torchshrink.path.lanes import LanesWarning
 from torchshrink.path.result import PathComparison, PathResult, load_path
 from torchshrink.path.run import path
+from torchshrink.path.tasks import TasksWarning, WorkerLostError
 from torchshrink.path.verdict import Verdict
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "PathPoint",
     "PathResult",
     "PenaltySpec",
+    "TasksWarning",
     "Verdict",
+    "WorkerLostError",
     "clear_journal",
     "load_path",
     "path",

@@ -1,0 +1,79 @@
+"""Trainings on a cluster: two workers, one of which is killed in the middle, and the bytes of a local call."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import joblib
+import pytest
+from sklearn.datasets import load_iris
+
+import torchshrink as ts
+from torchshrink.models import mlp
+
+distributed = pytest.importorskip("distributed")
+SECONDS = 60
+
+
+def tuned(folder):
+    X, y = load_iris(return_X_y=True)
+    settings = {"folds": 3, "epochs": 80, "batch_size": 16, "engine": "lanes", "lanes": 3, "progress": False}
+    result = ts.path(
+        partial(mlp, 4, 3, hidden=(8,)), (X.astype("f4"), y), ts.L1, strengths=7, folder=folder, **settings
+    )
+    result.save(folder)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            worker_dashboard_address=None,
+            memory_limit=None,
+        ) as cluster,
+        distributed.Client(cluster, timeout=SECONDS) as client,
+    ):
+        client.wait_for_workers(2, timeout=SECONDS)
+        yield client
+
+
+def kill_one_in_the_middle(client, folder: Path, pids: dict[str, int], killed: list[int]):
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        finished = len(list(folder.glob("journal/*-*-*-*.safetensors")))
+        busy = [address for address, tasks in client.processing().items() if tasks]
+        if finished and busy:
+            os.kill(pids[busy[0]], signal.SIGKILL)
+            killed += [pids[busy[0]], finished]
+            return
+        time.sleep(0.01)
+
+
+def test_a_killed_worker_costs_nothing(tmp_path, client):
+    local, away = tmp_path / "local", tmp_path / "away"
+    tuned(local)
+    pids = client.run(os.getpid)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_one_in_the_middle, args=(client, away, pids, killed))
+    killer.start()
+    with joblib.parallel_config("dask"):
+        tuned(away)
+    killer.join()
+    pid, finished = killed
+    assert 0 < finished < 8 * 3  # in the middle
+    client.wait_for_workers(2, timeout=SECONDS)
+    assert pid not in client.run(os.getpid).values()
+    assert contents(away) == contents(local)
+    assert len(contents(away)) > 8 * 3
