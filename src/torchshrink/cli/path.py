@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
+
 from torchshrink.cli import console, options
 from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
 from torchshrink.errors import InputError
@@ -43,6 +45,7 @@ def path(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
+    jobs: options.Jobs = 1,
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
@@ -74,6 +77,7 @@ def path(
     options.at_least("--epochs", epochs, 1)
     options.at_least("--batch-size", batch_size, 1)
     options.at_least("--threads", threads, 1)
+    jobs = _processes(jobs, threads)
     options.seed_of("--seed", seed)
     grid = options.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
@@ -106,7 +110,9 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early},
+        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early}
+        # Where nothing else says how, stacks are cut by it, which decides the last bits.
+        | ({"jobs": jobs} if lanes is None and engine != "sequential" else {}),
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -120,7 +126,8 @@ def path(
         tuning.check()
         run.claim(force=force, resume=resume)
         try:
-            result = tuning.run(folder, progress=not quiet)
+            with joblib.parallel_config("loky", n_jobs=jobs):
+                result = tuning.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
@@ -136,6 +143,18 @@ def path(
         console.emit_json(read_json(folder / "path.json") | {"refit": refit, "files": files})
     else:
         show_path(load_path(folder), refit, files)
+
+
+def _processes(jobs: int, threads: int) -> int:
+    """How many processes are to train."""
+    if jobs != -1 and jobs < 1:
+        raise InputError(f"--jobs {jobs}: expected a whole number ≥ 1, or -1 for as many as there are cores")
+    count: int = joblib.cpu_count() if jobs == -1 else jobs
+    if count > 1 and threads > 1:
+        raise InputError(
+            f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"
+        )
+    return count
 
 
 @dataclass(frozen=True)

@@ -111,11 +111,14 @@ def finished(
     # A chunk is a task of its own; single trainings may be short, and joblib puts as many together as is good.
     batch = 1 if any(isinstance(work, Chunk) for work in works) else "auto"
     try:
-        for each in _results([joblib.delayed(Task(sent, work))() for work in works], jobs, batch):
-            work, found, warned = pickle.loads(each)
-            for message, category, filename, line in warned:
-                warnings.warn_explicit(message, category, filename, line, registry=_warned)
-            yield work, found
+        with contextlib.closing(
+            _results([joblib.delayed(Task(sent, work))() for work in works], jobs, batch)
+        ) as results:
+            for each in results:
+                work, found, warned = pickle.loads(each)
+                for message, category, filename, line in warned:
+                    warnings.warn_explicit(message, category, filename, line, registry=_warned)
+                yield work, found
     except _lost_worker() as error:
         raise WorkerLostError(f"a worker process was lost, perhaps for lack of memory: {advice}") from error
 
@@ -190,7 +193,7 @@ def _packed(
         return None
 
 
-def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Iterator[bytes]:
+def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Generator[bytes, None, None]:
     if not get_active_backend()[0].supports_return_generator:  # multiprocessing's, and so Ray's
         with joblib.Parallel(batch_size=batch) as parallel:
             for start in range(0, len(tasks), SLICE * jobs):
@@ -198,7 +201,8 @@ def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Iterator[byte
         return
     results = joblib.Parallel(return_as="generator_unordered", batch_size=batch)(tasks)
     try:
-        yield from results
+        for each in results:  # noqa: UP028 – `yield from` would close it outside of the filter below
+            yield each
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of what an interrupted call leaves unused

@@ -144,7 +144,10 @@ class Trainings:
     def _advice(self) -> str:
         if self._journal is None:
             return "give a folder, in which every finished training is kept, and fewer jobs"
-        return f"what was finished is kept in {self._journal.folder}; go on from there, perhaps with fewer jobs"
+        return (
+            f"what was finished is kept in {self._journal.folder}; run it again (on the command line with --resume) to "
+            "go on from there, perhaps with fewer jobs"
+        )
 
     def null_loss(self) -> float | None:
         """The validation loss of the best constant output, over all folds."""
