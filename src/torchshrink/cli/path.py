@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
-
 from torchshrink.cli import console, options
 from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
 from torchshrink.errors import InputError
@@ -82,6 +80,8 @@ def path(
     grid = options.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
 
+    import joblib
+
     from torchshrink.cli import setup  # from here on torch is needed: a second or two
     from torchshrink.cli.penalty import Shape
     from torchshrink.cli.tuning import Tuning, penalties
@@ -149,7 +149,11 @@ def _processes(jobs: int, threads: int) -> int:
     """How many processes are to train."""
     if jobs != -1 and jobs < 1:
         raise InputError(f"--jobs {jobs}: expected a whole number ≥ 1, or -1 for as many as there are cores")
-    count: int = joblib.cpu_count() if jobs == -1 else jobs
+    count = jobs
+    if jobs == -1:
+        import joblib  # which knows of a container's limits
+
+        count = joblib.cpu_count()
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"
