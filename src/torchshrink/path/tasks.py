@@ -43,7 +43,7 @@ Found = dict[Unit, Outcome] | str
 AfterEpoch = Callable[[int, int, int], None]
 """(lanes, lanes alive, epochs done)."""
 
-SLICE = 4  # tasks per worker in one go, where joblib returns results only all together
+SLICE = 2  # tasks per worker in one go, where joblib returns results only all together
 _ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads, but only one set of random number generators
 _warned: dict[Any, Any] = {}  # what has been said already
 
@@ -211,8 +211,12 @@ def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Generator[byt
 
 def _lost_worker() -> tuple[type[BaseException], ...]:
     """What joblib's backends raise where a worker was killed; Dask's only after several."""
-    dask = sys.modules.get("distributed")
-    return (BrokenExecutor,) if dask is None else (BrokenExecutor, dask.KilledWorker)
+    kinds: list[type[BaseException]] = [BrokenExecutor]
+    if "distributed" in sys.modules:
+        kinds.append(sys.modules["distributed"].KilledWorker)
+    if "ray" in sys.modules:
+        kinds.append(sys.modules["ray"].exceptions.RayActorError)
+    return tuple(kinds)
 
 
 @contextlib.contextmanager
