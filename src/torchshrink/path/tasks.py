@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -24,7 +24,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import torch
-from joblib.parallel import ThreadingBackend, get_active_backend
+from joblib.parallel import BACKENDS, ThreadingBackend, get_active_backend
 
 from torchshrink.errors import InputError, TorchshrinkError
 from torchshrink.path.family import Family
@@ -199,14 +199,40 @@ def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Generator[byt
             for start in range(0, len(tasks), SLICE * jobs):
                 yield from parallel(tasks[start : start + SLICE * jobs])
         return
-    results = joblib.Parallel(return_as="generator_unordered", batch_size=batch)(tasks)
+    with _told_of_what_is_given_up(get_active_backend()[0]):
+        results = joblib.Parallel(return_as="generator_unordered", batch_size=batch)(tasks)
+        try:
+            for each in results:  # noqa: UP028 – `yield from` would close it outside of the filter below
+                yield each
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of what an interrupted call leaves unused
+                results.close()
+
+
+@contextlib.contextmanager
+def _told_of_what_is_given_up(backend: Any) -> Iterator[None]:
+    """joblib's backend for Dask keeps it to itself that Dask has given up a task, and joblib would wait for ever."""
+    if not isinstance(backend, BACKENDS.get("dask", ())):
+        yield
+        return
+    submit = backend.submit
+
+    def telling(batch: Any, callback: Callable[[Any], None]) -> Future[Any]:
+        def tell(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is not None:
+                callback(error)
+
+        sent: Future[Any] = submit(batch, callback)
+        sent.add_done_callback(tell)
+        return sent
+
+    backend.submit = telling
     try:
-        for each in results:  # noqa: UP028 – `yield from` would close it outside of the filter below
-            yield each
+        yield
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of what an interrupted call leaves unused
-            results.close()
+        del backend.submit
 
 
 def _lost_worker() -> tuple[type[BaseException], ...]:
