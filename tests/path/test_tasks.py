@@ -53,11 +53,10 @@ class TestSameBytes:
     @pytest.mark.parametrize("engine", [LANES, {"engine": "sequential"}])
     def test_as_on_one_thread_here(self, tmp_path, backend, engine):
         here, away = tmp_path / "here", tmp_path / "away"
-        shared = small()  # not to be found by its name in another process
-        local = tuned(build=lambda: type(shared)(*small()), strengths=3, folder=here, **engine)
+        local = tuned(build=lambda: small(), strengths=3, folder=here, **engine)
         torch.set_num_threads(2)
         with joblib.parallel_config(backend, n_jobs=2):
-            sent = tuned(build=lambda: type(shared)(*small()), strengths=3, folder=away, **engine)
+            sent = tuned(build=lambda: small(), strengths=3, folder=away, **engine)
         assert torch.get_num_threads() == 2
         assert plain(sent) == plain(local)
         assert contents(away) == contents(here)

@@ -14,6 +14,9 @@ Adam and L1; how many times faster than one training after another, by millions 
 A chain is differentiated by hand, and ``torch.compile`` makes one pass of its prox, which saves about a nanosecond per
 coordinate and step and costs some 8 seconds: it is on where it saves far more. Other models gain next to nothing from
 it: there it is off unless asked for.
+
+No process is started that the caller did not ask for, by joblib's config or ``--jobs``: a script may be one of many on
+its machine. Where one core is all that lanes would fill, the plan says how to use the others.
 """
 
 from __future__ import annotations
