@@ -21,7 +21,16 @@ if TYPE_CHECKING:
         TorchshrinkError,
     )
     from torchshrink.models import load_model
-    from torchshrink.path import LanesWarning, PathComparison, PathResult, clear_journal, load_path, path
+    from torchshrink.path import (
+        LanesWarning,
+        PathComparison,
+        PathResult,
+        TasksWarning,
+        WorkerLostError,
+        clear_journal,
+        load_path,
+        path,
+    )
     from torchshrink.penalties import (
         L1,
         L2,
@@ -57,7 +66,16 @@ _HOME = {
         "TorchshrinkError",
     ),
     "torchshrink.models": ("load_model",),
-    "torchshrink.path": ("LanesWarning", "PathComparison", "PathResult", "clear_journal", "load_path", "path"),
+    "torchshrink.path": (
+        "LanesWarning",
+        "PathComparison",
+        "PathResult",
+        "TasksWarning",
+        "WorkerLostError",
+        "clear_journal",
+        "load_path",
+        "path",
+    ),
     "torchshrink.penalties": (
         "L1",
         "L2",
@@ -115,7 +133,9 @@ __all__ = [
     "SelectionError",
     "SelectionWarning",
     "SparseGroupLasso",
+    "TasksWarning",
     "TorchshrinkError",
+    "WorkerLostError",
     "certify",
     "clear_journal",
     "convert",

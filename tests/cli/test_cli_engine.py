@@ -65,6 +65,22 @@ def test_a_warm_path_and_its_way_back(run, small_csv):
     assert "both ways" not in run(*BASE, "--order", "warm", "--out", "other").out
 
 
+@pytest.mark.parametrize("engine", [("--engine", "lanes", "--lanes", "5"), ("--engine", "sequential")])
+def test_jobs_change_no_byte(run, small_csv, engine):
+    for out, jobs in (("one", 1), ("two", 2)):
+        ran = run(*BASE, *engine, "--jobs", jobs, "--quiet", "--out", out)
+        assert (ran.status, ran.err) == (0, "")
+    for path in Path("one").iterdir():
+        assert path.read_bytes() == Path("two", path.name).read_bytes(), path.name
+
+
+def test_a_table_cut_by_jobs_is_resumed_with_as_many(run, small_csv):
+    assert run(*BASE, "--engine", "lanes", "--quiet", "--out", "out").status == 0
+    ran = run(*BASE, "--engine", "lanes", "--jobs", "2", "--resume", "--out", "out")
+    assert ran.status == 2
+    assert "engine jobs was 1, now 2" in ran.err
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -74,6 +90,8 @@ def test_a_warm_path_and_its_way_back(run, small_csv):
         (("--lanes", "0"), "--lanes 0: expected"),
         (("--engine", "sequential", "--lanes", "4"), "--lanes 4: --engine sequential has no lanes"),
         (("--engine", "sequential", "--compile"), "--compile: --engine sequential has no lanes"),
+        (("--jobs", "0"), "--jobs 0: expected a whole number ≥ 1, or -1"),
+        (("--jobs", "2", "--threads", "2"), "--threads 2 with --jobs 2: each job computes on one core"),
     ],
 )
 def test_bad_ones(run, small_csv, given, message):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -232,4 +233,41 @@ def test_killed_in_the_middle_and_interrupted_once_more(run, here):
 
     assert run(*LONG, "--out", "broken", "--resume", "--quiet").status == 0
     assert run(*LONG, "--out", "whole", "--quiet").status == 0
+    assert contents("broken") == contents("whole")
+
+
+STRENGTHS = ",".join(str(10.0 ** (k / 2 - 5)) for k in range(11))
+LANES = (*LONG, "--epochs", "25", "--strengths", STRENGTHS, "--engine", "lanes", "--lanes", "3")  # 12 stacks
+
+
+def complete_stacks(folder: str) -> int:
+    stacks = Counter(path.stem.rsplit("-", 1)[1] for path in Path(folder, "journal").glob("*.safetensors"))
+    return list(stacks.values()).count(3)
+
+
+def test_lanes_killed_in_the_middle_and_interrupted_in_two_processes(run, here, monkeypatch):
+    from torchshrink.path.lanes import Stack
+
+    with start(*LANES, "--out", "broken") as process:
+        wait_for_trainings(process, "broken", 4)  # so at least one stack is complete
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("broken/path.json").exists()
+    killed_with = complete_stacks("broken")
+    assert 1 <= killed_with < 12
+
+    with start(*LANES, "--jobs", "2", "--out", "broken", "--resume", "--quiet") as process:
+        wait_for_trainings(process, "broken", 3 * killed_with + 4)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert re.fullmatch(r"resuming in broken\ninterrupted: \d+ trainings are saved in broken; to go on: .*\n", err)
+    complete = complete_stacks("broken")
+    assert killed_with < complete <= 12
+
+    trained, train = [], Stack.train
+    monkeypatch.setattr(Stack, "train", lambda *given: trained.append(1) or train(*given))
+    assert run(*LANES, "--out", "broken", "--resume", "--quiet").status == 0
+    assert len(trained) == 12 - complete  # and what had been finished was not trained again
+    assert run(*LANES, "--out", "whole", "--quiet").status == 0
     assert contents("broken") == contents("whole")

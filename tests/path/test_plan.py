@@ -92,6 +92,19 @@ class TestChoice:
         assert made.engine == "sequential"
         assert "fill the machine" in made.reason
 
+    def test_more_cores_are_offered_where_a_model_fills_one(self, capsys, monkeypatch):
+        monkeypatch.setitem(plan.MOST_WORK, "chain", 1.0)
+        monkeypatch.setattr(plan, "LEAST_STEPS", 1)
+        assert "--jobs -1, would use all cores" in str(planned()[0])
+        assert "would use" not in str(planned(jobs=2)[0])
+        quick(progress=True)
+        assert "would use all cores" in capsys.readouterr().err
+
+    def test_every_job_has_a_share(self):
+        assert planned(jobs=3)[0].lanes == 44
+        assert planned(jobs=3, lanes=100)[0].lanes == planned(lanes=100)[0].lanes == 100
+        assert planned(engine="lanes", jobs=1000)[0].lanes == 1
+
     def test_memory_sets_a_limit(self, monkeypatch):
         monkeypatch.setattr(plan, "memory_limit", lambda device: 1e6)
         made, *_ = planned()

@@ -226,6 +226,16 @@ Threads = Annotated[
         help="CPU cores to compute on: 1 is fastest for small models. Decides the last bits.",
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        metavar="COUNT",
+        rich_help_panel=_FIT,
+        help="Processes that train, on one core each; -1: as many as there are cores. With --lanes or --engine "
+        "sequential it does not change a bit of the result; else stacks are cut by it, and --resume needs the same.",
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(

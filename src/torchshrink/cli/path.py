@@ -43,6 +43,7 @@ def path(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
+    jobs: options.Jobs = 1,
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
@@ -71,6 +72,8 @@ def path(
     options.one_of("--order", order, options.ORDERS)
     if hysteresis and order != "warm":
         raise InputError("--hysteresis: a cold path has no direction to compare; take --order warm, or leave it out")
+    if drop_early and order == "warm":
+        raise InputError("--drop-early: the strengths of a warm path train one after another; take one of the two")
     options.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
@@ -79,9 +82,12 @@ def path(
     options.at_least("--epochs", epochs, 1)
     options.at_least("--batch-size", batch_size, 1)
     options.at_least("--threads", threads, 1)
+    jobs = _processes(jobs, threads)
     options.seed_of("--seed", seed)
     grid = options.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
+
+    import joblib
 
     from torchshrink.cli import setup  # from here on torch is needed: a second or two
     from torchshrink.cli.penalty import Shape
@@ -111,7 +117,9 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early},
+        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early}
+        # Where nothing else says how, stacks are cut by it, which decides the last bits.
+        | ({"jobs": jobs} if lanes is None and engine != "sequential" else {}),
         "order": order,
         "hysteresis": hysteresis,
         "versions": setup.versions(),
@@ -128,7 +136,8 @@ def path(
         tuning.check()
         run.claim(force=force, resume=resume)
         try:
-            result = tuning.run(folder, progress=not quiet)
+            with joblib.parallel_config("loky", n_jobs=jobs):
+                result = tuning.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
@@ -144,6 +153,22 @@ def path(
         console.emit_json(read_json(folder / "path.json") | {"refit": refit, "files": files})
     else:
         show_path(load_path(folder), refit, files)
+
+
+def _processes(jobs: int, threads: int) -> int:
+    """How many processes are to train."""
+    if jobs != -1 and jobs < 1:
+        raise InputError(f"--jobs {jobs}: expected a whole number ≥ 1, or -1 for as many as there are cores")
+    count = jobs
+    if jobs == -1:
+        import joblib  # which knows of a container's limits
+
+        count = joblib.cpu_count()
+    if count > 1 and threads > 1:
+        raise InputError(
+            f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"
+        )
+    return count
 
 
 @dataclass(frozen=True)

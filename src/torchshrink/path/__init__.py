@@ -12,6 +12,7 @@ from torchshrink.path.journal import clear_journal
 from torchshrink.path.lanes import LanesWarning
 from torchshrink.path.result import PathComparison, PathResult, load_path
 from torchshrink.path.run import path
+from torchshrink.path.tasks import TasksWarning, WorkerLostError
 from torchshrink.path.verdict import Verdict
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "PathPoint",
     "PathResult",
     "PenaltySpec",
+    "TasksWarning",
     "Verdict",
+    "WorkerLostError",
     "clear_journal",
     "load_path",
     "path",

@@ -31,15 +31,15 @@ class Journal:
     """
 
     def __init__(self, folder: PathLike, fingerprint: Mapping[str, Any]) -> None:
-        self._folder = Path(folder) / FOLDER
+        self.folder = Path(folder) / FOLDER
         wanted = json.loads(json.dumps(fingerprint))
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self._folder} cannot be written: {error.strerror}") from error
-        settings = self._folder / _SETTINGS
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        settings = self.folder / _SETTINGS
         if settings.exists():
-            _refuse_other(read_json(settings), wanted, self._folder)
+            _refuse_other(read_json(settings), wanted, self.folder)
         else:
             write_json(settings, wanted)
 
@@ -89,11 +89,11 @@ class Journal:
         self._weights(stack).unlink(missing_ok=True)
 
     def _weights(self, stack: str) -> Path:
-        return self._folder / f"{stack}.weights"
+        return self.folder / f"{stack}.weights"
 
     def _path(self, unit: Unit, stack: str) -> Path:
         mark = f"-{stack}" if stack else ""
-        return self._folder / f"{unit.family}-{unit.fold}-{unit.strength!r}{mark}.safetensors"
+        return self.folder / f"{unit.family}-{unit.fold}-{unit.strength!r}{mark}.safetensors"
 
 
 def clear_journal(folder: PathLike) -> None:

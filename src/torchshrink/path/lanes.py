@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -45,7 +46,7 @@ from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
 from torchshrink.path.weights import Weights
-from torchshrink.randomness import seeded
+from torchshrink.randomness import mix_seed, seeded
 from torchshrink.training import ROWS_AT_ONCE, Loss, batches, evaluating, row_losses
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
@@ -154,8 +155,7 @@ class Stack:
         """
         recipe = self.recipe
         diverged = torch.zeros(self.shape, dtype=torch.int64)
-        # Dropout draws differ between lanes and repeat with the seed; the first fold's stands for the stack's.
-        with seeded(recipe.part_seed(next(iter(self.folds)))):
+        with seeded(self._seed()):
             for epoch in range(recipe.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=recipe.device)
                 for rows, weights in self._batches(epoch):
@@ -171,6 +171,11 @@ class Stack:
                     break
                 self.keep(stay)
         return diverged
+
+    def _seed(self) -> int:
+        """Of dropout: the first lane's fold and strength, so that lanes draw apart, in one stack or in two."""
+        first_strength = int(np.float64(self.strengths[0]).view(np.uint64))
+        return mix_seed(self.recipe.part_seed(next(iter(self.folds))), first_strength)
 
     def keep(self, numbers: Sequence[int]) -> None:
         """Shrink to these strengths, by their numbers: the lanes of the others are gone, and no lane left notices."""

@@ -31,6 +31,9 @@ A warm path has its folds side by side and no more, so few lanes; what those gai
     transformer layer          2     0.7       0.9   1.2
 
 So chains go side by side from 2 folds on, others from 5 that are of one size.
+
+No process is started that the caller did not ask for, by joblib's config or ``--jobs``: a script may be one of many on
+its machine. Where one core is all that lanes would fill, the plan says how to use the others.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ MOST_LANES = 256  # at once: more gain little, and a killed run loses no more th
 MOST_WORK = {"chain": 150e6, "general": 30e6, "convolution": 15e6}  # multiplications and additions of a lane's step
 COMPILING_PAYS = 2e10  # coordinates × steps of all lanes
 MEMORY_SHARE = 0.25  # of the machine's memory, or of the device's
+MORE_CORES = "joblib.parallel_config('loky', n_jobs=-1), or --jobs -1, would use all cores"
 ASSUMED_MEMORY = 8 * 2**30
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroups 2 and 1
 
@@ -87,6 +91,8 @@ class Plan:
         chain: whether the model is a chain of linear layers, whose folds may differ in size within a stack.
         reason: why, as a clause.
         refused: whether lanes were asked for and cannot be had.
+        jobs: in how many processes.
+        hint: what would make it faster.
     """
 
     engine: Literal["lanes", "sequential"]
@@ -95,10 +101,14 @@ class Plan:
     chain: bool
     reason: str
     refused: bool = False
+    jobs: int = 1
+    hint: str = ""
 
     def __str__(self) -> str:
         how = f"up to {self.lanes} lanes at once" if self.engine == "lanes" else "one training after another"
-        return f"{how}{', compiled' if self.compiled else ''}: {self.reason}"
+        where = f" in each of {self.jobs} processes" if self.jobs > 1 else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{how}{where}{', compiled' if self.compiled else ''}: {self.reason}{hint}"
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ def make_plan(
     lanes: int | None = None,
     compiled: bool | None = None,
     order: Order = "cold",
+    jobs: int = 1,
 ) -> Plan:
     """Choose for one family.
 
@@ -159,29 +170,34 @@ def make_plan(
         lanes: how many at once; None: as many as pay and fit in memory.
         compiled: whether to compile; None: where it pays.
         order: of a warm path only the folds are side by side.
+        jobs: in how many processes the trainings are done. Where the caller gives no ``lanes``, each gets a share.
 
     Raises:
         InputError: compiling is asked for, and does not work here.
     """
     if engine == "sequential":
-        return _sequential("as asked")
+        return _sequential("as asked", jobs=jobs)
     all_lanes = len(folds) if order == "warm" else strengths * len(folds)
     steps = strengths * recipe.epochs * sum(_batch_count(recipe, fold) for fold in folds)
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
-        return _sequential("too little work for a stack to pay")
+        return _sequential("too little work for a stack to pay", jobs=jobs)
     try:
         chain = try_stack(recipe, folds[0], family)
         model = initial_model(recipe, 0, folds[0])
         work, memory = _costs(recipe, model, folds[0])
     except CANNOT_STACK as error:
-        return _sequential(f"no lanes, since {brief(error)}", refused=True)
+        return _sequential(f"no lanes, since {brief(error)}", jobs=jobs, refused=True)
     kind = "chain" if chain else "convolution" if _convolves(model) else "general"
     if engine == "auto" and work > MOST_WORK[kind]:
         return _sequential(
             f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
-            f"{MOST_WORK[kind] / 1e6:.0f})"
+            f"{MOST_WORK[kind] / 1e6:.0f})",
+            jobs=jobs,
+            hint="" if jobs > 1 or recipe.device.type != "cpu" else MORE_CORES,
         )
     fitting = max(1, int(memory_limit(recipe.device) / memory))
+    if lanes is None:  # as many stacks as jobs at least, and all of them in memory; given lanes are the same everywhere
+        fitting, all_lanes = max(1, fitting // jobs), max(1, all_lanes // jobs)
     at_once = min(lanes or MOST_LANES, all_lanes, fitting)
     reason = "as asked" if engine == "lanes" else f"a step has {work / 1e6:.2g} million operations only"
     if fitting == at_once < (lanes or MOST_LANES):
@@ -192,13 +208,14 @@ def make_plan(
         compiled = pays and _cannot_compile() is None
     elif compiled and (problem := _cannot_compile()):
         raise InputError(f"compile=True: torch.compile does not work here ({problem}); leave it out")
-    plan = Plan("lanes", at_once, compiled, chain, reason)
+    plan = Plan("lanes", at_once, compiled, chain, reason, jobs=jobs)
     if engine == "auto" and order == "warm":
         side_by_side = len(folds) / len(chunks(plan, recipe, folds, 0, (0.0,)))
         if side_by_side < LEAST_FOLDS[kind]:
             return _sequential(
                 f"of a warm path only folds of one size are side by side, here {side_by_side:.2g} (lanes pay from "
-                f"{LEAST_FOLDS[kind]})"
+                f"{LEAST_FOLDS[kind]})",
+                jobs=jobs,
             )
     return plan
 
@@ -264,8 +281,8 @@ def _container_limits() -> Iterator[int]:
             yield int(text)
 
 
-def _sequential(reason: str, *, refused: bool = False) -> Plan:
-    return Plan("sequential", 1, compiled=False, chain=False, reason=reason, refused=refused)
+def _sequential(reason: str, *, jobs: int, refused: bool = False, hint: str = "") -> Plan:
+    return Plan("sequential", 1, False, chain=False, reason=reason, refused=refused, jobs=jobs, hint=hint)
 
 
 def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import torch
@@ -20,6 +21,7 @@ from torchshrink.path.progress import Progress
 from torchshrink.path.recipe import Acting, Build, MakeOptimizer, Recipe, prepare
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
+from torchshrink.path.tasks import TasksWarning, jobs_at_once
 from torchshrink.path.trainings import Trainings
 from torchshrink.path.warm import WarmTrainings, Ways, check_order
 from torchshrink.selection import WEIGHTS, Selection
@@ -91,6 +93,11 @@ def path(
     that strengths are compared in pairs. No loss that is reported contains the penalty. The caller's random number
     generators are left as they were; the same seed gives the same bits.
 
+    Inside ``joblib.parallel_config`` with more than one job, the trainings are tasks in other processes, or on a
+    cluster; with none they are done in this process. A task trains on one thread, so the bits are those of a local call
+    on one thread (``torch.set_num_threads(1)``), if ``lanes`` is given or the engine is sequential: by default a stack
+    is cut into at least as many as there are jobs.
+
     Args:
         build: () -> nn.Module, a new one in each call, with fresh initial weights. Called under a seed, and the same
             seed is to give the same weights.
@@ -118,7 +125,8 @@ def path(
             after another, the plain way; ``"auto"``: lanes where they pay, by counted work and never by a clock, so
             that the same call always does the same. Both end with the same weights but for rounding; dropout's draws
             are shared by the strengths of a fold one after another, and each lane's own in a stack.
-        lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory.
+        lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory, and
+            no more than leave every job a stack.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first; by
             default where counted work says that it pays, which is seldom.
         drop_early: whether strengths that cannot win any more are dropped after 1/6, 1/3, 1/2 or 2/3 of the epochs:
@@ -141,11 +149,13 @@ def path(
     Raises:
         InputError: an argument is not usable.
         DivergenceError: every strength diverged.
+        WorkerLostError: a process that trained was killed; what was finished is in the ``folder``.
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
         LanesWarning: lanes were asked for, or ``drop_early``, which needs them, and cannot be had; the trainings are
             done one after another, to their ends.
+        TasksWarning: trainings cannot be sent to another process; they are done in this one.
 
     Example:
         >>> import torch, torchshrink as ts
@@ -155,54 +165,62 @@ def path(
         >>> len(result.points), result.points[0].strength
         (4, 0.0)
     """
-    compared = families(penalty)
-    check_engine(engine, lanes, compile)
-    check_order(order, hysteresis)
-    recipe = prepare(
-        build,
-        data,
-        compared,
-        epochs=epochs,
-        batch_size=batch_size,
-        loss=loss,
-        optimizer=optimizer,
-        seed=seed,
-        device=device,
-        on=on,
-        method=method,
-    )
-    count = _count(strengths)
-    given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
-    drawn = make_folds(recipe.y, folds, seed=seed)
-    fingerprint = _fingerprint(recipe, drawn, compared, order) | ({"drop_early": True} if drop_early else {})
-    journal = None if folder is None else Journal(folder, fingerprint)
-    with Progress(compared, len(drawn), shown=progress) as bar:
-        trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early)
-        points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
-        plans = [
-            make_plan(recipe, drawn, family, points, engine=engine, lanes=lanes, compiled=compile, order=order)
-            for family in compared
-        ]
-        for plan in plans:
-            trainings.follow(plan, asked=engine == "lanes")
-        grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
-        if order == "warm":
-            ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)
-        else:
-            ways = [Ways(table, None, table[:1]) for table in trainings.tables(grids)]
-        null_loss = trainings.null_loss()
-    results = [
-        make_result(
-            Source(recipe, family, grid.strengths if order == "warm" else ()),
-            drawn,
-            grid,
-            each,
-            null_loss=null_loss,
+    with jobs_at_once() as jobs:
+        compared = families(penalty)
+        check_engine(engine, lanes, compile)
+        check_order(order, hysteresis, drop_early=drop_early)
+        if order == "warm" and jobs > 1:
+            warnings.warn(
+                "order='warm': each strength waits for the one before it, so the trainings are done in this process",
+                TasksWarning,
+                stacklevel=2,
+            )
+            jobs = 1
+        recipe = prepare(
+            build,
+            data,
+            compared,
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            seed=seed,
+            device=device,
+            on=on,
+            method=method,
         )
-        for family, grid, each in zip(compared, grids, ways, strict=True)
-    ]
-    _warn_of_lost(results)
-    return compare(results, drawn, ways, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
+        count = _count(strengths)
+        given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
+        drawn = make_folds(recipe.y, folds, seed=seed)
+        fingerprint = _fingerprint(recipe, drawn, compared, order) | ({"drop_early": True} if drop_early else {})
+        journal = None if folder is None else Journal(folder, fingerprint)
+        points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
+        plan_for = partial(
+            make_plan, recipe, drawn, strengths=points, engine=engine, lanes=lanes, order=order, jobs=jobs
+        )
+        with Progress(compared, len(drawn), shown=progress) as bar:
+            trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early, jobs=jobs)
+            plans = [plan_for(family, compiled=compile) for family in compared]
+            for plan in plans:
+                trainings.follow(plan, asked=engine == "lanes")
+            grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
+            if order == "warm":
+                ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)
+            else:
+                ways = [Ways(table, None, table[:1]) for table in trainings.tables(grids)]
+            null_loss = trainings.null_loss()
+        results = [
+            make_result(
+                Source(recipe, family, grid.strengths if order == "warm" else ()),
+                drawn,
+                grid,
+                each,
+                null_loss=null_loss,
+            )
+            for family, grid, each in zip(compared, grids, ways, strict=True)
+        ]
+        _warn_of_lost(results)
+        return compare(results, drawn, ways, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
 
 
 def _count(strengths: object) -> int | None:

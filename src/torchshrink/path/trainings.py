@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import final
 
 import torch
@@ -13,14 +14,13 @@ from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid, automatic_grid, null_losses
 from torchshrink.path.journal import Journal
-from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
-from torchshrink.path.plan import Chunk, Plan, chunks
+from torchshrink.path.lanes import LanesWarning
+from torchshrink.path.plan import Plan, chunks
 from torchshrink.path.progress import Progress
-from torchshrink.path.racing import Race
 from torchshrink.path.recipe import WHOLE, Recipe
-from torchshrink.path.sequential import Outcome, Unit, train_units
+from torchshrink.path.sequential import Outcome, Unit
+from torchshrink.path.tasks import Work, finished
 from torchshrink.randomness import seeded
-from torchshrink.storage import brief
 from torchshrink.training import evaluating
 
 
@@ -37,11 +37,13 @@ class Trainings:
         progress: Progress,
         *,
         drop_early: bool = False,
+        jobs: int = 1,
     ) -> None:
         self.recipe, self.folds, self.families = recipe, folds, compared
-        self._drop_early = drop_early
+        self._drop_early, self._jobs = drop_early, jobs
         self._journal, self._progress = journal, progress
-        self._outcomes: dict[Unit, Outcome] = {}
+        self._alone: dict[Unit, Outcome] = {}
+        self._together: dict[Unit, Outcome] = {}  # trained in stacks
         self._plans: list[Plan] = []
 
     def follow(self, plan: Plan, *, asked: bool) -> None:
@@ -52,29 +54,15 @@ class Trainings:
             warnings.warn(f"{family}: drop_early has no effect, as it needs lanes: {plan}", LanesWarning, stacklevel=3)
         elif plan.refused and asked:
             warnings.warn(f"{family}: {plan}", LanesWarning, stacklevel=3)
-        elif plan.refused or plan.engine == "lanes":
+        elif plan.refused or plan.engine == "lanes" or plan.hint or plan.jobs > 1:
             self._progress.say(f"{family}: {plan}")
 
     def outcomes(self, units: Sequence[Unit]) -> list[Outcome]:
-        """What comes out of the units, trained one after another, in their order; only if they have not been before."""
-        wanted = [unit for unit in units if unit not in self._outcomes]
+        """What comes out of the units, each trained alone, in their order; only if they have not been before."""
+        wanted = [unit for unit in units if unit not in self._alone]
         self._progress.expect(len(wanted))
-        missing = []
-        for unit in wanted:
-            known = None if self._journal is None else self._journal.read(unit)
-            if known is None:
-                missing.append(unit)
-            else:
-                self._take(unit, known)
-        for unit, outcome in train_units(self.recipe, self.folds, self.families, missing):
-            if self._journal is not None:
-                self._journal.write(unit, outcome)
-            self._take(unit, outcome)
-        return [self._outcomes[unit] for unit in units]
-
-    def _take(self, unit: Unit, outcome: Outcome) -> None:
-        self._outcomes[unit] = outcome
-        self._progress.done(unit, outcome)
+        self._train(wanted)
+        return [self._alone[unit] for unit in units]
 
     def grid(self, family: int, count: int) -> Grid:
         """An automatic grid, probed on the first fold where no formula gives its top."""
@@ -89,59 +77,77 @@ class Trainings:
 
     def tables(self, grids: Sequence[Grid]) -> list[list[list[Outcome]]]:
         """Per family, per strength, per fold."""
-        stacks = {
-            family: chunks(plan, self.recipe, self.folds, family, grids[family].strengths, drop_early=self._drop_early)
-            for family, plan in enumerate(self._plans)
-            if plan.engine == "lanes"
-        }
-        self._progress.expect(sum(len(chunk.units) for each in stacks.values() for chunk in each))
-        tables = []
-        for family, grid in enumerate(grids):
-            units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
-            if family in stacks:
-                # Trained with others, a unit has other last bits than alone: what was trained in search of the grid
-                # stays out of the table, and the table depends on its own grid alone.
-                together = {unit: each for chunk in stacks[family] for unit, each in self._stacked(chunk).items()}
-                found = iter([together[unit] for unit in units])
+        works: list[Work] = []
+        for family, (plan, grid) in enumerate(zip(self._plans, grids, strict=True)):
+            if plan.engine == "lanes":
+                works += chunks(plan, self.recipe, self.folds, family, grid.strengths, drop_early=self._drop_early)
             else:
-                found = iter(self.outcomes(units))
-            tables.append([[next(found) for _ in self.folds] for _ in grid.strengths])
-        return tables
+                units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
+                works += [unit for unit in units if unit not in self._alone]
+        self._progress.expect(sum(len(_units(work)) for work in works))
+        self._train(works)
+        # Trained with others, a unit has other last bits than alone: what was trained in search of the grid stays out
+        # of a stacked table, and the table depends on its own grid alone.
+        found = self._alone | self._together
+        return [
+            [[found[Unit(family, strength, fold)] for fold in range(len(self.folds))] for strength in grid.strengths]
+            for family, grid in enumerate(grids)
+        ]
 
-    def _stacked(self, chunk: Chunk) -> dict[Unit, Outcome]:
-        """What comes out of one stack's trainings; all of them are trained again where one of them is not known."""
-        known = self._known(chunk)
-        if known is not None:
-            for unit, outcome in known.items():
-                self._progress.done(unit, outcome)
-            return known
-        epochs, lanes = self.recipe.epochs, len(chunk.units)
-        folds = {number: self.folds[number] for number in chunk.folds}
-        try:
-            family, race = self.families[chunk.family], None
-            if chunk.drop_early:
-                race = Race(chunk.strengths, folds, epochs)
-            stack = Stack(self.recipe, folds, family, chunk.strengths, compiled=chunk.compiled, race=race)
-            diverged = stack.train(lambda epoch, alive: self._progress.stack(lanes, alive, epoch, epochs))
-            found = {Unit(chunk.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
-        except CANNOT_STACK as error:
-            self._progress.give_up()
-            self._progress.expect(-lanes)
-            name = self.families[chunk.family].name
-            warnings.warn(f"{name}: one training after another: {brief(error)}", LanesWarning, stacklevel=4)
-            return dict(zip(chunk.units, self.outcomes(chunk.units), strict=True))
-        for unit, outcome in found.items():
-            if self._journal is not None:
-                self._journal.write(unit, outcome, chunk.name)
-            self._progress.done(unit, outcome)
-        return found
+    def _train(self, works: Sequence[Work]) -> None:
+        """Do what an earlier run has not done, and keep it; one after another where it cannot be stacked."""
+        missing = []
+        for work in works:
+            known = self._known(work)
+            if known is None:
+                missing.append(work)
+            else:
+                self._take(work, known)
+        refused: list[Unit] = []
+        results = finished(
+            missing,
+            self.recipe,
+            self.folds,
+            self.families,
+            jobs=self._jobs,
+            after_epoch=lambda lanes, alive, epoch: self._progress.stack(lanes, alive, epoch, self.recipe.epochs),
+            advice=self._advice(),
+        )
+        with closing(results):
+            for work, found in results:
+                if isinstance(found, str):
+                    self._progress.give_up()
+                    self._progress.expect(-len(_units(work)))
+                    name = self.families[_units(work)[0].family].name
+                    warnings.warn(f"{name}: one training after another: {found}", LanesWarning, stacklevel=4)
+                    refused += _units(work)
+                    continue
+                if self._journal is not None:
+                    for unit, outcome in found.items():
+                        self._journal.write(unit, outcome, _stack_name(work))
+                self._take(work, found)
+        if refused:
+            self.outcomes(refused)
 
-    def _known(self, chunk: Chunk) -> dict[Unit, Outcome] | None:
-        """What an earlier run has kept of this very stack, if it is all there."""
+    def _known(self, work: Work) -> dict[Unit, Outcome] | None:
+        """What an earlier run has kept of this very work, if it is all there: else a stack is trained as a whole."""
         if self._journal is None:
             return None
-        found = {unit: self._journal.read(unit, chunk.name) for unit in chunk.units}
+        found = {unit: self._journal.read(unit, _stack_name(work)) for unit in _units(work)}
         return None if None in found.values() else {unit: each for unit, each in found.items() if each is not None}
+
+    def _take(self, work: Work, found: Mapping[Unit, Outcome]) -> None:
+        (self._alone if isinstance(work, Unit) else self._together).update(found)
+        for unit, outcome in found.items():
+            self._progress.done(unit, outcome)
+
+    def _advice(self) -> str:
+        if self._journal is None:
+            return "give a folder, in which every finished training is kept, and fewer jobs"
+        return (
+            f"what was finished is kept in {self._journal.folder}; run it again (on the command line with --resume) to "
+            "go on from there, perhaps with fewer jobs"
+        )
 
     def null_loss(self) -> float | None:
         """The validation loss of the best constant output, over all folds."""
@@ -160,3 +166,11 @@ class Trainings:
     def _output_shape(self) -> tuple[int, ...]:
         with seeded(self.recipe.part_seed(WHOLE)), torch.no_grad(), evaluating(self.recipe.fresh()) as model:
             return tuple(model(self.recipe.X[:2]).shape[1:])
+
+
+def _units(work: Work) -> tuple[Unit, ...]:
+    return (work,) if isinstance(work, Unit) else work.units
+
+
+def _stack_name(work: Work) -> str:
+    return "" if isinstance(work, Unit) else work.name

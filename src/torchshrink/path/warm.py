@@ -55,16 +55,22 @@ Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, Outcome], Mappin
 """(strength, what each fold starts from) -> each fold's outcome, and the weights it ended with."""
 
 
-def check_order(order: Order, hysteresis: bool) -> None:
+def check_order(order: Order, hysteresis: bool, *, drop_early: bool) -> None:
     """Check what the caller gave.
 
     Raises:
-        InputError: no such order, or a way back of a path that has no direction.
+        InputError: no such order, a way back of a path that has no direction, or a race of strengths that do not train
+            at the same time.
     """
     if order not in get_args(Order):
         raise InputError(f"order={order!r}: expected one of {', '.join(map(repr, get_args(Order)))}")
     if hysteresis and order != "warm":
         raise InputError("hysteresis=True: a cold path has no direction to compare; take order='warm', or leave it out")
+    if drop_early and order == "warm":
+        raise InputError(
+            "drop_early=True: the strengths of a warm path train one after another, so none can be dropped early; "
+            "take order='cold', or leave it out"
+        )
 
 
 @dataclass(frozen=True)
