@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, overload
 
 import torch
+from torch.utils.data import Dataset
 
+from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError
 from torchshrink.path.assemble import compare, make_result
 from torchshrink.path.family import Family, PenaltySpec, families
@@ -24,6 +26,8 @@ from torchshrink.path.trainings import Trainings
 from torchshrink.selection import WEIGHTS, Selection
 from torchshrink.storage import PathLike
 from torchshrink.training import DivergenceWarning, Loss
+
+Data = tuple[Any, Any] | Dataset[Any]
 
 
 class _Settings(TypedDict, total=False):
@@ -43,16 +47,17 @@ class _Settings(TypedDict, total=False):
     lanes: int | None
     compile: bool | None
     drop_early: bool
+    workers: int
 
 
 @overload
-def path(build: Build, data: tuple[Any, Any], penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
+def path(build: Build, data: Data, penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
 
 
 @overload
 def path(
     build: Build,
-    data: tuple[Any, Any],
+    data: Data,
     penalty: Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
     **settings: Unpack[_Settings],
 ) -> PathComparison: ...
@@ -60,7 +65,7 @@ def path(
 
 def path(
     build: Build,
-    data: tuple[Any, Any],
+    data: Data,
     penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
     *,
     strengths: int | Iterable[float] = 32,
@@ -79,6 +84,7 @@ def path(
     lanes: int | None = None,
     compile: bool | None = None,
     drop_early: bool = False,
+    workers: int = 0,
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
 
@@ -91,7 +97,10 @@ def path(
             seed is to give the same weights.
         data: (X, y), tensors or arrays: n rows of any shape, raw; n class codes (whole numbers) or numbers (floats).
             What the model fits to the data before training (`models.Preprocess`) is fitted on each fold's training
-            rows only.
+            rows only. Or a map-style ``torch.utils.data.Dataset`` of pairs (x, y), for rows that do not fit in memory:
+            each is read when a batch needs it, and only the targets are kept. An item is to be the same whenever it is
+            read. Random augmentation that its number does not seed is seen by evaluations too, differs between engines
+            and counts of workers, and is warned of.
         penalty: what is tuned: a class of one strength (``ts.L1``), a penalty whose other settings are kept
             (``ts.ElasticNet(0.9, 0.1)``), or a callable strength -> penalty or rules. Several, as a mapping from
             names or as a sequence, are compared over the same folds, initial weights and batches.
@@ -120,18 +129,22 @@ def path(
             significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
             while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and
             strength 0 always stay. What is dropped takes no part in the choice.
+        workers: processes that read a Dataset's items ahead of the training, as a DataLoader's ``num_workers``; 0: they
+            are read when they are needed.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
 
     Raises:
         InputError: an argument is not usable.
+        ReadError: an item of a Dataset could be read at first, and now cannot be.
         DivergenceError: every strength diverged.
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
         LanesWarning: lanes were asked for, or ``drop_early``, which needs them, and cannot be had; the trainings are
             done one after another, to their ends.
+        DataWarning: an item of a Dataset is another one when it is read again.
 
     Example:
         >>> import torch, torchshrink as ts
@@ -155,13 +168,15 @@ def path(
         device=device,
         on=on,
         method=method,
+        workers=workers,
+        progress=progress,
     )
     count = _count(strengths)
     given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
     drawn = make_folds(recipe.y, folds, seed=seed)
     fingerprint = _fingerprint(recipe, drawn, compared) | ({"drop_early": True} if drop_early else {})
     journal = None if folder is None else Journal(folder, fingerprint)
-    with Progress(compared, len(drawn), shown=progress) as bar:
+    with kept(recipe.X), Progress(compared, len(drawn), shown=progress) as bar:
         trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early)
         points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
         for family in compared:

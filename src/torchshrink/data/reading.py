@@ -1,0 +1,233 @@
+"""Rows of a map-style Dataset, read when they are asked for: here, or ahead of time in a DataLoader's workers."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as MapDataset
+
+from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.storage import brief
+
+Item = tuple[Any, Any]
+
+
+class ReadError(TorchshrinkError, OSError):
+    """A row could be read before, and now cannot be; or a worker that was to read it is gone."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception as a worker sends it: its message, and where it came from."""
+
+    message: str
+    trace: str
+
+
+@final
+class Taken(MapDataset[Any]):
+    """What ``take`` makes of the items with some numbers, in the process in which it is asked.
+
+    Args:
+        dataset: gives the pairs (x, y).
+        take: (numbers, pairs) -> what is wanted of them.
+    """
+
+    def __init__(self, dataset: MapDataset[Any], take: Callable[[Sequence[int], Sequence[Item]], Any]) -> None:
+        self._dataset, self._take = dataset, take
+
+    def __getitems__(self, numbers: Sequence[int]) -> Any:
+        """What is wanted, or a `Failure`: an exception would reach the other process as many lines."""
+        try:
+            return self._take(numbers, [self._item(number) for number in numbers])
+        except InputError as error:
+            return Failure(str(error), traceback.format_exc())
+
+    def _item(self, number: int) -> Item:
+        try:
+            item = self._dataset[number]
+        except Exception as error:  # anything may come of the user's code
+            raise InputError(f"data[{number}] cannot be read: {brief(error)}") from error
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            many = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+            raise InputError(f"data[{number}] is a {type(item).__name__}{many}: a pair (x, y) expected")
+        return item[0], item[1]
+
+
+def loader(source: Taken, requests: Iterable[list[int]], workers: int) -> DataLoader[Any]:
+    """Reads one request after another; its workers, if any, live until it is closed."""
+    return DataLoader(
+        source,
+        batch_sampler=requests,
+        num_workers=workers,
+        collate_fn=_same,
+        persistent_workers=workers > 0,
+        # Its own, for it draws the workers' seeds: a training's draws stay what they are without workers.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def close(loading: DataLoader[Any] | None) -> None:
+    """End the workers now: torch's way waits for the last reference, which a traceback may hold."""
+    if loading is not None and loading._iterator is not None and loading.num_workers:
+        loading._iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def checked(found: Any, kind: type[TorchshrinkError]) -> Any:
+    """What was read, if it is no `Failure`; else an exception of this kind."""
+    if isinstance(found, Failure):
+        error = kind(found.message)
+        error.add_note(found.trace)
+        raise error
+    return found
+
+
+def stacked(name: str, numbers: Sequence[int], values: Sequence[Any]) -> Tensor:
+    """The items' x, or y, as one tensor (n, …); NumPy's arrays and numbers keep their width.
+
+    Raises:
+        InputError: one is no number, array or tensor, or has another shape or dtype than the first.
+    """
+    try:
+        parts = [value.detach() if isinstance(value, Tensor) else np.asarray(value) for value in values]
+    except ValueError as error:  # lists of lists of different lengths
+        raise InputError(f"data[{numbers[0]}]: {name} is no array: {brief(error)}") from error
+    for number, part in zip(numbers, parts, strict=True):
+        if (part.shape, part.dtype) != (parts[0].shape, parts[0].dtype):
+            raise unlike(name, number, _kind(part), numbers[0], _kind(parts[0]))
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.stack([part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts])
+    try:
+        dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"data[{numbers[0]}]: {name} is a {type(values[0]).__name__} of {first.dtype}: a number, an array or a "
+            "tensor expected"
+        ) from error
+    # Into torch's own memory, which is aligned as that of any other tensor.
+    made = torch.empty((len(parts), *first.shape), dtype=dtype)
+    np.stack(parts, out=made.numpy())
+    return made
+
+
+def unlike(name: str, number: int, kind: str, first: int, first_kind: str) -> InputError:
+    """The rows' x, or y, are not of one kind."""
+    return InputError(
+        f"data[{number}]: {name} is {kind}, and that of data[{first}] is {first_kind}: "
+        "one shape and dtype for all rows expected"
+    )
+
+
+def _kind(part: Any) -> str:
+    return f"{str(part.dtype).removeprefix('torch.')} of shape {tuple(part.shape)}"
+
+
+def _same(found: Any) -> Any:
+    return found
+
+
+def _rows(numbers: Sequence[int], items: Sequence[Item]) -> Tensor:
+    return stacked("x", numbers, [x for x, _ in items])
+
+
+@final
+class Reader:
+    """The x of a Dataset's items by their numbers; in workers, if there are any and requests are known ahead.
+
+    Args:
+        dataset: gives the pairs (x, y).
+        workers: how many processes read ahead; 0: what is asked for is read when it is asked for.
+    """
+
+    def __init__(self, dataset: MapDataset[Any], workers: int) -> None:
+        self.dataset, self.workers = dataset, workers
+        self._source = Taken(dataset, _rows)
+        self._requests: list[list[int]] = []
+        self._loader: DataLoader[Any] | None = None
+        self._kept = 0
+        self._pass: object | None = None  # the pass that the workers read ahead for
+        self._current: tuple[Tensor, Tensor] | None = None  # row numbers, and their rows
+
+    def __getstate__(self) -> tuple[MapDataset[Any], int]:
+        return self.dataset, self.workers  # processes stay where they are
+
+    def __setstate__(self, state: tuple[MapDataset[Any], int]) -> None:
+        self.__init__(*state)
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """The rows (*, …) with the numbers (*), in the dataset's own dtype; one that is asked for twice is read once.
+
+        Raises:
+            ReadError: the dataset does not give them.
+        """
+        if self._current is not None and torch.equal(self._current[0], numbers):
+            return self._current[1]
+        wanted, places = _distinct(numbers)
+        return _placed(checked(self._source.__getitems__(wanted), ReadError), numbers, places)
+
+    def ahead(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield each request, whose rows `read` then has at hand, while the workers read the following ones."""
+        if not self.workers or self._pass is not None or not requests:
+            yield from requests
+            return
+        distinct = [_distinct(numbers) for numbers in requests]
+        mine = self._pass = object()
+        self._requests[:] = [wanted for wanted, _ in distinct]
+        if self._loader is None:
+            self._loader = loader(self._source, self._requests, self.workers)
+        finished = False
+        try:
+            rows = iter(self._loader)
+            for numbers, (_, places) in zip(requests, distinct, strict=True):
+                self._current = numbers, _placed(checked(_next(rows), ReadError), numbers, places)
+                yield numbers
+                self._current = None
+            finished = True
+        finally:
+            if self._pass is mine:  # and not left behind by an exception, and another begun since
+                self._pass = self._current = None
+                if not (finished and self._kept):
+                    self.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, the workers that one pass has started go on to the next; outside, they end with each pass."""
+        self._kept += 1
+        try:
+            yield
+        finally:
+            self._kept -= 1
+            if not self._kept:
+                self._pass = self._current = None
+                self.close()
+
+    def close(self) -> None:
+        """End the workers, if there are any now."""
+        close(self._loader)
+        self._loader = None
+
+
+def _distinct(numbers: Tensor) -> tuple[list[int], Tensor | None]:
+    """Each number once, and the place of each of the numbers asked for among them; None where none is there twice."""
+    once, places = torch.unique(numbers, return_inverse=True)
+    return (numbers.flatten().tolist(), None) if len(once) == numbers.numel() else (once.tolist(), places)
+
+
+def _placed(rows: Tensor, numbers: Tensor, places: Tensor | None) -> Tensor:
+    return rows.view(*numbers.shape, *rows.shape[1:]) if places is None else rows[places]
+
+
+def _next(rows: Iterator[Any]) -> Any:
+    try:
+        return next(rows)
+    except RuntimeError as error:  # torch's, of a worker that was killed
+        raise ReadError(f"a worker that was reading rows is gone: {brief(error)}") from error
