@@ -104,7 +104,7 @@ def opened(data: object, *, workers: int = 0, progress: bool = False) -> tuple[A
 
 def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -> tuple[LazyRows, Tensor]:
     source = Taken(data, look)
-    first: Look = checked(source.__getitems__([0]), InputError)
+    first: Look = source.of([0])
     name, shape = first.x_kind
     requests = [list(range(at, min(at + PER_REQUEST, count))) for at in range(0, count, PER_REQUEST)]
     looks: list[Look] = []
@@ -148,7 +148,7 @@ def _words(kind: tuple[str, tuple[int, ...]]) -> str:
 def _check_again(source: Taken, count: int, digests: bytes) -> None:
     """Warn if a few items are not what they were."""
     for number in sorted({0, count // 2, count - 1}):
-        again: Look = checked(source.__getitems__([number]), InputError)
+        again: Look = source.of([number])
         if again.digests != digests[number * _DIGEST : (number + 1) * _DIGEST]:
             warnings.warn(
                 f"data[{number}] is another one when it is read again, as random augmentation makes it: trainings, "

@@ -44,10 +44,14 @@ class Taken(MapDataset[Any]):
     def __init__(self, dataset: MapDataset[Any], take: Callable[[Sequence[int], Sequence[Item]], Any]) -> None:
         self._dataset, self._take = dataset, take
 
+    def of(self, numbers: Sequence[int]) -> Any:
+        """What is wanted of these items."""
+        return self._take(numbers, [self._item(number) for number in numbers])
+
     def __getitems__(self, numbers: Sequence[int]) -> Any:
-        """What is wanted, or a `Failure`: an exception would reach the other process as many lines."""
+        """The same, or a `Failure`, for a DataLoader: an exception would reach another process as many lines."""
         try:
-            return self._take(numbers, [self._item(number) for number in numbers])
+            return self.of(numbers)
         except InputError as error:
             return Failure(str(error), traceback.format_exc())
 
@@ -172,7 +176,11 @@ class Reader:
         if self._current is not None and torch.equal(self._current[0], numbers):
             return self._current[1]
         wanted, places = _distinct(numbers)
-        return _placed(checked(self._source.__getitems__(wanted), ReadError), numbers, places)
+        try:
+            rows = self._source.of(wanted)
+        except InputError as error:
+            raise ReadError(str(error)) from error
+        return _placed(rows, numbers, places)
 
     def ahead(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield each request, whose rows `read` then has at hand, while the workers read the following ones."""
