@@ -14,14 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
 
-from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.errors import InputError, ReadError, TorchshrinkError
 from torchshrink.storage import brief
 
 Item = tuple[Any, Any]
-
-
-class ReadError(TorchshrinkError, OSError):
-    """A row could be read before, and now cannot be; or a worker that was to read it is gone."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +190,9 @@ class Reader:
             self._loader = loader(self._source, self._requests, self.workers)
         finished = False
         try:
-            rows = iter(self._loader)
+            rows = _from_workers(self._loader)
             for numbers, (_, places) in zip(requests, distinct, strict=True):
-                self._current = numbers, _placed(checked(_next(rows), ReadError), numbers, places)
+                self._current = numbers, _placed(checked(next(rows), ReadError), numbers, places)
                 yield numbers
                 self._current = None
             finished = True
@@ -234,8 +230,8 @@ def _placed(rows: Tensor, numbers: Tensor, places: Tensor | None) -> Tensor:
     return rows.view(*numbers.shape, *rows.shape[1:]) if places is None else rows[places]
 
 
-def _next(rows: Iterator[Any]) -> Any:
+def _from_workers(loading: DataLoader[Any]) -> Iterator[Any]:
     try:
-        return next(rows)
-    except RuntimeError as error:  # torch's, of a worker that was killed
+        yield from loading
+    except (RuntimeError, OSError, EOFError) as error:  # of a worker that was killed: torch's, or of what it sent
         raise ReadError(f"a worker that was reading rows is gone: {brief(error)}") from error

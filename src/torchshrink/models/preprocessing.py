@@ -183,7 +183,7 @@ class _Moments:
     def of(cls, values: Tensor) -> _Moments:
         wide = values.double()
         present = ~torch.isnan(wide)
-        count = present.sum(0)
+        count = present.sum(0).double()  # the quotient of whole numbers would be float32
         mean = torch.where(present, wide, 0.0).sum(0) / count.clamp(min=1)
         squares = torch.where(present, wide - mean, 0.0).square().sum(0)
         least = torch.where(present, wide, math.inf).amin(0)
