@@ -187,6 +187,17 @@ def test_what_a_stacks_folds_share_in_a_batch_is_read_once():
     assert served.asked == 3 * ROWS  # whose 3 · 2/3 trainings on each row take one batch an epoch
 
 
+@pytest.mark.parametrize("engine", ["sequential", "lanes"])
+def test_workers_read_what_trainings_and_evaluations_take(engine):
+    here = []
+    for workers in (0, 1):
+        served = Served(*images())
+        run(conv, served, workers=workers, engine=engine, folds=3)
+        here.append(served.asked)
+    assert here[0] > 5 * ROWS
+    assert here[1] < 2 * ROWS  # a few rows to check with, and the planner's step
+
+
 def test_a_journal_goes_on_with_the_same_rows_and_with_no_others(tmp_path):
     X, y = images()
     served = Served(X, y)
