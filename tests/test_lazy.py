@@ -165,8 +165,11 @@ def test_a_worker_that_is_killed_and_a_row_that_is_gone_are_said_in_one_line(tmp
     found, _ = opened(mortal, workers=1)
     mark.touch()
     # Torch's own handler of the signal says so wherever this process is just then: mostly, where it waits for rows.
-    with pytest.raises((ReadError, RuntimeError), match="worker"):
-        [found[request] for request in ahead(found, torch.arange(30).split(3))]
+    with kept(found):
+        with pytest.raises((ReadError, RuntimeError), match="worker"):
+            [found[request] for request in ahead(found, torch.arange(30).split(3))]
+        mark.unlink()
+        assert len([found[request] for request in ahead(found, torch.arange(30).split(3))]) == 10
     assert not multiprocessing.active_children()
 
     served = Served(*rows(30, 3))

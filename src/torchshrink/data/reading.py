@@ -216,8 +216,8 @@ class Reader:
 
     def close(self) -> None:
         """End the workers, if there are any now."""
-        close(self._loader)
-        self._loader = None
+        loading, self._loader = self._loader, None  # first: an interrupt may come while they end
+        close(loading)
 
 
 def _distinct(numbers: Tensor) -> tuple[list[int], Tensor | None]:
