@@ -15,6 +15,9 @@ from torchshrink.data.lazy import LazyRows, ahead, kept, split, subset, with_gap
 from torchshrink.data.opening import opened
 from torchshrink.errors import DataWarning, InputError, ReadError
 
+# Said where a machine has fewer cores than workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 
 class Served(Dataset):
     """Rows from memory, with a count of those that this process was asked for."""

@@ -20,6 +20,9 @@ from torchshrink.path.recipe import prepare
 from torchshrink.path.run import path
 from torchshrink.selection import WEIGHTS
 
+# Said where a machine has fewer cores than workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 ROWS = 90
 
 

@@ -106,7 +106,7 @@ def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -
     source = Taken(data, look)
     first: Look = source.of([0])
     name, shape = first.x_kind
-    requests = [list(range(at, min(at + PER_REQUEST, count))) for at in range(0, count, PER_REQUEST)]
+    requests = [range(at, min(at + PER_REQUEST, count)) for at in range(0, count, PER_REQUEST)]
     looks: list[Look] = []
     reading = loader(source, requests, workers)
     bar = tqdm(

@@ -62,11 +62,11 @@ class Taken(MapDataset[Any]):
         return item[0], item[1]
 
 
-def loader(source: Taken, requests: Iterable[list[int]], workers: int) -> DataLoader[Any]:
+def loader(source: Taken, requests: Iterable[Sequence[int]], workers: int) -> DataLoader[Any]:
     """Reads one request after another; its workers, if any, live until it is closed."""
     return DataLoader(
         source,
-        batch_sampler=requests,
+        batch_sampler=requests,  # type: ignore[arg-type]  # lists are named, sequences are taken
         num_workers=workers,
         collate_fn=_same,
         persistent_workers=workers > 0,
@@ -139,6 +139,15 @@ def _rows(numbers: Sequence[int], items: Sequence[Item]) -> Tensor:
     return stacked("x", numbers, [x for x, _ in items])
 
 
+class _Requests:
+    """What one pass asks for, as a DataLoader takes it; the next pass's are put in its place."""
+
+    numbers: Sequence[Tensor] = ()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (_distinct(numbers)[0] for numbers in self.numbers)
+
+
 @final
 class Reader:
     """The x of a Dataset's items by their numbers; in workers, if there are any and requests are known ahead.
@@ -151,7 +160,7 @@ class Reader:
     def __init__(self, dataset: MapDataset[Any], workers: int) -> None:
         self.dataset, self.workers = dataset, workers
         self._source = Taken(dataset, _rows)
-        self._requests: list[list[int]] = []
+        self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
         self._kept = 0
         self._pass: object | None = None  # the pass that the workers read ahead for
@@ -183,16 +192,15 @@ class Reader:
         if not self.workers or self._pass is not None or not requests:
             yield from requests
             return
-        distinct = [_distinct(numbers) for numbers in requests]
         mine = self._pass = object()
-        self._requests[:] = [wanted for wanted, _ in distinct]
+        self._requests.numbers = requests
         if self._loader is None:
             self._loader = loader(self._source, self._requests, self.workers)
         finished = False
         try:
             rows = _from_workers(self._loader)
-            for numbers, (_, places) in zip(requests, distinct, strict=True):
-                self._current = numbers, _placed(checked(next(rows), ReadError), numbers, places)
+            for found, numbers in zip(rows, requests, strict=True):
+                self._current = numbers, _placed(checked(found, ReadError), numbers, _distinct(numbers)[1])
                 yield numbers
                 self._current = None
             finished = True
