@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset as MapDataset
 from tqdm import tqdm
 
 from torchshrink.data.lazy import LazyRows
-from torchshrink.data.reading import Item, Reader, Taken, checked, close, loader, stacked, unlike
+from torchshrink.data.reading import Filling, Item, Reader, Taken, checked, close, loader, unlike
 from torchshrink.errors import DataWarning, InputError
 
 PER_REQUEST = 64  # rows, of the first pass
@@ -35,14 +35,17 @@ class Look:
     digests: bytes
 
 
-def look(numbers: Sequence[int], items: Sequence[Item]) -> Look:
+def look(numbers: Sequence[int], items: Iterable[Item]) -> Look:
     """Look at some items.
 
     Raises:
         InputError: their shapes or dtypes differ, or one is not finite.
     """
-    X = stacked("x", numbers, [x for x, _ in items]).cpu()
-    y = stacked("y", numbers, [y for _, y in items]).cpu()
+    rows, targets = Filling("x", numbers), Filling("y", numbers)
+    for x, target in items:
+        rows.add(x)
+        targets.add(target)
+    X, y = rows.made.cpu(), targets.made.cpu()
     y = y.float() if y.dtype == torch.bfloat16 else y  # which NumPy does not have
     flat = X.contiguous().flatten(1) if X.ndim > 1 else X.unsqueeze(1)
     missing = torch.zeros(len(X), dtype=torch.bool)
@@ -51,8 +54,8 @@ def look(numbers: Sequence[int], items: Sequence[Item]) -> Look:
         infinite = flat.isinf().any(1)
         if bool(infinite.any()):
             raise InputError(f"data[{numbers[int(infinite.int().argmax())]}]: x has infinite values: clip them")
-    targets = (y.contiguous().flatten(1) if y.ndim > 1 else y.unsqueeze(1)).view(torch.uint8).numpy()
-    pairs = zip(flat.view(torch.uint8).numpy(), targets, strict=True)
+    plain = (y.contiguous().flatten(1) if y.ndim > 1 else y.unsqueeze(1)).view(torch.uint8).numpy()
+    pairs = zip(flat.view(torch.uint8).numpy(), plain, strict=True)
     digests = b"".join(hashlib.sha256(row.tobytes() + target.tobytes()).digest()[:_DIGEST] for row, target in pairs)
     return Look(y.numpy(), (str(X.dtype), tuple(X.shape[1:])), missing.numpy(), digests)
 
@@ -107,7 +110,10 @@ def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -
     first: Look = source.of([0])
     name, shape = first.x_kind
     requests = [range(at, min(at + PER_REQUEST, count)) for at in range(0, count, PER_REQUEST)]
-    looks: list[Look] = []
+    # Filled in place: of many small arrays, one after each request, the heap would keep a request's room each.
+    y = np.empty((count, *first.y.shape[1:]), first.y.dtype)
+    missing = np.empty(count, dtype=bool)
+    digests = bytearray(count * _DIGEST)
     reading = loader(source, requests, workers)
     bar = tqdm(
         total=count, desc="data", unit="row", leave=False, disable=not progress, file=sys.stderr, dynamic_ncols=True
@@ -118,12 +124,12 @@ def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -
             for what, kind, of_first in (("x", each.x_kind, first.x_kind), ("y", _y_kind(each), _y_kind(first))):
                 if kind != of_first:
                     raise unlike(what, numbers[0], _words(kind), 0, _words(of_first))
-            looks.append(each)
+            at, end = numbers[0], numbers[-1] + 1
+            y[at:end], missing[at:end], digests[at * _DIGEST : end * _DIGEST] = each.y, each.missing, each.digests
             bar.update(len(numbers))
     finally:
         close(reading)
         bar.close()
-    digests = b"".join(each.digests for each in looks)
     _check_again(source, count, digests)
     rows = LazyRows(
         Reader(data, workers),
@@ -131,10 +137,10 @@ def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -
         shape,
         (getattr(torch, name.removeprefix("torch.")),),
         torch.device("cpu"),
-        torch.from_numpy(np.concatenate([each.missing for each in looks])),
+        torch.from_numpy(missing),
         f"{hashlib.sha256(f'{name}{shape}'.encode() + digests).hexdigest()[:16]}, read by row",
     )
-    return rows, torch.from_numpy(np.concatenate([each.y for each in looks]))
+    return rows, torch.from_numpy(y)
 
 
 def _y_kind(seen: Look) -> tuple[str, tuple[int, ...]]:
@@ -145,7 +151,7 @@ def _words(kind: tuple[str, tuple[int, ...]]) -> str:
     return f"{kind[0].removeprefix('torch.')} of shape {kind[1]}"
 
 
-def _check_again(source: Taken, count: int, digests: bytes) -> None:
+def _check_again(source: Taken, count: int, digests: bytearray) -> None:
     """Warn if a few items are not what they were."""
     for number in sorted({0, count // 2, count - 1}):
         again: Look = source.of([number])

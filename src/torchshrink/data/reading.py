@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
@@ -37,12 +38,12 @@ class Taken(MapDataset[Any]):
         take: (numbers, pairs) -> what is wanted of them.
     """
 
-    def __init__(self, dataset: MapDataset[Any], take: Callable[[Sequence[int], Sequence[Item]], Any]) -> None:
+    def __init__(self, dataset: MapDataset[Any], take: Callable[[Sequence[int], Iterable[Item]], Any]) -> None:
         self._dataset, self._take = dataset, take
 
     def of(self, numbers: Sequence[int]) -> Any:
         """What is wanted of these items."""
-        return self._take(numbers, [self._item(number) for number in numbers])
+        return self._take(numbers, map(self._item, numbers))
 
     def __getitems__(self, numbers: Sequence[int]) -> Any:
         """The same, or a `Failure`, for a DataLoader: an exception would reach another process as many lines."""
@@ -90,33 +91,61 @@ def checked(found: Any, kind: type[TorchshrinkError]) -> Any:
     return found
 
 
-def stacked(name: str, numbers: Sequence[int], values: Sequence[Any]) -> Tensor:
-    """The items' x, or y, as one tensor (n, …); NumPy's arrays and numbers keep their width.
+@final
+class Filling:
+    """The items' x, or y, as one tensor (n, …), filled item by item: of many large ones, one is there besides.
 
-    Raises:
-        InputError: one is no number, array or tensor, or has another shape or dtype than the first.
+    NumPy's arrays and numbers keep their width.
+
+    Args:
+        name: ``x`` or ``y``.
+        numbers: of the items that are to come.
     """
-    try:
-        parts = [value.detach() if isinstance(value, Tensor) else np.asarray(value) for value in values]
-    except ValueError as error:  # lists of lists of different lengths
-        raise InputError(f"data[{numbers[0]}]: {name} is no array: {brief(error)}") from error
-    for number, part in zip(numbers, parts, strict=True):
-        if (part.shape, part.dtype) != (parts[0].shape, parts[0].dtype):
-            raise unlike(name, number, _kind(part), numbers[0], _kind(parts[0]))
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.stack([part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts])
-    try:
-        dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"data[{numbers[0]}]: {name} is a {type(values[0]).__name__} of {first.dtype}: a number, an array or a "
-            "tensor expected"
-        ) from error
-    # Into torch's own memory, which is aligned as that of any other tensor.
-    made = torch.empty((len(parts), *first.shape), dtype=dtype)
-    np.stack(parts, out=made.numpy())
-    return made
+
+    def __init__(self, name: str, numbers: Sequence[int]) -> None:
+        self._name, self._numbers, self._at = name, numbers, 0
+        self._kind: tuple[Any, ...] = ()
+        self._first = ""
+        self.made = torch.empty(0)
+        self._array: NDArray[Any] = np.empty(0)
+
+    def add(self, value: Any) -> None:
+        """The next item's.
+
+        Raises:
+            InputError: it is no number, array or tensor, or has another shape or dtype than the first.
+        """
+        number = self._numbers[self._at]
+        try:
+            part = value.detach() if isinstance(value, Tensor) else np.asarray(value)
+        except ValueError as error:  # lists of lists of different lengths
+            raise InputError(f"data[{number}]: {self._name} is no array: {brief(error)}") from error
+        kind = isinstance(part, Tensor), part.shape, part.dtype
+        if not self._kind:
+            self._allocate(number, part, type(value).__name__)
+            self._kind, self._first = kind, _kind(part)
+        elif kind != self._kind:
+            raise unlike(self._name, number, _kind(part), self._numbers[0], self._first)
+        if isinstance(part, Tensor):
+            self.made[self._at].copy_(part)
+        else:
+            self._array[self._at] = part
+        self._at += 1
+
+    def _allocate(self, number: int, part: Any, given: str) -> None:
+        shape = (len(self._numbers), *part.shape)
+        if isinstance(part, Tensor):
+            self.made = torch.empty(shape, dtype=part.dtype, device=part.device)
+            return
+        try:
+            dtype = torch.from_numpy(np.empty(0, part.dtype)).dtype
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"data[{number}]: {self._name} is a {given} of {part.dtype}: a number, an array or a tensor expected"
+            ) from error
+        # Torch's own memory, which is aligned as that of any other tensor.
+        self.made = torch.empty(shape, dtype=dtype)
+        self._array = self.made.numpy()
 
 
 def unlike(name: str, number: int, kind: str, first: int, first_kind: str) -> InputError:
@@ -135,8 +164,11 @@ def _same(found: Any) -> Any:
     return found
 
 
-def _rows(numbers: Sequence[int], items: Sequence[Item]) -> Tensor:
-    return stacked("x", numbers, [x for x, _ in items])
+def _rows(numbers: Sequence[int], items: Iterable[Item]) -> Tensor:
+    rows = Filling("x", numbers)
+    for x, _ in items:
+        rows.add(x)
+    return rows.made
 
 
 class _Requests:
