@@ -438,3 +438,18 @@ def test_files_that_are_missing_truncated_or_of_two_models_are_one_line(tmp_path
     refused("'hidden2.weight' is missing")
     (tmp_path / "model.json").write_text('{"format": 1')
     refused("model.json is not a JSON file")
+
+
+def test_preprocessing_from_rows_in_parts_is_that_of_all_rows():
+    X = torch.randn(1000, 3, dtype=torch.float64) * 1e3 + 1e6
+    X[::3, 0] = torch.nan
+    X[:, 2] = torch.randint(4, (1000,))
+    whole, parts = Preprocess([0, 0, 5]).double(), Preprocess([0, 0, 5]).double()
+    whole.fit(X)
+    parts.fit_parts(X.split(7))
+    for name in ("mean", "scale"):
+        assert torch.allclose(getattr(parts, name), getattr(whole, name), rtol=1e-13, atol=0)
+    assert torch.equal(parts.seen, whole.seen)
+    assert parts.seen[-5:].tolist() == [True] * 4 + [False]
+    with pytest.raises(InputError, match="no rows given, at least 1 expected"):
+        parts.fit_parts([])

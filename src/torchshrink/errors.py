@@ -21,6 +21,14 @@ class GeometryError(AttachmentError, NotImplementedError):
     """No exact step size per coordinate is known for this optimizer, so `prox` would solve for another strength."""
 
 
+class ReadError(TorchshrinkError, OSError):
+    """A row of a data set could be read before, and now cannot be; or a worker that was to read it is gone."""
+
+
+class DataWarning(UserWarning):
+    """The data are not what they were when they were read before."""
+
+
 class ObjectiveWarning(UserWarning):
     """What will be minimised is not mean loss + penalty with the strengths as given."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.checkpoint import load_checkpoint, save_checkpoint
+from torchshrink.data.lazy import Rows, ahead, split, with_gaps
 from torchshrink.errors import InputError, TorchshrinkError
 from torchshrink.randomness import mix_seed
 from torchshrink.storage import brief
@@ -114,7 +115,7 @@ def batches(rows: int, batch_size: int, *, seed: int, epoch: int, device: torch.
 
 def train_epoch(
     model: nn.Module,
-    X: Tensor,
+    X: Rows,
     y: Tensor,
     *,
     loss: Loss,
@@ -147,7 +148,7 @@ def train_epoch(
     model.train()
     order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
     means, hits = [], []
-    for rows in order:
+    for rows in ahead(X, order):
         target = y[rows]
         optimizer.zero_grad(set_to_none=True)
         output = model(X[rows])
@@ -167,7 +168,7 @@ def train_epoch(
     return EpochStats(value, torch.cat(right).double().mean().item() if right else None)
 
 
-def evaluate(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> Evaluation:
+def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
     """The model's mean loss and each row's loss, in evaluation mode and without gradients; the mode is put back.
 
     Args:
@@ -178,7 +179,7 @@ def evaluate(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> Evaluatio
     """
     losses, hits = [], []
     with evaluating(model), torch.no_grad():
-        for rows, target in zip(torch.split(X, ROWS_AT_ONCE), torch.split(y, ROWS_AT_ONCE), strict=True):
+        for rows, target in split(X, y, most=ROWS_AT_ONCE):
             output = model(rows)
             losses.append(row_losses(loss, output, target, among=y).double().cpu())
             hits.append(_hits(output, target))
@@ -248,7 +249,7 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, *, among: Tensor | No
         return torch.stack([one(row, wanted) for row, wanted in zip(output, target, strict=True)])
 
 
-def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
+def check_fit(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> None:
     """Try a few rows, so that a model, data and loss that do not fit together are told apart in one line.
 
     Raises:
@@ -265,8 +266,7 @@ def check_fit(model: nn.Module, X: Tensor, y: Tensor, *, loss: Loss) -> None:
         firsts = [int((codes == code).nonzero()[0]) for code in codes.unique()[:8]]
         rows = torch.cat([rows, torch.tensor(firsts)]).unique()
     if X.is_floating_point():
-        gaps = X.reshape(len(X), -1).isnan().any(1).nonzero()[:1].flatten().cpu()
-        rows = torch.cat([rows, gaps]).unique()
+        rows = torch.cat([rows, with_gaps(X)[:1]]).unique()
     some, target = X[rows.to(X.device)], y[rows.to(y.device)]
     with evaluating(model), torch.no_grad():
         try:

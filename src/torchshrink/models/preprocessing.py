@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +72,6 @@ class Preprocess(nn.Module):
         # Infinities stay: they are errors to be seen, not missing values.
         return torch.nan_to_num((rows - self.mean) / self.scale, nan=0.0, posinf=math.inf, neginf=-math.inf)
 
-    @torch.no_grad()
     def fit(self, rows: Tensor) -> None:
         """Take means, scales (standard deviations, with n in the denominator) and the levels from training rows.
 
@@ -82,17 +83,32 @@ class Preprocess(nn.Module):
         Raises:
             InputError: no rows, another number of columns, an infinity, or a code that its column does not have.
         """
-        if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != len(self.sizes):
-            raise InputError(f"rows of shape {tuple(rows.shape)} given, (n ≥ 1, {len(self.sizes)}) expected")
-        if torch.isinf(rows).any():
-            raise InputError(
-                f"{int(torch.isinf(rows).sum())} infinite values in the rows: remove them or mark them missing"
-            )
-        levels = {column: _levels(rows[:, column], size, column) for column, size in enumerate(self.sizes) if size}
+        self.fit_parts([rows])
+
+    @torch.no_grad()
+    def fit_parts(self, parts: Iterable[Tensor]) -> None:
+        """`fit` on rows of which some (n, d) are given at a time, once."""
         number = ~self._categorical
-        self.mean[number], self.scale[number] = _moments(rows[:, self._source[number]], self.scale.dtype)
+        moments, levels = None, {column: torch.zeros(size, dtype=torch.bool) for column, size in self._categories()}
+        for rows in parts:
+            if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] != len(self.sizes):
+                raise InputError(f"rows of shape {tuple(rows.shape)} given, (n ≥ 1, {len(self.sizes)}) expected")
+            if torch.isinf(rows).any():
+                raise InputError(
+                    f"{int(torch.isinf(rows).sum())} infinite values in the rows: remove them or mark them missing"
+                )
+            for column, size in self._categories():
+                levels[column] = _levels(rows[:, column], size, column) | levels[column].to(rows.device)
+            more = _Moments.of(rows[:, self._source[number]])
+            moments = more if moments is None else moments.and_of(more)
+        if moments is None:
+            raise InputError("no rows given, at least 1 expected")
+        self.mean[number], self.scale[number] = moments.mean_and_scale(self.scale.dtype)
         for column, seen in levels.items():
             self.seen[self._source == column] = seen
+
+    def _categories(self) -> list[tuple[int, int]]:
+        return [(column, size) for column, size in enumerate(self.sizes) if size]
 
     def extra_repr(self) -> str:
         """The columns in and out, for ``print``."""
@@ -128,39 +144,71 @@ class Rescale(nn.Module):
             raise InputError(f"a {target.dtype} target of shape {tuple(target.shape)} given, n ≥ 1 numbers expected")
         if not bool(torch.isfinite(target).all()):
             raise InputError(f"{int((~torch.isfinite(target)).sum())} targets are NaN or infinite: remove their rows")
-        mean, scale = _moments(target.unsqueeze(1), self.scale.dtype)
+        mean, scale = _Moments.of(target.unsqueeze(1)).mean_and_scale(self.scale.dtype)
         self.mean.copy_(mean.squeeze(0))
         self.scale.copy_(scale.squeeze(0))
 
 
-def fit_preprocessing(model: nn.Module, rows: Tensor, target: Tensor) -> None:
+class InParts(Protocol):
+    """Rows that come some at a time, from the first to the last whenever they are asked for."""
+
+    def parts(self) -> Iterable[Tensor]:
+        """All rows (n, …), in tensors of some."""
+        ...
+
+
+def fit_preprocessing(model: nn.Module, rows: Tensor | InParts, target: Tensor) -> None:
     """Fit every `Preprocess` and `Rescale` in ``model`` on training rows (n, d) and their targets (n,).
 
     Does nothing to a model that has none.
     """
     for module in model.modules():
         if isinstance(module, Preprocess):
-            module.fit(rows)
+            module.fit_parts([rows] if isinstance(rows, Tensor) else rows.parts())
         elif isinstance(module, Rescale):
             module.fit(target)
 
 
-def _moments(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column of (n, k), without NaN, computed in float64 and given in ``dtype``.
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Of each column of some rows (n, k), without NaN, in float64: how many, mean, sum of squares around it, ends."""
 
-    Mean 0 without values; scale 1 there, and where the values are equal or ``dtype`` cannot hold their spread.
-    """
-    wide = values.double()
-    present = ~torch.isnan(wide)
-    count = present.sum(0).clamp(min=1)
-    mean = torch.where(present, wide, 0.0).sum(0) / count  # (k,)
-    scale = (torch.where(present, wide - mean, 0.0).square().sum(0) / count).sqrt()
-    # Equal values are found by comparison: rounding can put their mean beside them.
-    least = torch.where(present, wide, math.inf).amin(0)
-    constant = least == torch.where(present, wide, -math.inf).amax(0)
-    mean = torch.where(constant, least, mean)
-    spread = ~constant & (scale >= torch.finfo(dtype).tiny)
-    return mean.to(dtype), torch.where(spread, scale, 1.0).to(dtype)
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+    least: Tensor
+    most: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Moments:
+        wide = values.double()
+        present = ~torch.isnan(wide)
+        count = present.sum(0).double()  # the quotient of whole numbers would be float32
+        mean = torch.where(present, wide, 0.0).sum(0) / count.clamp(min=1)
+        squares = torch.where(present, wide - mean, 0.0).square().sum(0)
+        least = torch.where(present, wide, math.inf).amin(0)
+        return cls(count, mean, squares, least, torch.where(present, wide, -math.inf).amax(0))
+
+    def and_of(self, other: _Moments) -> _Moments:
+        """Of both together."""
+        count = self.count + other.count
+        share = other.count / count.clamp(min=1)
+        apart = other.mean - self.mean
+        squares = self.squares + other.squares + apart.square() * self.count * share
+        ends = torch.minimum(self.least, other.least), torch.maximum(self.most, other.most)
+        return _Moments(count, self.mean + apart * share, squares, *ends)
+
+    def mean_and_scale(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation in ``dtype``.
+
+        Mean 0 without values; scale 1 there, and where the values are equal or ``dtype`` cannot hold their spread.
+        """
+        scale = (self.squares / self.count.clamp(min=1)).sqrt()
+        # Equal values are found by comparison: rounding can put their mean beside them.
+        constant = self.least == self.most
+        mean = torch.where(constant, self.least, self.mean)
+        spread = ~constant & (scale >= torch.finfo(dtype).tiny)
+        return mean.to(dtype), torch.where(spread, scale, 1.0).to(dtype)
 
 
 def _levels(codes: Tensor, size: int, column: int) -> Tensor:

@@ -8,13 +8,14 @@ twenty times faster for few classes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Preprocess, Rescale
 from torchshrink.path.recipe import Recipe
 from torchshrink.training import ROWS_AT_ONCE, evaluating
@@ -58,7 +59,10 @@ class DenseProgram:
         self._chain = [module for module in _parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
         self._names = {id(p): name for name, p in skeleton.named_parameters()}
         self._names |= {id(b): name for name, b in skeleton.named_buffers()}
-        self._encoded = torch.stack([_encoded(_parts(model)[0], recipe.X) for model in models])  # (F, n, d)
+        self._X = recipe.X
+        self._fronts = [_parts(model)[0] for model in models]
+        # (F, n, d); rows that have to be read are encoded batch by batch
+        self._encoded = None if isinstance(self._X, LazyRows) else _of_folds(self._fronts, [self._X] * len(models))
         self._memory: dict[tuple[Any, ...], Tensor] = {}
 
     def __call__(self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None) -> Tensor:
@@ -147,6 +151,8 @@ class DenseProgram:
 
     def _inputs(self, rows: Tensor) -> Tensor:
         """(F, d, B): the same for all strengths of a fold; after the first layer it is (F·S, d, B)."""
+        if self._encoded is None:
+            return _of_folds(self._fronts, self._X[rows]).transpose(1, 2)
         fold = torch.arange(len(rows), device=rows.device)[:, None]
         return self._encoded[fold, rows].transpose(1, 2)
 
@@ -239,7 +245,8 @@ def dense_fits(recipe: Recipe, model: nn.Module, folds: int) -> bool:
     with evaluating(model), torch.no_grad():
         width = _encoded(_parts(model)[0], recipe.X[:2]).shape[1]
         output = model(recipe.X[:2])
-    if folds * len(recipe.X) * width * recipe.X.element_size() > MOST_ENCODED:
+    in_memory = not isinstance(recipe.X, LazyRows)
+    if in_memory and folds * len(recipe.X) * width * recipe.X.dtype.itemsize > MOST_ENCODED:
         return False
     y, loss = recipe.y, recipe.loss
     if type(loss) is nn.CrossEntropyLoss:
@@ -275,6 +282,10 @@ def _altered(module: nn.Module) -> bool:
     """Whether a module does more than its class says: hooks, or a forward of its own."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or "forward" in vars(module)
+
+
+def _of_folds(fronts: Sequence[Sequence[nn.Module]], rows: Iterable[Tensor]) -> Tensor:
+    return torch.stack([_encoded(front, each) for front, each in zip(fronts, rows, strict=True)])
 
 
 @torch.no_grad()

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.penalties import MCP, SCAD, Orthogonal
+from torchshrink.proof.fulldata import FullLoss
 from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.storage import brief
@@ -188,6 +190,18 @@ def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Rec
             parameter.zero_()
     known = {id(parameter) for parameter in penalised}
     free = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    if isinstance(recipe.X, LazyRows):
+        full = FullLoss(model, recipe.X, recipe.y, recipe.loss)
+
+        def closure() -> float:
+            mean, gradients = full.gradient(free)
+            for parameter, gradient in zip(free, gradients, strict=True):
+                parameter.grad = gradient
+            return mean
+
+        if free:
+            _lbfgs(free).step(closure)
+        return tuple(full.gradient(penalised)[1])
     return torch.autograd.grad(_fit(lambda: recipe.loss(model(recipe.X), recipe.y), free), penalised)
 
 
@@ -218,13 +232,17 @@ def null_losses(loss: Loss, y: Tensor, judged: Tensor, shape: Sequence[int]) -> 
     return row_losses(loss, constant.expand(len(judged), *shape), judged).double().cpu()
 
 
+def _lbfgs(parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.LBFGS:
+    # No line search of LBFGS's own ends below rounding error, so these tolerances mean: until nothing moves.
+    return torch.optim.LBFGS(
+        parameters, max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
+
+
 def _fit(mean_loss: Callable[[], Tensor], parameters: list[nn.Parameter] | list[Tensor]) -> Tensor:
     """Minimise over the parameters by LBFGS; the mean loss at the end, differentiable."""
     if parameters:
-        # No line search of LBFGS's own ends below rounding error, so these tolerances mean: until nothing moves.
-        optimizer = torch.optim.LBFGS(
-            parameters, max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
-        )
+        optimizer = _lbfgs(parameters)
 
         def closure() -> Tensor:
             optimizer.zero_grad()

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from torchshrink.data.lazy import ahead, at_once, subset
 from torchshrink.errors import SelectionWarning
 from torchshrink.geometry import geometry_of
 from torchshrink.models import fit_preprocessing
@@ -158,7 +159,8 @@ class Stack:
         with seeded(self._seed()):
             for epoch in range(recipe.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=recipe.device)
-                for rows, weights in self._batches(epoch):
+                made = list(self._batches(epoch))
+                for rows, (_, weights) in zip(ahead(recipe.X, [rows for rows, _ in made]), made, strict=True):
                     total += self.step(rows, weights)
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
@@ -325,7 +327,8 @@ class Stack:
             return output, row_losses(loss, output, y, among=targets)
 
         losses, hits = [], []
-        for part in torch.split(rows.to(self.recipe.device), max(1, ROWS_AT_ONCE // len(self.columns))):
+        size = at_once(X, max(1, ROWS_AT_ONCE // len(self.columns)))
+        for part in ahead(X, torch.split(rows.to(self.recipe.device), size)):
             with batchable(self._skeleton):
                 output, each = vmap(lane, in_dims=(0, 0, None, None))(parameters, own, X[part], y[part])
             losses.append(each.double().cpu())
@@ -379,7 +382,7 @@ def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
         warnings.simplefilter("ignore", SelectionWarning)
         model = recipe.fresh()
         rows = fold.train.to(recipe.device)
-        fit_preprocessing(model, recipe.X[rows], recipe.y[rows])
+        fit_preprocessing(model, subset(recipe.X, rows), recipe.y[rows])
     return model
 
 

@@ -302,10 +302,11 @@ def _convolves(model: nn.Module) -> bool:
 def _costs(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
     """What one lane's step costs: multiplications and additions, and bytes, both at most."""
     rows = fold.train[: recipe.batch_size].to(recipe.device)
+    X, y = recipe.X[rows], recipe.y[rows]
     model.train()
     with seeded(0), batchable(model), FlopCounterMode(display=False) as work:
         with _Bytes() as made:
-            loss = recipe.loss(model(recipe.X[rows]), recipe.y[rows])
+            loss = recipe.loss(model(X), y)
         loss.backward()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     # Weights, gradients, up to three of the optimizer's, one in between; what the forward pass made, and gradients.

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.attachment import Method
+from torchshrink.data.lazy import LazyRows, Rows
+from torchshrink.data.opening import opened
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
@@ -41,7 +43,8 @@ class Recipe:
 
     Args:
         build: makes the model, with initial weights from torch's global generator.
-        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating; in memory, or still to be
+            read.
         y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
         loss: a mean over examples.
         make_optimizer: parameters -> optimizer.
@@ -56,7 +59,7 @@ class Recipe:
     """
 
     build: Build
-    X: Tensor
+    X: Rows
     y: Tensor
     loss: Loss
     make_optimizer: MakeOptimizer
@@ -92,7 +95,7 @@ class Recipe:
         """
         return (
             self.settings
-            | {"X": digest([self.X]), "y": digest([self.y])}
+            | {"X": self.X.digest if isinstance(self.X, LazyRows) else digest([self.X]), "y": digest([self.y])}
             | dict(self.identity)
             | {
                 "device": str(self.device),
@@ -121,7 +124,7 @@ class Recipe:
         return self.build().to(self.device)
 
     def train(
-        self, rules: Rules, X: Tensor, y: Tensor, *, part: int, start: Weights | None = None
+        self, rules: Rules, X: Rows, y: Tensor, *, part: int, start: Weights | None = None
     ) -> tuple[nn.Module, Regularizer]:
         """Train one model on the rows given. The caller's random number generators are left as they were.
 
@@ -174,6 +177,8 @@ def prepare(
     device: torch.device | str | None,
     on: Selection,
     method: Acting,
+    workers: int = 0,
+    progress: bool = False,
 ) -> Recipe:
     """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
 
@@ -200,7 +205,6 @@ def prepare(
         )
     if not callable(build):
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
-    X, y = _tensors(data)
     first_seed = mix_seed(checked_seed(seed), WHOLE + 1)
     with seeded(first_seed):
         model = build()
@@ -212,6 +216,8 @@ def prepare(
         where = _device(device, first.device)
         check_anew(model, build, first_seed)
         model.to(where)
+        # After all that is cheap to check, and inside, since reading rows may draw random numbers.
+        X, y = _checked(*opened(data, workers=workers, progress=progress))
         X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
         y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
         loss = default_loss(y) if loss is None else copy.deepcopy(loss)
@@ -246,15 +252,13 @@ def prepare(
     )
 
 
-def _tensors(data: object) -> tuple[Tensor, Tensor]:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise InputError(f"data: {type(data).__name__} given, a pair (X, y) expected")
-    X, y = (_tensor(name, part) for name, part in zip("Xy", data, strict=True))
+def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
+    X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
     if len(X) < 2:
         raise InputError(f"X has {len(X)} rows: at least 2 expected")
-    if X.is_floating_point() and bool(X.isinf().any()):
+    if isinstance(X, Tensor) and X.is_floating_point() and bool(X.isinf().any()):
         raise InputError("X has infinite values: remove or clip them")
     if y.is_floating_point():
         if not bool(y.isfinite().all()):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from torchshrink.certificate import Certificate
+from torchshrink.data.lazy import LazyRows, kept
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.path.family import Family
 from torchshrink.path.plan import Order
@@ -39,9 +40,15 @@ class Source:
         """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
+        if polished and isinstance(self.recipe.X, LazyRows):
+            raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
+        with kept(self.recipe.X):
+            return self._refit(float(strength), polished)
+
+    def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:
         recipe = self.recipe
         below = [each for each in self.climbed if each < strength]
-        model, regularizer = climb(recipe, self.family, (*below, float(strength)))
+        model, regularizer = climb(recipe, self.family, (*below, strength))
         model.eval()
         data = (recipe.X, recipe.y)
         with warnings.catch_warnings():

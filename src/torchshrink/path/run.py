@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
 import torch
+from torch.utils.data import Dataset
 
+from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError
 from torchshrink.path.assemble import compare, make_result
 from torchshrink.path.family import Family, PenaltySpec, families
@@ -27,6 +29,8 @@ from torchshrink.path.warm import WarmTrainings, Ways, check_order
 from torchshrink.selection import WEIGHTS, Selection
 from torchshrink.storage import PathLike
 from torchshrink.training import DivergenceWarning, Loss
+
+Data = tuple[Any, Any] | Dataset[Any]
 
 
 class _Settings(TypedDict, total=False):
@@ -48,16 +52,17 @@ class _Settings(TypedDict, total=False):
     drop_early: bool
     order: Order
     hysteresis: bool
+    workers: int
 
 
 @overload
-def path(build: Build, data: tuple[Any, Any], penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
+def path(build: Build, data: Data, penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
 
 
 @overload
 def path(
     build: Build,
-    data: tuple[Any, Any],
+    data: Data,
     penalty: Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
     **settings: Unpack[_Settings],
 ) -> PathComparison: ...
@@ -65,7 +70,7 @@ def path(
 
 def path(
     build: Build,
-    data: tuple[Any, Any],
+    data: Data,
     penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
     *,
     strengths: int | Iterable[float] = 32,
@@ -86,6 +91,7 @@ def path(
     drop_early: bool = False,
     order: Order = "cold",
     hysteresis: bool = False,
+    workers: int = 0,
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
 
@@ -103,7 +109,10 @@ def path(
             seed is to give the same weights.
         data: (X, y), tensors or arrays: n rows of any shape, raw; n class codes (whole numbers) or numbers (floats).
             What the model fits to the data before training (`models.Preprocess`) is fitted on each fold's training
-            rows only.
+            rows only. Or a map-style ``torch.utils.data.Dataset`` of pairs (x, y), for rows that do not fit in memory:
+            each is read when a batch needs it, and only the targets are kept. An item is to be the same whenever it is
+            read. Random augmentation that its number does not seed is seen by evaluations too, differs between engines
+            and counts of workers, and is warned of.
         penalty: what is tuned: a class of one strength (``ts.L1``), a penalty whose other settings are kept
             (``ts.ElasticNet(0.9, 0.1)``), or a callable strength -> penalty or rules. Several, as a mapping from
             names or as a sequence, are compared over the same folds, initial weights and batches.
@@ -142,12 +151,15 @@ def path(
             the path's alone. After a warm path ``refit`` trains a warm path.
         hysteresis: whether a warm path is also trained back, from its sparse end to strength 0, to see whether the way
             matters: ``result.hysteresis``. Its points are those of the way up.
+        workers: processes that read a Dataset's items ahead of the training, as a DataLoader's ``num_workers``; 0: they
+            are read when they are needed.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
 
     Raises:
         InputError: an argument is not usable.
+        ReadError: an item of a Dataset could be read at first, and now cannot be.
         DivergenceError: every strength diverged.
         WorkerLostError: a process that trained was killed; what was finished is in the ``folder``.
 
@@ -156,6 +168,7 @@ def path(
         LanesWarning: lanes were asked for, or ``drop_early``, which needs them, and cannot be had; the trainings are
             done one after another, to their ends.
         TasksWarning: trainings cannot be sent to another process; they are done in this one.
+        DataWarning: an item of a Dataset is another one when it is read again.
 
     Example:
         >>> import torch, torchshrink as ts
@@ -188,6 +201,8 @@ def path(
             device=device,
             on=on,
             method=method,
+            workers=workers,
+            progress=progress,
         )
         count = _count(strengths)
         given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
@@ -198,7 +213,7 @@ def path(
         plan_for = partial(
             make_plan, recipe, drawn, strengths=points, engine=engine, lanes=lanes, order=order, jobs=jobs
         )
-        with Progress(compared, len(drawn), shown=progress) as bar:
+        with kept(recipe.X), Progress(compared, len(drawn), shown=progress) as bar:
             trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early, jobs=jobs)
             plans = [plan_for(family, compiled=compile) for family in compared]
             for plan in plans:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.lazy import subset
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.recipe import Recipe
@@ -72,14 +73,14 @@ def train_unit(
 ) -> tuple[Outcome, nn.Module | None]:
     """One unit's outcome and model, from the initial weights or from ``start``; no model where it diverged."""
     train, held_out = fold.train.to(recipe.device), fold.validation.to(recipe.device)
-    X, y = recipe.X[train], recipe.y[train]
+    X, y = subset(recipe.X, train), recipe.y[train]
     nothing = torch.full((len(held_out),), torch.nan, dtype=torch.float64)
     try:
         model, regularizer = recipe.train(family.make(unit.strength), X, y, part=unit.fold, start=start)
     except DivergenceError as error:
         return Outcome(torch.nan, nothing, None, 0, diverged=error.epoch + 1), None
     on_train = evaluate(model, X, y, loss=recipe.loss)
-    on_held_out = evaluate(model, recipe.X[held_out], recipe.y[held_out], loss=recipe.loss)
+    on_held_out = evaluate(model, subset(recipe.X, held_out), recipe.y[held_out], loss=recipe.loss)
     if not (on_train.row_losses.isfinite().all() and on_held_out.row_losses.isfinite().all()):
         return Outcome(torch.nan, nothing, None, 0, diverged=recipe.epochs), None
     sparsity = regularizer.sparsity()

@@ -157,7 +157,7 @@ def polish(
             latest, stopped = descent.run(latest)
         finally:  # also where the user interrupts it
             objective.set_weights(latest.w)
-        kinks = _kinks(full.model, full.X) if stopped != "converged" else 0
+        kinks = _kinks(full.model, full.X) if stopped != "converged" and isinstance(full.X, Tensor) else 0
     certificate = certify(model, data, regularizer, loss=loss)
     if certificate.objective > before.objective + objective.rounding(latest):
         with torch.no_grad():

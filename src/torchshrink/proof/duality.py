@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import InputError
 from torchshrink.models import Rescale
 from torchshrink.penalties import L1, L2, ElasticNet, Penalty
@@ -51,7 +52,7 @@ class NoDualError(InputError):
 
 
 class UnsettledDualError(NoDualError):
-    """There is a dual, but rounding kept its best intercept from being found."""
+    """There is a dual, but rounding kept its best intercept from being found, or the rows are not in memory."""
 
 
 def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Loss | None = None) -> DualityGap:
@@ -168,6 +169,8 @@ def _split(penalty: Penalty | None) -> tuple[float, float]:
 
 def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]:
     """What enters and what leaves the linear layer, (n, d) and (n, k) in float64, and the mean loss."""
+    if isinstance(full.X, LazyRows):
+        raise UnsettledDualError("it needs all rows in memory, and these are read from a Dataset")
     seen: list[tuple[Tensor, Tensor]] = []
     hook = linear.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].double(), output.double())))
     try:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.lazy import Rows, split
 from torchshrink.errors import InputError
 from torchshrink.training import ROWS_AT_ONCE, Loss, check_fit, default_loss, evaluating, row_weights
 
-Data = tuple[Tensor, Tensor]
+Data = tuple[Rows, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class FullLoss:
     """
 
     model: nn.Module
-    X: Tensor
+    X: Rows
     y: Tensor
     loss: Loss
 
@@ -55,8 +56,7 @@ class FullLoss:
         """The mean loss as terms of a sum, one for some thousand rows each."""
         # Each with its share of the weights that torch's mean gives the rows: of equal ones, the share of the rows.
         weights = row_weights(self.loss, self.y)
-        parts = (torch.split(tensor, ROWS_AT_ONCE) for tensor in (self.X, self.y, weights))
-        for rows, target, some in zip(*parts, strict=True):
+        for rows, target, some in split(self.X, self.y, weights, most=ROWS_AT_ONCE):
             share = some.sum().item() / weights.sum().item()
             if share > 0:  # the mean of nothing would be NaN
                 yield self.loss(self.model(rows), target) * share
@@ -81,7 +81,7 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
     mean = copy.deepcopy(default_loss(y) if loss is None else loss)
     with evaluating(model):
         narrow = FullLoss(model, X, y, mean)
-        wide = FullLoss(model, _wide(X), _wide(y), _wide_loss(mean))
+        wide = FullLoss(model, X.double() if X.is_floating_point() else X, _wide(y), _wide_loss(mean))
         with _in_float64(model):
             if _runs(wide):
                 check_fit(model, wide.X, wide.y, loss=wide.loss)
@@ -93,9 +93,9 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
 
 def checked_data(data: object) -> Data:
     """``data`` as a pair of tensors with a target for each row."""
-    if not isinstance(data, tuple | list) or len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
+    X, y = data if isinstance(data, tuple | list) and len(data) == 2 else (None, None)
+    if not isinstance(X, Rows) or not isinstance(y, Tensor):
         raise InputError(f"data: {type(data).__name__} given, a pair of tensors (X, y) expected")
-    X, y = data
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
     return X, y
