@@ -85,6 +85,7 @@ def test_a_table_cut_by_jobs_is_resumed_with_as_many(run, small_csv):
     ("given", "message"),
     [
         (("--order", "hot"), "--order hot: expected one of cold, warm"),
+        (("--order", "warm", "--drop-early"), "--drop-early: the strengths of a warm path train one after another"),
         (("--hysteresis",), "--hysteresis: a cold path has no direction to compare; take --order warm"),
         (("--engine", "fast"), "--engine fast: expected one of auto, lanes, sequential"),
         (("--lanes", "0"), "--lanes 0: expected"),

@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import Lasso, LinearRegression
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import torchshrink as ts
 from torchshrink.errors import InputError
@@ -63,7 +64,7 @@ class Normalised(nn.Sequential):
 
 def quick(penalty=ts.L1, *, build=small, data=None, **settings):
     fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 3, "batch_size": 32, "progress": False, "order": "warm"}
-    return ts.path(build, data or iris(), penalty, **(fixed | settings))
+    return ts.path(build, iris() if data is None else data, penalty, **(fixed | settings))
 
 
 def plain(result):
@@ -250,6 +251,14 @@ class TestResult:
         found = quick(strengths=3, epochs=8)
         assert found.grid == quick(strengths=3, epochs=8, order="cold").grid
         assert len(found.points) == 4
+
+    @pytest.mark.parametrize("engine", ["sequential", "lanes"])
+    def test_a_data_set_gives_what_its_tensors_give(self, engine):
+        X, y = (torch.as_tensor(part) for part in iris())
+        one, other = (quick(data=data, engine=engine) for data in ((X, y), TensorDataset(X, y)))
+        assert torch.equal(one.losses, other.losses)
+        for a, b in zip(one.refit(1e-2)[0].parameters(), other.refit(1e-2)[0].parameters(), strict=True):
+            assert torch.equal(a, b)
 
     def test_strength_0_alone_has_two_ways_of_one_step(self):
         found = quick(strengths=[0.0], hysteresis=True)
@@ -588,6 +597,7 @@ class TestInputs:
         [
             ({"order": "hot"}, "order='hot': expected one of 'cold', 'warm'"),
             ({"order": "cold", "hysteresis": True}, "hysteresis=True: a cold path has no direction"),
+            ({"drop_early": True}, "drop_early=True: the strengths of a warm path train one after another"),
         ],
     )
     def test_bad_ones_are_refused_in_one_line(self, settings, message):
