@@ -40,8 +40,8 @@ dropped in none of them (so in at most 0.6 %, at level 95 %), 17 % of the streng
 was saved (3.5 to 17 % by setting). To drop at a single look whoever is significantly behind saves more and loses more,
 always on digits: after a sixth of the epochs it lost the best strength in 31 % of the runs and saved 29 % (540 runs);
 after a third 13 % and 20 %; after a half 3 % and 13 % (160 runs, 20 seeds of eight of the settings). Where 24 strengths
-are equal but for the noise of rows and the luck of trainings (``--simulate``), some strength was dropped in 0 to 15 % of
-the races, and the one that ended best in none of 3600.
+are equal but for the noise of rows and the luck of trainings (``--simulate``), some strength was dropped in 0 to 15 %
+of the races, and the one that ended best in none of 3600.
 
 Sources: races stop what is significantly behind (Maron and Moore, 1994, "Hoeffding races"; Birattari et al., 2002, "A
 racing algorithm for configuring metaheuristics"; over cross-validation Krueger, Panknin and Braun, 2015, "Fast
