@@ -2,8 +2,8 @@
 
 Every run trains 24 strengths × 5 folds to the end as lanes, keeping the held-out losses at the looks, and then asks the
 rule what it would have dropped: nothing that is dropped touches what stays. Each seed draws its own rows, label noise,
-folds and initial weights. ``naive`` drops after a sixth of the epochs whoever is then significantly behind the leader,
-by the same tests at the same level, and looks at nothing else.
+folds and initial weights. ``naive`` drops at one look whoever is then significantly behind the leader, by the same
+tests at the same level, and looks at nothing else.
 
     python benchmarks/racing.py [--seeds 60]
     python benchmarks/racing.py --simulate    # equal strengths, told apart by the luck of their trainings alone
@@ -30,6 +30,7 @@ from torchshrink.path.verdict import mean_and_error
 from torchshrink.selection import WEIGHTS
 
 STRENGTHS, FOLDS = 24, 5
+NAIVE = ("1/6", "1/3", "1/2")  # after which shares of the epochs the naive rule drops: the first of the looks
 ADAM, SGD = partial(torch.optim.Adam, lr=5e-3), partial(torch.optim.SGD, lr=0.02, momentum=0.9)
 
 # data, penalty, its largest strength (about where the model learns nothing, as on an automatic grid), optimizer, epochs
@@ -101,19 +102,23 @@ def one(setting: str, seed: int) -> dict[str, float]:
         losses = np.where(alive[:, None], recorded.seen[epoch], np.nan)
         alive &= ~race.look(epoch, losses)
     work += (epochs - last) * int(alive.sum())
-    early = race.looks[0]
-    now = recorded.seen[early]
-    naive = ~race._above_zero(now - now[np.nanmean(now, 1).argmin()])
-    naive[0] = True
 
     def cost(left: NDArray[np.bool_]) -> float:
         return float((means[left].min() - means[best]) / errors[best])
 
-    return {
+    found = {
         "lost": float(not alive[best]), "cost": cost(alive), "saved": 1 - work / (epochs * STRENGTHS),
-        "dropped": 1 - float(alive.mean()), "naive lost": float(not naive[best]), "naive cost": cost(naive),
-        "naive saved": (1 - early / epochs) * (1 - float(naive.mean())),
+        "dropped": 1 - float(alive.mean()),
     }  # fmt: skip
+    for number, early in enumerate(race.looks[: len(NAIVE)]):
+        now = recorded.seen[early]
+        left = ~race._above_zero(now - now[np.nanmean(now, 1).argmin()])
+        left[0] = True
+        found |= {
+            f"lost {number}": float(not left[best]), f"cost {number}": cost(left),
+            f"saved {number}": (1 - early / epochs) * (1 - float(left.mean())),
+        }  # fmt: skip
+    return found
 
 
 def simulate(seeds: int) -> None:
@@ -148,22 +153,20 @@ def main() -> None:
     if asked.simulate:
         return simulate(10 * seeds)
     torch.set_num_threads(1)
-    print(
-        f"{'':18} {'runs':>5} {'best lost':>10} {'cost, se':>9} {'most':>6} {'dropped':>8} {'work saved':>11}", end=""
-    )
-    print(f"   naive: {'best lost':>9} {'cost, se':>9} {'most':>6} {'work saved':>11}")
+    head = f"{'best lost':>10} {'cost, se':>9} {'most':>6} {'saved':>7}"
+    print(f"{'':18} {'runs':>5} {'dropped':>8} {head}" + "".join(f" | naive, {at}: {head}" for at in NAIVE))
     every: list[dict[str, float]] = []
     for setting in [*SETTINGS, ""]:
         found = [one(setting, seed) for seed in range(seeds)] if setting else every
         every = every + found if setting else every
         mean = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
         most = {key: max(each[key] for each in found) for key in found[0]}
-        print(
-            f"{setting or 'all':18} {len(found):5} {mean['lost']:10.1%} {mean['cost']:9.3f} {most['cost']:6.2f}"
-            f" {mean['dropped']:8.1%} {mean['saved']:11.1%}   naive: {mean['naive lost']:9.1%}"
-            f" {mean['naive cost']:9.3f} {most['naive cost']:6.2f} {mean['naive saved']:11.1%}",
-            flush=True,
-        )
+        parts = [
+            f"{' ' * (12 if key else 0)}{mean['lost' + key]:10.1%} {mean['cost' + key]:9.3f} {most['cost' + key]:6.2f}"
+            f" {mean['saved' + key]:7.1%}"
+            for key in ("", *(f" {number}" for number in range(len(NAIVE))))
+        ]
+        print(f"{setting or 'all':18} {len(found):5} {mean['dropped']:8.1%} {' |'.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
