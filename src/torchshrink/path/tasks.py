@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from joblib.parallel import BACKENDS, ThreadingBackend, get_active_backend
 
+from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TorchshrinkError
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
@@ -172,7 +173,8 @@ class Task:
                     f"a worker cannot load what the trainings need ({brief(error)}): install it there too, or define "
                     "it in the script that is run"
                 ) from error
-            found = do(self.work, recipe, folds, families)
+            with kept(recipe.X):
+                found = do(self.work, recipe, folds, families)
         warned = [(each.message, each.category, each.filename, each.lineno) for each in caught]
         sent_back: bytes = cloudpickle.dumps((self.work, found, warned))
         return sent_back
