@@ -133,14 +133,16 @@ def do(
 ) -> Found:
     """One piece of work, in this process."""
     if isinstance(work, Unit):
-        return dict(train_units(recipe, folds, families, [work]))
+        with kept(recipe.X):
+            return dict(train_units(recipe, folds, families, [work]))
     lanes = len(work.units)
     try:
         own = {number: folds[number] for number in work.folds}
         race = Race(work.strengths, own, recipe.epochs) if work.drop_early else None
         stack = Stack(recipe, own, families[work.family], work.strengths, compiled=work.compiled, race=race)
-        diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
-        return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
+        with kept(recipe.X):
+            diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
+            return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
     except CANNOT_STACK as error:
         return brief(error)
 
@@ -173,8 +175,7 @@ class Task:
                     f"a worker cannot load what the trainings need ({brief(error)}): install it there too, or define "
                     "it in the script that is run"
                 ) from error
-            with kept(recipe.X):
-                found = do(self.work, recipe, folds, families)
+            found = do(self.work, recipe, folds, families)
         warned = [(each.message, each.category, each.filename, each.lineno) for each in caught]
         sent_back: bytes = cloudpickle.dumps((self.work, found, warned))
         return sent_back
