@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -65,10 +66,14 @@ class Taken(MapDataset[Any]):
 
 def loader(source: Taken, requests: Iterable[Sequence[int]], workers: int) -> DataLoader[Any]:
     """Reads one request after another; its workers, if any, live until it is closed."""
+    known = multiprocessing.get_all_start_methods()
+    # In a worker of joblib's, processes start in a way of joblib's own, which a DataLoader's cannot.
+    foreign = multiprocessing.get_start_method(allow_none=True) not in (None, *known)
     return DataLoader(
         source,
         batch_sampler=requests,  # type: ignore[arg-type]  # lists are named, sequences are taken
         num_workers=workers,
+        multiprocessing_context=known[0] if workers and foreign else None,
         collate_fn=_same,
         persistent_workers=workers > 0,
         # Its own, for it draws the workers' seeds: a training's draws stay what they are without workers.

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from joblib.parallel import BACKENDS, ThreadingBackend, get_active_backend
 
+from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TorchshrinkError
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
@@ -132,14 +133,16 @@ def do(
 ) -> Found:
     """One piece of work, in this process."""
     if isinstance(work, Unit):
-        return dict(train_units(recipe, folds, families, [work]))
+        with kept(recipe.X):
+            return dict(train_units(recipe, folds, families, [work]))
     lanes = len(work.units)
     try:
         own = {number: folds[number] for number in work.folds}
         race = Race(work.strengths, own, recipe.epochs) if work.drop_early else None
         stack = Stack(recipe, own, families[work.family], work.strengths, compiled=work.compiled, race=race)
-        diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
-        return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
+        with kept(recipe.X):
+            diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
+            return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
     except CANNOT_STACK as error:
         return brief(error)
 
