@@ -50,7 +50,7 @@ def two_processes():
 
 class TestSameBytes:
     @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
-    @pytest.mark.parametrize("engine", [LANES, {"engine": "sequential"}])
+    @pytest.mark.parametrize("engine", [LANES, LANES | {"drop_early": True, "epochs": 6}, {"engine": "sequential"}])
     def test_as_on_one_thread_here(self, tmp_path, backend, engine):
         here, away = tmp_path / "here", tmp_path / "away"
         local = tuned(build=lambda: small(), strengths=3, folder=here, **engine)
