@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.path.dense import COORDINATEWISE
+from torchshrink.path.chain import COORDINATEWISE
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
 from torchshrink.path.lanes import Stack

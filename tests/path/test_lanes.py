@@ -11,7 +11,7 @@ from torch.nn import functional
 import torchshrink as ts
 from torchshrink.errors import ObjectiveWarning
 from torchshrink.models import Rescale, mlp
-from torchshrink.path.dense import dense_fits
+from torchshrink.path.chain import dense_fits
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
 from torchshrink.path.lanes import Stack

@@ -7,8 +7,7 @@ twenty times faster for few classes.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -16,36 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torchshrink.data.lazy import LazyRows
-from torchshrink.models import Preprocess, Rescale
+from torchshrink.models import Rescale
+from torchshrink.path.chain import encode_folds, parts
 from torchshrink.path.recipe import Recipe
-from torchshrink.training import ROWS_AT_ONCE, evaluating
 
 Named = Mapping[str, Tensor]
-
-COORDINATEWISE = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.ELU,
-    nn.SELU,
-    nn.Softplus,
-    nn.Hardtanh,
-    nn.Dropout,
-    nn.Identity,
-)
-"""Modules without parameters that act on each coordinate by itself, whatever the tensor's shape."""
-
-MOST_ENCODED = 2**28  # bytes that the encoded rows of all folds may take; beyond, the general program encodes batches
 
 
 @final
 class DenseProgram:
-    """The losses of all lanes of a chain of linear layers, and their gradients; only of what `dense_fits`.
+    """The losses of all lanes of a chain of linear layers, and their gradients; only of what `chain.dense_fits`.
 
     Args:
         recipe: how each lane is trained.
@@ -56,13 +35,13 @@ class DenseProgram:
     def __init__(self, recipe: Recipe, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
         self._classes = isinstance(recipe.loss, nn.CrossEntropyLoss)
         self._y = recipe.y
-        self._chain = [module for module in _parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
+        self._chain = [module for module in parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
         self._names = {id(p): name for name, p in skeleton.named_parameters()}
         self._names |= {id(b): name for name, b in skeleton.named_buffers()}
         self._X = recipe.X
-        self._fronts = [_parts(model)[0] for model in models]
+        self._fronts = [parts(model)[0] for model in models]
         # (F, n, d); rows that have to be read are encoded batch by batch
-        self._encoded = None if isinstance(self._X, LazyRows) else _of_folds(self._fronts, [self._X] * len(models))
+        self._encoded = None if isinstance(self._X, LazyRows) else encode_folds(self._fronts, [self._X] * len(models))
         self._memory: dict[tuple[Any, ...], Tensor] = {}
 
     def __call__(self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None) -> Tensor:
@@ -108,12 +87,10 @@ class DenseProgram:
                     made = _between(module, x.clone() if vars(module).get("inplace", False) else x, lanes)
                 to_input.append(_backward_by_autograd(x, made))
                 h, ours = made.detach(), False
-        with torch.enable_grad():
-            losses = self._mean_losses(h.requires_grad_(), rows, weights, lanes)
-            (g,) = torch.autograd.grad(losses.sum(), h)
+        losses, g = self._losses_and_gradient(h, rows, weights, lanes)
         for backward in reversed(to_input):
             g = backward(g)
-        return losses.detach()
+        return losses
 
     def _backward_of(
         self, number: int, layer: nn.Linear, x: Tensor, lanes: _Lanes, *, through: bool
@@ -152,18 +129,49 @@ class DenseProgram:
     def _inputs(self, rows: Tensor) -> Tensor:
         """(F, d, B): the same for all strengths of a fold; after the first layer it is (F·S, d, B)."""
         if self._encoded is None:
-            return _of_folds(self._fronts, self._X[rows]).transpose(1, 2)
+            return encode_folds(self._fronts, self._X[rows]).transpose(1, 2)
         fold = torch.arange(len(rows), device=rows.device)[:, None]
         return self._encoded[fold, rows].transpose(1, 2)
 
     def _mean_losses(self, h: Tensor, rows: Tensor, weights: Tensor | None, lanes: _Lanes) -> Tensor:
-        y = self._y[rows]  # (F, B)
         if self._classes:
-            logs = functional.log_softmax(h, dim=1).view(*lanes.shape, *h.shape[1:])  # (F, S, C, B)
-            each = -logs.gather(2, y[:, None, None].expand(-1, lanes.shape[1], -1, -1)).squeeze(2)
+            each = -functional.log_softmax(h, dim=1).gather(1, self._codes(rows, lanes)).squeeze(1)  # (F·S, B)
         else:
-            each = (h.view(*lanes.shape, -1) - y[:, None]).square()
-        return each.mean(2) if weights is None else (each * weights[:, None]).sum(2) / weights.sum(1)[:, None]
+            each = self._residuals(h, rows, lanes).square()
+        return _mean(each.view(*lanes.shape, -1), weights)
+
+    def _losses_and_gradient(
+        self, h: Tensor, rows: Tensor, weights: Tensor | None, lanes: _Lanes
+    ) -> tuple[Tensor, Tensor]:
+        """`_mean_losses`, and the gradient of their sum with respect to h."""
+        if self._classes:
+            codes = self._codes(rows, lanes)
+            logs = functional.log_softmax(h, dim=1)
+            each = -logs.gather(1, codes).squeeze(1)
+            g = logs.exp_().scatter_add_(
+                1, codes, logs.new_full((1, 1, 1), -1.0).expand_as(codes)
+            )  # p − 1 at the class
+        else:
+            residuals = self._residuals(h, rows, lanes)
+            each, g = residuals.square(), (2 * residuals).view_as(h)
+        if weights is None:
+            g = g.div_(rows.shape[1])
+        else:
+            share = (weights / weights.sum(1, keepdim=True))[:, None].expand(*lanes.shape, -1)  # (F, S, B)
+            g = g.view(*lanes.shape, -1, g.shape[-1]).mul_(share.unsqueeze(2)).view_as(h)
+        return _mean(each.view(*lanes.shape, -1), weights), g
+
+    def _codes(self, rows: Tensor, lanes: _Lanes) -> Tensor:
+        """The classes (F·S, 1, B) of the rows (F, B)."""
+        return self._y[rows][:, None].expand(*lanes.shape, -1).reshape(lanes.count, 1, -1)
+
+    def _residuals(self, h: Tensor, rows: Tensor, lanes: _Lanes) -> Tensor:
+        return h.view(*lanes.shape, -1) - self._y[rows][:, None]
+
+
+def _mean(each: Tensor, weights: Tensor | None) -> Tensor:
+    """Over the rows: (F, S) of (F, S, B), with weights (F, B)."""
+    return each.mean(2) if weights is None else (each * weights[:, None]).sum(2) / weights.sum(1)[:, None]
 
 
 class _Lanes:
@@ -236,63 +244,3 @@ def _backward_by_autograd(x: Tensor, made: Tensor) -> Callable[[Tensor], Tensor]
         return torch.autograd.grad(made, x, g.reshape(made.shape))[0]
 
     return backward
-
-
-def dense_fits(recipe: Recipe, model: nn.Module, folds: int) -> bool:
-    """Whether `DenseProgram` computes this model and loss."""
-    if not _is_chain(model) or not recipe.X.is_floating_point() or recipe.X.ndim != 2:
-        return False
-    with evaluating(model), torch.no_grad():
-        width = _encoded(_parts(model)[0], recipe.X[:2]).shape[1]
-        output = model(recipe.X[:2])
-    in_memory = not isinstance(recipe.X, LazyRows)
-    if in_memory and folds * len(recipe.X) * width * recipe.X.dtype.itemsize > MOST_ENCODED:
-        return False
-    y, loss = recipe.y, recipe.loss
-    if type(loss) is nn.CrossEntropyLoss:
-        plain = loss.weight is None and loss.label_smoothing == 0 and not bool((y == loss.ignore_index).any())
-        return plain and not y.is_floating_point() and y.ndim == 1 and output.ndim == 2
-    return type(loss) is nn.MSELoss and y.is_floating_point() and y.ndim == 1 and output.ndim == 1
-
-
-def _parts(model: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
-    """What encodes the rows, and the layers after it."""
-    layers = _flat(model)
-    front = list(itertools.takewhile(lambda module: type(module) in (Preprocess, nn.Flatten), layers))
-    return front, layers[len(front) :]
-
-
-def _flat(model: nn.Module) -> list[nn.Module]:
-    return [leaf for child in model for leaf in _flat(child)] if type(model) is nn.Sequential else [model]
-
-
-def _is_chain(model: nn.Module) -> bool:
-    front, chain = _parts(model)
-    if chain and (type(chain[-1]) is Rescale or (type(chain[-1]) is nn.Flatten and chain[-1].start_dim == 0)):
-        chain = chain[:-1]
-    return (
-        any(type(module) is nn.Linear for module in chain)
-        and all(type(module) in (nn.Linear, *COORDINATEWISE) for module in chain)
-        and all(type(module) is Preprocess or module.start_dim == 1 for module in front)
-        and not any(_altered(module) for module in model.modules())
-    )
-
-
-def _altered(module: nn.Module) -> bool:
-    """Whether a module does more than its class says: hooks, or a forward of its own."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks) or "forward" in vars(module)
-
-
-def _of_folds(fronts: Sequence[Sequence[nn.Module]], rows: Iterable[Tensor]) -> Tensor:
-    return torch.stack([_encoded(front, each) for front, each in zip(fronts, rows, strict=True)])
-
-
-@torch.no_grad()
-def _encoded(front: Sequence[nn.Module], X: Tensor) -> Tensor:
-    parts = []
-    for rows in torch.split(X, ROWS_AT_ONCE):
-        for module in front:
-            rows = module(rows)
-        parts.append(rows)
-    return torch.cat(parts)

@@ -18,7 +18,6 @@ differ by 1e-4 to 3e-3 in relation, as two machines' would. In float64, without 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
@@ -27,15 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from torchshrink.data.lazy import ahead, at_once, subset
-from torchshrink.errors import SelectionWarning
+from torchshrink.data.lazy import ahead
 from torchshrink.geometry import geometry_of
-from torchshrink.models import fit_preprocessing
 from torchshrink.path.batching import batchable
+from torchshrink.path.chain import dense_fits
 from torchshrink.path.compaction import narrow, narrow_optimizer
-from torchshrink.path.dense import DenseProgram, Named, dense_fits
+from torchshrink.path.dense import DenseProgram, Named
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
+from torchshrink.path.judging import evaluate_lanes
 from torchshrink.path.lanewise import (
     CannotStackError,
     LanePenalty,
@@ -46,9 +45,10 @@ from torchshrink.path.lanewise import (
 from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
+from torchshrink.path.starting import changing_buffers, initial_model, repeated
 from torchshrink.path.weights import Weights
 from torchshrink.randomness import mix_seed, seeded
-from torchshrink.training import ROWS_AT_ONCE, Loss, batches, evaluating, row_losses
+from torchshrink.training import Loss, batches
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
@@ -96,15 +96,15 @@ class Stack:
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         self._skeleton = copy.deepcopy(models[0])
         first = next(iter(folds.values()))
-        changing = _changing_buffers(models[0], recipe, first)
+        changing = changing_buffers(models[0], recipe, first)
         self.chain = not changing and dense_fits(recipe, models[0], len(folds))
         if not self.chain and len({len(fold.train) for fold in folds.values()}) > 1:
             raise CannotStackError("the folds differ in size")
         lanes = len(self.strengths)
         tensors = [dict(model.named_buffers()) | dict(model.named_parameters()) for model in models]
         trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
-        self.parameters = {name: nn.Parameter(_stacked([t[name] for t in tensors], lanes)) for name in trained}
-        self.own = {name: _stacked([t[name] for t in tensors], lanes) for name in changing}
+        self.parameters = {name: nn.Parameter(repeated([t[name] for t in tensors], lanes)) for name in trained}
+        self.own = {name: repeated([t[name] for t in tensors], lanes) for name in changing}
         # What no training step changes is one per fold, so that all its strengths see the same first-layer input.
         rest = [name for name in tensors[0] if name not in self.parameters and name not in self.own]
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
@@ -312,56 +312,10 @@ class Stack:
         return losses
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Each row's loss (S, n), float64, on the CPU, and the accuracy (S,), of one fold's lanes."""
-        parameters, own, shared = (
-            {name: t[f] for name, t in stacked.items()} for stacked in (self.parameters, self.own, self._shared)
-        )
-        X, y, loss = self.recipe.X, self.recipe.y, self.recipe.loss
-        targets = y[rows.to(y.device)]
-        output_dims = 0
-
-        def lane(parameters: Any, own: Any, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal output_dims
-            output = functional_call(self._skeleton, (parameters, own, shared), (X,))
-            output_dims = output.ndim
-            return output, row_losses(loss, output, y, among=targets)
-
-        losses, hits = [], []
-        size = at_once(X, max(1, ROWS_AT_ONCE // len(self.columns)))
-        for part in ahead(X, torch.split(rows.to(self.recipe.device), size)):
-            with batchable(self._skeleton):
-                output, each = vmap(lane, in_dims=(0, 0, None, None))(parameters, own, X[part], y[part])
-            losses.append(each.double().cpu())
-            if not y.is_floating_point() and output_dims == y.ndim + 1:
-                hits.append(output.argmax(2) == y[part])  # (S, n, …)
-        accuracy = torch.cat(hits, dim=1).flatten(1).double().mean(1).cpu() if hits else None
-        return torch.cat(losses, dim=1), accuracy
-
-
-def try_stack(recipe: Recipe, fold: Fold, family: Family) -> bool:
-    """Stack two strengths of a fold, hold their losses against the plain model's, take a step and evaluate.
-
-    Returns:
-        Whether the model is a chain of linear layers.
-
-    Raises:
-        CannotStackError: they cannot be stacked, or the losses differ. Any other of `CANNOT_STACK`: vmap does not take
-            the model or the loss.
-    """
-    few = Fold(fold.train[: max(2, recipe.batch_size)], fold.validation[:2])
-    rows = few.train.to(recipe.device)
-    model = initial_model(recipe, 0, few)
-    with evaluating(model), torch.no_grad():
-        plain = recipe.loss(model(recipe.X[rows]), recipe.y[rows])
-    stack = Stack(recipe, {0: few}, family, (0.0, 1.0))
-    stacked = stack.losses(rows[None])
-    tolerance = 1e3 * torch.finfo(plain.dtype).eps
-    if not torch.allclose(stacked, plain.reshape(()).expand_as(stacked), rtol=tolerance, atol=tolerance):
-        raise CannotStackError("the stacked program's losses are not the models' own")
-    with seeded(0):
-        stack.step(rows[None], None)
-    list(stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64)))
-    return stack.chain
+        fold = [
+            {name: t[f] for name, t in all_folds.items()} for all_folds in (self.parameters, self.own, self._shared)
+        ]
+        return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], recipe=self.recipe, rows=rows)
 
 
 def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
@@ -374,29 +328,3 @@ def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
 def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:
     seed = recipe.part_seed(number)
     return batches(len(fold.train), recipe.batch_size, seed=seed, epoch=epoch, device=recipe.device)
-
-
-def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
-    """A fold's model before its first step, as the plain engine makes it."""
-    with seeded(recipe.part_seed(number)), warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelectionWarning)
-        model = recipe.fresh()
-        rows = fold.train.to(recipe.device)
-        fit_preprocessing(model, subset(recipe.X, rows), recipe.y[rows])
-    return model
-
-
-def _stacked(tensors: Sequence[Tensor], lanes: int) -> Tensor:
-    """(F, S, …): one copy per strength of each fold's tensor."""
-    folds = torch.stack([t.detach() for t in tensors])
-    return folds.unsqueeze(1).expand(len(folds), lanes, *folds.shape[1:]).clone()
-
-
-def _changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
-    """The names of the buffers that a training step changes, such as batch normalisation's statistics."""
-    trial = copy.deepcopy(model).train()
-    before = {name: b.clone() for name, b in trial.named_buffers()}
-    rows = fold.train[: max(2, min(len(fold.train), recipe.batch_size))].to(recipe.device)
-    with torch.no_grad(), seeded(0):
-        trial(recipe.X[rows])
-    return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +46,7 @@ class LanePenalty:
 
     def first(self, count: int) -> LanePenalty:
         """The same for the first ``count`` lanes of each fold."""
-        return self if self.strengths is None else dataclasses.replace(self, strengths=self.strengths[:count])
+        return self if self.strengths is None else replace(self, strengths=self.strengths[:count])
 
     def add_gradient(self, p: Tensor) -> None:
         """p.grad += ∂Ω(p), lane by lane."""

@@ -50,18 +50,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import InputError
-from torchshrink.path.batching import batchable
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
-from torchshrink.path.lanes import CANNOT_STACK, initial_model, try_stack
+from torchshrink.path.lanes import CANNOT_STACK
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Unit
-from torchshrink.randomness import seeded
+from torchshrink.path.starting import initial_model
+from torchshrink.path.trial import convolves, costs_of, try_stack
 from torchshrink.storage import brief
 from torchshrink.training import batches
 
@@ -184,10 +181,10 @@ def make_plan(
     try:
         chain = try_stack(recipe, folds[0], family)
         model = initial_model(recipe, 0, folds[0])
-        work, memory = _costs(recipe, model, folds[0])
+        work, memory = costs_of(recipe, model, folds[0])
     except CANNOT_STACK as error:
         return _sequential(f"no lanes, since {brief(error)}", jobs=jobs, refused=True)
-    kind = "chain" if chain else "convolution" if _convolves(model) else "general"
+    kind = "chain" if chain else "convolution" if convolves(model) else "general"
     if engine == "auto" and work > MOST_WORK[kind]:
         return _sequential(
             f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
@@ -293,36 +290,3 @@ def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:
 
 def _batch_count(recipe: Recipe, fold: Fold) -> int:
     return len(batches(len(fold.train), recipe.batch_size, seed=0, epoch=0))
-
-
-def _convolves(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
-
-
-def _costs(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
-    """What one lane's step costs: multiplications and additions, and bytes, both at most."""
-    rows = fold.train[: recipe.batch_size].to(recipe.device)
-    X, y = recipe.X[rows], recipe.y[rows]
-    model.train()
-    with seeded(0), batchable(model), FlopCounterMode(display=False) as work:
-        with _Bytes() as made:
-            loss = recipe.loss(model(X), y)
-        loss.backward()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    # Weights, gradients, up to three of the optimizer's, one in between; what the forward pass made, and gradients.
-    return float(work.get_total_flops()), 6.0 * weights + 2.0 * made.total
-
-
-class _Bytes(TorchDispatchMode):
-    """Counts the bytes of everything that is computed."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(each, Tensor):
-                self.total += each.numel() * each.element_size()
-        return made

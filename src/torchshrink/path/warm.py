@@ -39,11 +39,12 @@ from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid
 from torchshrink.path.journal import Journal
-from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack, initial_model
+from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
 from torchshrink.path.plan import Order, Plan, chunks
 from torchshrink.path.progress import Progress
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.path.sequential import Outcome, Unit, train_unit
+from torchshrink.path.starting import initial_model
 from torchshrink.path.weights import Weights, load_weights, weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.storage import brief
