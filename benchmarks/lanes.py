@@ -235,7 +235,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument(

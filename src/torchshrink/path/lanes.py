@@ -135,7 +135,9 @@ class Stack:
         self._optimizer = stacked_optimizer(self.recipe, self._skeleton, self.parameters)
         # Beside another one, a single strength is told from a penalty that is the same at all strengths.
         beside = strengths if len(strengths) > 1 else (*strengths, 0.0 if 1.0 in strengths else 1.0)
-        found = lane_penalties(self.recipe, self._skeleton, self._family, beside, self._optimizer)
+        found = lane_penalties(
+            self.recipe, self._skeleton, self._family, beside, self._optimizer, folds=len(self.folds)
+        )
         self._penalties = {name: each.first(len(strengths)) for name, each in found.items()}
         self._prox_of = self._by_prox()
 

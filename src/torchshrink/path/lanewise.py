@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +39,18 @@ class LanePenalty:
         penalty: at some strength above 0, or as it is where ``strengths`` is None.
         strengths: (S,), one per lane of a fold; None: the same in every lane.
         method: ``gradient``, ``prox``, or ``loss``, which is a gradient that is there even where the loss has none.
+        folds: F.
     """
 
     penalty: Penalty
     strengths: Tensor | None
     method: str
+    folds: int
+
+    @functools.cached_property
+    def per_lane(self) -> Tensor | None:
+        """(F·S,), fold after fold."""
+        return None if self.strengths is None else self.strengths.repeat(self.folds)
 
     def first(self, count: int) -> LanePenalty:
         """The same for the first ``count`` lanes of each fold."""
@@ -57,9 +65,8 @@ class LanePenalty:
         if isinstance(self.penalty, L2) and self.strengths is not None:
             p.grad.addcmul_(p, 2 * self.strengths.view(1, -1, *(1,) * (p.ndim - 2)))
         else:
-            strengths = None if self.strengths is None else self.strengths.repeat(len(p))
             lanes = p.detach().flatten(0, 1)
-            p.grad += _lanewise(lambda penalty, w: penalty.grad(w), self.penalty, strengths, lanes).view_as(p)
+            p.grad += _lanewise(lambda penalty, w: penalty.grad(w), self.penalty, self.per_lane, lanes).view_as(p)
 
     def prox_(self, p: Tensor, geometry: Geometry, group: Group, state: State, *, compiled: Prox | None) -> None:
         """P ← prox(p, s), lane by lane, with the step sizes s of the optimizer's ``group`` and of its ``state`` for p.
@@ -68,7 +75,6 @@ class LanePenalty:
         all in one pass by ``compiled``, which is `prox_of_lanes` through ``torch.compile``.
         """
         lanes = p.detach().flatten(0, 1)  # (F·S, …)
-        strengths = None if self.strengths is None else self.strengths.repeat(len(p))
         flat = {key: v.flatten(0, 1) for key, v in state.items() if isinstance(v, Tensor) and v.shape == p.shape}
         if compiled:  # counts of steps stay tensors there, and float32 would round their powers
             flat |= {key: v.double() for key, v in state.items() if isinstance(v, Tensor) and v.ndim == 0}
@@ -76,7 +82,7 @@ class LanePenalty:
         for first in range(0, len(lanes), at_once):
             some = slice(first, first + at_once)
             states = {**state, **{key: v[some] if v.ndim else v for key, v in flat.items()}}
-            mine = None if strengths is None else strengths[some]
+            mine = None if self.per_lane is None else self.per_lane[some]
             (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, geometry, group, states)
 
     def keep(self, places: Tensor) -> LanePenalty:
@@ -111,7 +117,13 @@ def _lanewise(method: Callable[..., Tensor], penalty: Penalty, strengths: Tensor
 
 
 def lane_penalties(
-    recipe: Recipe, model: nn.Module, family: Family, strengths: Sequence[float], optimizer: torch.optim.Optimizer
+    recipe: Recipe,
+    model: nn.Module,
+    family: Family,
+    strengths: Sequence[float],
+    optimizer: torch.optim.Optimizer,
+    *,
+    folds: int,
 ) -> dict[str, LanePenalty]:
     """What acts on each parameter, by name.
 
@@ -131,12 +143,18 @@ def lane_penalties(
         raise CannotStackError("the rules penalise other parameters at other strengths")
     parameters = dict(model.named_parameters())
     return {
-        name: _one(recipe, name, parameters[name], [found[name] for found in per_strength], optimizer) for name in names
+        name: _one(recipe, name, parameters[name], [found[name] for found in per_strength], optimizer, folds)
+        for name in names
     }
 
 
 def _one(
-    recipe: Recipe, name: str, p: nn.Parameter, penalties: Sequence[Penalty], optimizer: torch.optim.Optimizer
+    recipe: Recipe,
+    name: str,
+    p: nn.Parameter,
+    penalties: Sequence[Penalty],
+    optimizer: torch.optim.Optimizer,
+    folds: int,
 ) -> LanePenalty:
     strengths = None
     reference = penalties[0]
@@ -153,7 +171,7 @@ def _one(
         raise CannotStackError("method 'decoupled' has no lanes")
     if method == "prox" and geometry_of(optimizer).remember is not None:
         raise CannotStackError(f"{type(optimizer).__name__}'s step size needs a look before each step")
-    return LanePenalty(reference, strengths, method)
+    return LanePenalty(reference, strengths, method, folds)
 
 
 def _same(a: Penalty, b: Penalty) -> bool:
