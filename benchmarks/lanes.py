@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 import warnings
@@ -155,7 +154,7 @@ def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
 def step_seconds(stack: Stack, repeats: int) -> float:
     first, weights = next(iter(stack._batches(0)))
     stack.step(first, weights)
-    return min(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats for _ in range(5))
+    return min(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats for _ in range(15))
 
 
 def gemm_rate() -> float:
@@ -187,15 +186,21 @@ def of_the_gemm_rate(threads: int) -> str:
     )
 
 
+def peak_memory() -> float:
+    """Of this process, in MiB; Linux. `getrusage` would count the parent's too."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def _alone(lanes: int, threads: int) -> tuple[float, float]:
     """A step's seconds and the peak memory in MiB beyond the imports', in a process of its own."""
     torch.set_num_threads(threads)
     recipe, folds = recipe_of((32, 32), epochs=1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     used = {k: folds[k] for k in range(min(4, lanes))}
     stack = Stack(recipe, used, families(ts.L1)[0], strengths_of(lanes // len(used)))
     spent = step_seconds(stack, 5)
-    return spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return spent, peak_memory() - before
 
 
 def by_lanes(threads: int) -> str:
