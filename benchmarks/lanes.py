@@ -133,10 +133,36 @@ def whole_calls(rounds: int, epochs: int, threads: int) -> str:
         two_processes(2, 1, hidden)  # start the workers
         ratio = versus(lanes, lambda: two_processes(2 * few, epochs, hidden), rounds=rounds, share=2 * few / strengths)
         rows.append(["two processes (joblib)", ratio])
+    rows.append(["one model, steady steps alone", steady_steps(strengths, hidden, threads)])
     return table(
         f"{4 * strengths} lanes of 64-32-32-10, {epochs} epochs, whole calls, {threads} threads, {device}",
         ["lanes against", "faster"], rows,
     )  # fmt: skip
+
+
+def steady_steps(strengths: int, hidden: tuple[int, ...], threads: int) -> str:
+    """How many models' steps fit in the time of one, once everything is set up."""
+    recipe, folds = recipe_of(hidden, epochs=1)
+    stack = Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(strengths))
+    model = recipe.fresh()
+    optimizer = recipe.make_optimizer(model.parameters())
+    ts.Regularizer(model, ts.L1(1e-3)).attach(optimizer)
+    first, weights = next(iter(stack._batches(0)))
+    X, y = recipe.X[first[0]], recipe.y[first[0]]
+
+    def one() -> None:
+        optimizer.zero_grad()
+        recipe.loss(model(X), y).backward()
+        optimizer.step()
+
+    def lanes() -> None:
+        torch.set_num_threads(threads)
+        for _ in range(20):
+            stack.step(first, weights)
+        torch.set_num_threads(1)
+
+    lanes()
+    return versus(lanes, lambda: [one() for _ in range(200)], rounds=15, share=200 / (20 * 4 * strengths))
 
 
 def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:

@@ -16,13 +16,23 @@ from torchshrink.path.grid import given_grid
 from torchshrink.path.recipe import prepare
 from torchshrink.path.refit import Source
 from torchshrink.path.sequential import Outcome
+from torchshrink.path.warm import Ways
 from torchshrink.report.page import page
 from torchshrink.report.picture import draw, png, save_picture
 from torchshrink.selection import WEIGHTS
 
 
-def made(penalty=ts.L1, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
+def made(penalty=ts.L1, **settings):
     """A result without any training: losses in a valley, weights that vanish."""
+    return made_with_ways(penalty, **settings)[0]
+
+
+def compared(*penalties):
+    results, folds, ways = zip(*(made_with_ways(penalty) for penalty in penalties), strict=True)
+    return compare(results, folds[0], ways, seed=0)
+
+
+def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
     y = torch.arange(24) % 2
     tuned = family(penalty)
     recipe = prepare(
@@ -56,7 +66,8 @@ def made(penalty=ts.L1, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0)
                 for _ in folds
             ]
         )
-    return make_result(Source(recipe, tuned), folds, grid, table, null_loss=0.69 * scale)
+    ways = Ways(table, None, table[:1])
+    return make_result(Source(recipe, tuned), folds, grid, ways, null_loss=0.69 * scale), folds, ways
 
 
 def lines(axis, label):
@@ -85,7 +96,7 @@ def test_shows_what_the_points_say():
 
 
 def test_one_column_per_penalty_on_the_same_scale():
-    comparison = compare([made(ts.L1), made(ts.L2)], seed=0)
+    comparison = compared(ts.L1, ts.L2)
     figure = draw(comparison)
     assert len(figure.axes) == 4
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
@@ -137,7 +148,7 @@ def test_leaves_no_global_state_and_no_pyplot(monkeypatch):
 
 
 def test_the_page_is_one_file_with_everything_in_it(tmp_path):
-    comparison = compare([made(ts.L1), made(ts.L2)], seed=0)
+    comparison = compared(ts.L1, ts.L2)
     comparison.report(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 1

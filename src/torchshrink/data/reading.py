@@ -66,6 +66,8 @@ class Taken(MapDataset[Any]):
 
 def loader(source: Taken, requests: Iterable[Sequence[int]], workers: int) -> DataLoader[Any]:
     """Reads one request after another; its workers, if any, live until it is closed."""
+    if multiprocessing.current_process().daemon:
+        workers = 0  # such a process, as a worker of Dask's, may have none of its own
     known = multiprocessing.get_all_start_methods()
     # In a worker of joblib's, processes start in a way of joblib's own, which a DataLoader's cannot.
     foreign = multiprocessing.get_start_method(allow_none=True) not in (None, *known)

@@ -45,7 +45,7 @@ from torchshrink.path.lanewise import (
 from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
-from torchshrink.path.starting import changing_buffers, initial_model, repeated
+from torchshrink.path.starting import changing_buffers, check_stackable, initial_model, repeated
 from torchshrink.path.weights import Weights
 from torchshrink.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches
@@ -94,6 +94,7 @@ class Stack:
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
         self.dropped: dict[int, int] = {}  # number of a strength -> after which epoch
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
+        check_stackable(models[0])
         self._skeleton = copy.deepcopy(models[0])
         first = next(iter(folds.values()))
         changing = changing_buffers(models[0], recipe, first)
@@ -129,6 +130,17 @@ class Stack:
         """Copies of what trained, and of the buffers that training changed, in one lane of each fold."""
         both = self.parameters | self.own
         return {n: {name: t[f, lane].detach().clone() for name, t in both.items()} for f, n in enumerate(self.folds)}
+
+    def tensors(self, f: int, s: int) -> dict[str, Tensor]:
+        """All tensors of one lane."""
+        return {n: t[f, s].detach() for n, t in (self.parameters | self.own).items()} | {
+            n: t[f] for n, t in self._shared.items()
+        }
+
+    @property
+    def proximal(self) -> bool:
+        """Whether any penalty acts by its prox."""
+        return bool(self._prox_of)
 
     def _begin(self, strengths: tuple[float, ...]) -> None:
         """A fresh optimizer, and the penalties of these strengths."""
@@ -205,9 +217,9 @@ class Stack:
         with torch.no_grad():
             return self._on_batch(self._losses, rows, None)
 
-    def step(self, rows: Tensor, weights: Tensor | None) -> Tensor:
+    def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
-        self._skeleton.train()
+        self._skeleton.train(training)
         # An epoch's last batch may have another size, for which another compilation would not pay.
         program = self._fast if rows.shape[1] == self.recipe.batch_size else self._losses
         if self._dense is program:

@@ -179,12 +179,12 @@ def make_plan(
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
         return _sequential("too little work for a stack to pay", jobs=jobs)
     try:
-        chain = try_stack(recipe, folds[0], family)
+        trial = try_stack(recipe, folds, family)
         model = initial_model(recipe, 0, folds[0])
         work, memory = costs_of(recipe, model, folds[0])
     except CANNOT_STACK as error:
         return _sequential(f"no lanes, since {brief(error)}", jobs=jobs, refused=True)
-    kind = "chain" if chain else "convolution" if convolves(model) else "general"
+    kind = "chain" if trial.chain else "convolution" if convolves(model) else "general"
     if engine == "auto" and work > MOST_WORK[kind]:
         return _sequential(
             f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
@@ -201,11 +201,16 @@ def make_plan(
         reason += f"; more would take over {MEMORY_SHARE:.0%} of the memory"
     if compiled is None:
         coordinates = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        pays = chain and recipe.device.type == "cpu" and coordinates * steps > COMPILING_PAYS
+        fits = trial.chain and trial.proximal and recipe.device.type == "cpu"
+        pays = fits and coordinates * steps > COMPILING_PAYS
         compiled = pays and _cannot_compile() is None
     elif compiled and (problem := _cannot_compile()):
         raise InputError(f"compile=True: torch.compile does not work here ({problem}); leave it out")
-    plan = Plan("lanes", at_once, compiled, chain, reason, jobs=jobs)
+    hint = ""
+    if at_once * jobs > fitting and lanes is not None and jobs > 1:
+        share = at_once * jobs / fitting * MEMORY_SHARE
+        hint = f"{jobs} stacks at once, if on one machine, may take {share:.0%} of its memory"
+    plan = Plan("lanes", at_once, compiled, trial.chain, reason, jobs=jobs, hint=hint)
     if engine == "auto" and order == "warm":
         side_by_side = len(folds) / len(chunks(plan, recipe, folds, 0, (0.0,)))
         if side_by_side < LEAST_FOLDS[kind]:

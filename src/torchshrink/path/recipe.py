@@ -99,7 +99,8 @@ class Recipe:
             | dict(self.identity)
             | {
                 "device": str(self.device),
-                "threads": torch.get_num_threads(),
+                "torch.set_num_threads": torch.get_num_threads(),
+                "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision(),
                 "torch": torch.__version__,
                 "torchshrink": version("torchshrink"),
             }

@@ -136,8 +136,8 @@ def path(
             are shared by the strengths of a fold one after another, and each lane's own in a stack.
         lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory, and
             no more than leave every job a stack.
-        compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first; by
-            default where counted work says that it pays, which is seldom.
+        compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first (of chains
+            of linear layers the prox alone does); by default where counted work says that it pays, which is seldom.
         drop_early: whether strengths that cannot win any more are dropped after 1/6, 1/3, 1/2 or 2/3 of the epochs:
             significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
             while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and

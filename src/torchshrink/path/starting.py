@@ -13,6 +13,7 @@ from torchshrink.data.lazy import subset
 from torchshrink.errors import SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.folds import Fold
+from torchshrink.path.lanewise import CannotStackError
 from torchshrink.path.recipe import Recipe
 from torchshrink.randomness import seeded
 
@@ -25,6 +26,20 @@ def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
         rows = fold.train.to(recipe.device)
         fit_preprocessing(model, subset(recipe.X, rows), recipe.y[rows])
     return model
+
+
+def check_stackable(model: nn.Module) -> None:
+    """Refuse what a stacked program would not see, or would do otherwise.
+
+    Raises:
+        CannotStackError: the message says why.
+    """
+    for name, p in model.named_parameters():
+        if p._backward_hooks or p._post_accumulate_grad_hooks:
+            raise CannotStackError(f"{name} has a hook on its gradient, which a stack has not")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+            raise CannotStackError(f"{name}: vmap's embedding trains the row of padding_idx in some lanes")
 
 
 def repeated(tensors: Sequence[Tensor], lanes: int) -> Tensor:

@@ -147,6 +147,42 @@ def do(
         return brief(error)
 
 
+@dataclass(frozen=True)
+class TorchSettings:
+    """What the caller has set for all of torch, and a training depends on."""
+
+    dtype: torch.dtype
+    matmul_precision: str
+    deterministic: bool
+    warn_only: bool
+
+    @classmethod
+    def now(cls) -> TorchSettings:
+        """As they are."""
+        return cls(
+            torch.get_default_dtype(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+
+    def apply(self) -> None:
+        """Set them."""
+        torch.set_default_dtype(self.dtype)
+        torch.set_float32_matmul_precision(self.matmul_precision)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Inside they are set; after it what was before."""
+        before = TorchSettings.now()
+        self.apply()
+        try:
+            yield
+        finally:
+            before.apply()
+
+
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Task:
@@ -166,10 +202,16 @@ class Task:
 
     def __call__(self) -> bytes:
         """(work, found, warnings), pickled."""
-        with _ONE_AT_A_TIME, _one_thread(), warnings.catch_warnings(record=True) as caught:
+        with (
+            _ONE_AT_A_TIME,
+            _one_thread(),
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.ExitStack() as stack,
+        ):
             warnings.simplefilter("default")
             try:
-                recipe, folds, families = pickle.loads(self.sent.data)
+                settings, (recipe, folds, families) = pickle.loads(self.sent.data)
+                stack.enter_context(settings.in_force())
             except (ImportError, AttributeError) as error:
                 raise InputError(
                     f"a worker cannot load what the trainings need ({brief(error)}): install it there too, or define "
@@ -185,7 +227,8 @@ def _packed(
     recipe: Recipe, folds: Sequence[Fold], families: Sequence[Family]
 ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     try:
-        return np.frombuffer(cloudpickle.dumps((recipe, tuple(folds), tuple(families))), np.uint8)
+        everything = TorchSettings.now(), (recipe, tuple(folds), tuple(families))
+        return np.frombuffer(cloudpickle.dumps(everything), np.uint8)
     except Exception as error:  # whatever an object of the caller's raises
         warnings.warn(
             f"trainings are done in this process, one after another: what they need cannot be sent to another "

@@ -15,8 +15,9 @@ from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid, automatic_grid, null_losses
 from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import LanesWarning
-from torchshrink.path.plan import Plan, chunks
+from torchshrink.path.plan import Chunk, Plan, chunks
 from torchshrink.path.progress import Progress
+from torchshrink.path.racing import NEIGHBOURS
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.path.sequential import Outcome, Unit
 from torchshrink.path.tasks import Work, finished
@@ -80,7 +81,7 @@ class Trainings:
         works: list[Work] = []
         for family, (plan, grid) in enumerate(zip(self._plans, grids, strict=True)):
             if plan.engine == "lanes":
-                works += chunks(plan, self.recipe, self.folds, family, grid.strengths, drop_early=self._drop_early)
+                works += self._chunks(plan, family, grid.strengths)
             else:
                 units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
                 works += [unit for unit in units if unit not in self._alone]
@@ -93,6 +94,25 @@ class Trainings:
             [[found[Unit(family, strength, fold)] for fold in range(len(self.folds))] for strength in grid.strengths]
             for family, grid in enumerate(grids)
         ]
+
+    def _chunks(self, plan: Plan, family: int, strengths: Sequence[float]) -> list[Chunk]:
+        """The stacks of a table; they race only where each has all folds, so that what one drops no other one wants."""
+        made = chunks(plan, self.recipe, self.folds, family, strengths, drop_early=self._drop_early)
+        if not self._drop_early:
+            return made
+        problem = ""
+        if any(len(chunk.folds) < len(self.folds) for chunk in made):
+            problem = (
+                "the folds are in several stacks, which cannot race together; give folds of one size or more lanes"
+            )
+        elif all(len(chunk.strengths) <= NEIGHBOURS + 1 for chunk in made):
+            few = max(len(chunk.strengths) for chunk in made)
+            problem = f"with {few} strengths in a stack all are the leader's neighbours, which stay; give more lanes"
+        if problem:
+            name = self.families[family].name
+            warnings.warn(f"{name}: drop_early has no effect: {problem}", LanesWarning, stacklevel=4)
+            return chunks(plan, self.recipe, self.folds, family, strengths)
+        return made
 
     def _train(self, works: Sequence[Work]) -> None:
         """Do what an earlier run has not done, and keep it; one after another where it cannot be stacked."""

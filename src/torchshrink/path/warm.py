@@ -140,7 +140,8 @@ class WarmTrainings:
             table = self._table(plan, family, (*strengths, *(strengths[-2::-1] if back and count > 1 else ())), count)
             up, down = table[:count], table[count - 1 :][::-1] if back else None
             means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
-            best = means.index(min(means))
+            # Of equals the strongest, as `least` has it.
+            best = max(step for step, mean in enumerate(means) if mean == min(means))
             made.append(Ways(up, down, self._table(plan, family, (0.0,) * (best + 1), 0) if best else up[:1]))
         return made
 
