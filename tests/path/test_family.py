@@ -62,3 +62,9 @@ def test_what_is_no_family_is_refused_in_one_line(penalty, message):
 def test_a_callable_that_returns_no_penalty_is_refused():
     with pytest.raises(InputError, match=r"for strength 0\.1 the callable returned float"):
         family(lambda s: s).make(0.1)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("group_lasso", "expected: ts.GroupLasso"), ("ridge", "such as ts.L1")])
+def test_a_name_is_no_penalty(name, hint):
+    with pytest.raises(InputError, match=hint):
+        families(name)

@@ -13,6 +13,7 @@ import torchshrink as ts
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.path import lanes, plan
+from torchshrink.path.dense import DenseProgram
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
 from torchshrink.path.lanes import LanesWarning, Stack
@@ -132,11 +133,16 @@ class TestChoice:
         assert "\n" not in str(made)
 
     def test_a_program_that_computes_something_else(self, monkeypatch):
-        true = Stack.losses
-        monkeypatch.setattr(Stack, "losses", lambda self, rows: true(self, rows) * 1.01)
+        true = DenseProgram._losses_and_gradient
+
+        def wrong(self, *given):
+            losses, g = true(self, *given)
+            return losses, 1.01 * g
+
+        monkeypatch.setattr(DenseProgram, "_losses_and_gradient", wrong)
         made, *_ = planned()
         assert made.refused
-        assert "not the models' own" in made.reason
+        assert "does not end with the model's own" in made.reason
 
 
 class TestMemory:

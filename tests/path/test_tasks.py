@@ -10,6 +10,7 @@ import warnings
 import joblib
 import pytest
 import torch
+from joblib.parallel import LokyBackend
 from sklearn.datasets import load_iris
 from torch import nn
 
@@ -22,6 +23,7 @@ from torchshrink.path.lanes import LanesWarning, Stack
 from torchshrink.training import DivergenceWarning
 
 LANES = {"engine": "lanes", "lanes": 5}
+RACING = {"drop_early": True, "epochs": 6, "strengths": 9, "lanes": 20}
 
 
 def small():
@@ -49,17 +51,32 @@ def two_processes():
 
 
 class TestSameBytes:
-    @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
-    @pytest.mark.parametrize("engine", [LANES, LANES | {"drop_early": True, "epochs": 6}, {"engine": "sequential"}])
-    def test_as_on_one_thread_here(self, tmp_path, backend, engine):
+    @pytest.mark.parametrize("generator", [True, False], ids=["one by one", "in slices"])
+    @pytest.mark.parametrize("engine", [LANES, LANES | RACING, {"engine": "sequential"}])
+    def test_as_on_one_thread_here(self, tmp_path, monkeypatch, generator, engine):
+        monkeypatch.setattr(LokyBackend, "supports_return_generator", generator)
         here, away = tmp_path / "here", tmp_path / "away"
-        local = tuned(build=lambda: small(), strengths=3, folder=here, **engine)
+        engine = {"strengths": 3} | engine
+        local = tuned(build=lambda: small(), folder=here, **engine)
         torch.set_num_threads(2)
-        with joblib.parallel_config(backend, n_jobs=2):
-            sent = tuned(build=lambda: small(), strengths=3, folder=away, **engine)
+        with joblib.parallel_config("loky", n_jobs=2):
+            sent = tuned(build=lambda: small(), folder=away, **engine)
         assert torch.get_num_threads() == 2
         assert plain(sent) == plain(local)
         assert contents(away) == contents(here)
+
+    @pytest.mark.parametrize("engine", [LANES, {"engine": "sequential"}])
+    def test_with_what_the_caller_has_set_for_torch(self, engine):
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("high")
+        try:
+            local = tuned(**engine)
+            with joblib.parallel_config("loky", n_jobs=2):
+                sent = tuned(**engine)
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_float32_matmul_precision("highest")
+        assert plain(sent) == plain(local)
 
     def test_penalties_and_engines_side_by_side(self, monkeypatch):
         monkeypatch.setattr(plan, "LEAST_STEPS", 1)
@@ -110,10 +127,11 @@ class TestWhere:
             assert len(self.used(monkeypatch, engine="lanes")) >= jobs
             assert len(self.used(monkeypatch, **LANES)) == 3
 
-    def test_threads_are_refused_aloud(self, monkeypatch):
+    @pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+    def test_threads_and_forks_are_refused_aloud(self, backend):
         local = plain(tuned(**LANES))
         warned = pytest.warns(TasksWarning, match="take backend='loky'")
-        with joblib.parallel_config("threading", n_jobs=2), warned:
+        with joblib.parallel_config(backend, n_jobs=2), warned:
             assert plain(tuned(**LANES)) == local
 
     def test_what_cannot_be_sent_is_done_here_aloud(self, two_processes):
@@ -160,7 +178,7 @@ class TestTrouble:
             return small()
 
         raised = pytest.raises(LookupError, match="not on this side")
-        with joblib.parallel_config("multiprocessing", n_jobs=2), raised:
+        with joblib.parallel_config("loky", n_jobs=2), raised:
             tuned(build=build, engine="sequential")
 
     def test_a_stack_that_fails_there_is_trained_plainly(self, two_processes):
@@ -201,7 +219,7 @@ class TestTrouble:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tasks, "do", do)
-            patch.setattr(tasks.pickle, "loads", lambda _: (1, 2, 3))
+            patch.setattr(tasks.pickle, "loads", lambda _: (tasks.TorchSettings.now(), (1, 2, 3)))
             threads = [threading.Thread(target=tasks.Task(sent, None)) for _ in range(3)]
             for thread in threads:
                 thread.start()

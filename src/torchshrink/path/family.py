@@ -59,6 +59,11 @@ def families(penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[Penalty
     Raises:
         InputError: as `family`; nothing to compare; two of one name; names that look like rules' patterns.
     """
+    given: object = penalty
+    if isinstance(given, str):  # a sequence of letters otherwise
+        known = BUILTIN.get(given.lower())
+        meant = f": ts.{known.__name__}" if known else ", such as ts.L1"
+        raise InputError(f"penalty={given!r}: a penalty class expected{meant}")
     if isinstance(penalty, Mapping):
         for name, each in penalty.items():
             if not isinstance(name, str) or not name or each is None or any(mark in name for mark in "*?[.:/\\"):

@@ -211,12 +211,6 @@ class Stack:
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
         return {self.parameters[name]: each for name, each in self._penalties.items() if each.method == "prox"}
 
-    def losses(self, rows: Tensor) -> Tensor:
-        """The mean loss (F, S) of every lane on the rows (F, B), in evaluation mode."""
-        self._skeleton.eval()
-        with torch.no_grad():
-            return self._on_batch(self._losses, rows, None)
-
     def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
         self._skeleton.train(training)

@@ -24,7 +24,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import torch
-from joblib.parallel import BACKENDS, ThreadingBackend, get_active_backend
+from joblib.parallel import BACKENDS, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
 from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TorchshrinkError
@@ -65,10 +65,13 @@ def jobs_at_once() -> Iterator[int]:
     """
     backend, _ = get_active_backend()
     count = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
-    if count > 1 and isinstance(backend, ThreadingBackend):
+    refused = {
+        ThreadingBackend: "joblib's threads share one set of random number generators",
+        MultiprocessingBackend: "a process that is forked beside torch's threads may wait for ever",
+    }
+    if count > 1 and type(backend) in refused:
         warnings.warn(
-            "joblib's threads share one set of random number generators, so trainings are done one after another; "
-            "take backend='loky'",
+            f"{refused[type(backend)]}, so trainings are done one after another; take backend='loky'",
             TasksWarning,
             stacklevel=4,
         )
@@ -240,7 +243,7 @@ def _packed(
 
 
 def _results(tasks: Sequence[Any], jobs: int, batch: int | str) -> Generator[bytes, None, None]:
-    if not get_active_backend()[0].supports_return_generator:  # multiprocessing's, and so Ray's
+    if not get_active_backend()[0].supports_return_generator:  # such as Ray's
         with joblib.Parallel(batch_size=batch) as parallel:
             for start in range(0, len(tasks), SLICE * jobs):
                 yield from parallel(tasks[start : start + SLICE * jobs])
