@@ -112,7 +112,7 @@ L1Ratio = Annotated[
         metavar="SHARE",
         rich_help_panel=_PENALTY,
         show_default=False,
-        help="Of a penalty with two strengths, the first one's share of --strength. Default: 0.5.",
+        help="Of a penalty with two strengths, the first one's share of the strength. Default: 0.5.",
     ),
 ]
 Dim = Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from torchshrink.attachment import resolve_method
-from torchshrink.errors import ObjectiveWarning, SelectionWarning, TorchshrinkError
+from torchshrink.errors import TorchshrinkError
 from torchshrink.geometry import Geometry, geometry_of
 from torchshrink.geometry.registry import Group, State
 from torchshrink.path.family import Family
-from torchshrink.path.recipe import Recipe
+from torchshrink.path.recipe import Recipe, said_before
 from torchshrink.penalties import L1, L2, Penalty
 from torchshrink.selection import select
 
@@ -131,9 +130,7 @@ def lane_penalties(
         CannotStackError: the penalties of the strengths differ in more than their strength, or act in a way that has
             no lanes.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-        warnings.simplefilter("ignore", ObjectiveWarning)
+    with said_before():
         per_strength = [
             {c.name: c.penalty for c in select(model, family.make(s), recipe.on) if c.penalty is not None}
             for s in strengths

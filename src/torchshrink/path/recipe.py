@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal, get_args
@@ -137,10 +138,7 @@ class Recipe:
             DivergenceError: the loss became infinite or NaN.
         """
         seed = self.part_seed(part)
-        with seeded(seed), warnings.catch_warnings():
-            # Said once, by `prepare`, and not again for every strength and fold.
-            warnings.simplefilter("ignore", SelectionWarning)
-            warnings.simplefilter("ignore", ObjectiveWarning)
+        with seeded(seed), said_before():
             model = self.fresh()
             fit_preprocessing(model, X, y)
             regularizer = Regularizer(model, rules, self.on)
@@ -163,6 +161,15 @@ class Recipe:
                 )
             regularizer.detach()
         return model, regularizer
+
+
+@contextlib.contextmanager
+def said_before() -> Iterator[None]:
+    """Inside, what `prepare` warns of is not said again: it is said once, and not for every strength and fold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
+        yield
 
 
 def prepare(

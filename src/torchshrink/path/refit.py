@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 from torch import nn
 
 from torchshrink.certificate import Certificate
 from torchshrink.data.lazy import LazyRows, kept
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.errors import InputError
 from torchshrink.path.family import Family
 from torchshrink.path.plan import Order
-from torchshrink.path.recipe import Recipe
+from torchshrink.path.recipe import Recipe, said_before
 from torchshrink.path.warm import climb
 from torchshrink.polishing import STEPS_AT_THE_END, polish
 from torchshrink.proof import certify
@@ -51,9 +50,7 @@ class Source:
         model, regularizer = climb(recipe, self.family, (*below, strength))
         model.eval()
         data = (recipe.X, recipe.y)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-            warnings.simplefilter("ignore", ObjectiveWarning)
+        with said_before():
             if polished:
                 certificate = polish(model, data, regularizer, loss=recipe.loss, max_steps=STEPS_AT_THE_END).certificate
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchshrink.errors import ObjectiveWarning, SelectionWarning
 from torchshrink.path.batching import batchable
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.lanes import Stack
 from torchshrink.path.lanewise import CannotStackError
-from torchshrink.path.recipe import Recipe
+from torchshrink.path.recipe import Recipe, said_before
 from torchshrink.path.starting import initial_model
+from torchshrink.path.weights import weights_of
 from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import evaluate
@@ -100,9 +99,7 @@ def _plain(
     rows = fold.train.to(recipe.device)
     X, y = recipe.X[rows], recipe.y[rows]
     model = initial_model(recipe, number, fold)
-    with seeded(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-        warnings.simplefilter("ignore", ObjectiveWarning)
+    with seeded(seed), said_before():
         regularizer = Regularizer(model, family.make(strength), recipe.on)
         optimizer = recipe.make_optimizer(model.parameters())
         if recipe.method != "loss":
@@ -115,8 +112,7 @@ def _plain(
             optimizer.step()
         regularizer.detach()
         loss = evaluate(model, X, y, loss=recipe.loss).loss
-    both = dict(model.named_parameters()) | dict(model.named_buffers())
-    return {name: tensor.detach() for name, tensor in both.items()} | {_LOSS: torch.tensor(loss)}
+    return {**weights_of(model), _LOSS: torch.tensor(loss)}
 
 
 def _rows(recipe: Recipe, folds: Mapping[int, Fold]) -> Tensor:

@@ -33,7 +33,7 @@ from typing import final, get_args
 import torch
 from torch import nn
 
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.errors import InputError
 from torchshrink.path.choose import make_point
 from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
@@ -42,7 +42,7 @@ from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
 from torchshrink.path.plan import Order, Plan, chunks
 from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import WHOLE, Recipe
+from torchshrink.path.recipe import WHOLE, Recipe, said_before
 from torchshrink.path.sequential import Outcome, Unit, train_unit
 from torchshrink.path.starting import initial_model
 from torchshrink.path.weights import Weights, load_weights, weights_of
@@ -245,9 +245,7 @@ class WarmTrainings:
         if outcome.diverged is not None:
             return outcome
         model = initial_model(self.recipe, fold, self.folds[fold])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-            warnings.simplefilter("ignore", ObjectiveWarning)
+        with said_before():
             regularizer = Regularizer(model, self.families[party.family].make(strength), self.recipe.on)
         load_weights(model, ends[fold])
         with torch.no_grad():
