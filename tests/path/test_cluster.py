@@ -13,6 +13,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 import torchshrink as ts
+from path_cases import contents
 from torchshrink.models import mlp
 
 distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
@@ -28,10 +29,6 @@ def tuned(folder, build=SMALL):
     settings = {"folds": 3, "epochs": 40, "batch_size": 16, "engine": "lanes", "lanes": 3, "progress": False}
     strengths = [10.0**-k for k in range(7)]
     ts.path(build, (X.astype("f4"), y), ts.L1, strengths=strengths, folder=folder, **settings).save(folder)
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
+from path_cases import Conv
 from torchshrink.errors import ObjectiveWarning
 from torchshrink.models import Rescale, mlp
 from torchshrink.path.chain import dense_fits
@@ -22,16 +23,6 @@ from torchshrink.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
 STRENGTHS = (0.0, 1e-3, 1e-2)
-
-
-class Conv(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)
-        self.head = nn.Linear(3 * 4, 3)
-
-    def forward(self, x):
-        return self.head(torch.relu(self.norm(self.conv(x.view(-1, 1, 4, 4)))).flatten(1))
 
 
 class Recurrent(nn.Module):

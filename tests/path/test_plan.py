@@ -1,15 +1,15 @@
 """Which engine trains what, and that the choice shows in nothing but the time."""
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 
 import torchshrink as ts
+from path_cases import Normalised, iris, plain, small
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.path import lanes, plan
@@ -21,20 +21,6 @@ from torchshrink.path.plan import Plan, chunks, make_plan
 from torchshrink.path.recipe import prepare
 from torchshrink.selection import WEIGHTS
 from torchshrink.training import DivergenceWarning
-
-
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return X.astype("f4"), y
-
-
-def small():
-    return mlp(4, 3, hidden=(8,))
-
-
-class Normalised(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
 class Branching(nn.Linear):
@@ -51,10 +37,6 @@ class Branching(nn.Linear):
 def quick(penalty=ts.L1, *, build=small, **settings):
     fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
     return ts.path(build, iris(), penalty, **(fixed | settings))
-
-
-def plain(result):
-    return json.dumps(result.to_dict(), allow_nan=False), result.losses.numpy().tobytes()
 
 
 def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=33, epochs=50, **settings):

@@ -1,6 +1,5 @@
 """Trainings in other processes end with the bytes of those in this one, and what goes wrong there is said here."""
 
-import json
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 import torchshrink as ts
+from path_cases import contents, plain, small
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.path import TasksWarning, WorkerLostError, plan, tasks
@@ -26,22 +26,10 @@ LANES = {"engine": "lanes", "lanes": 5}
 RACING = {"drop_early": True, "epochs": 6, "strengths": 9, "lanes": 20}
 
 
-def small():
-    return mlp(4, 3, hidden=(8,))
-
-
 def tuned(penalty=ts.L1, *, build=small, **settings):
     X, y = load_iris(return_X_y=True)
     fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
     return ts.path(build, (X.astype("f4"), y), penalty, **(fixed | settings))
-
-
-def plain(result):
-    return json.dumps(result.to_dict(), allow_nan=False), result.losses.numpy().tobytes()
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits
 from sklearn.linear_model import Lasso, LinearRegression
 from torch import nn
 from torch.utils.data import TensorDataset
 
 import torchshrink as ts
+from path_cases import Conv, Normalised, iris, plain, small
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.path import PathComparison, load_path, plan, warm
@@ -34,41 +35,13 @@ OPTIMIZERS = {
 }
 
 
-class Conv(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)
-        self.head = nn.Linear(3 * 4, 3)
-
-    def forward(self, x):
-        return self.head(torch.relu(self.norm(self.conv(x.view(-1, 1, 4, 4)))).flatten(1))
-
-
 def chain():
     return mlp(16, 3, hidden=(8, 6))
-
-
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return X.astype("f4"), y
-
-
-def small():
-    return mlp(4, 3, hidden=(8,))
-
-
-class Normalised(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
 def quick(penalty=ts.L1, *, build=small, data=None, **settings):
     fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 3, "batch_size": 32, "progress": False, "order": "warm"}
     return ts.path(build, iris() if data is None else data, penalty, **(fixed | settings))
-
-
-def plain(result):
-    return json.dumps(result.to_dict(), allow_nan=False), result.losses.numpy().tobytes()
 
 
 def recipe_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], rows=48, **settings):
