@@ -23,7 +23,6 @@ from torchshrink.path.lanes import LanesWarning, Stack
 from torchshrink.training import DivergenceWarning
 
 LANES = {"engine": "lanes", "lanes": 5}
-RACING = {"drop_early": True, "epochs": 6, "strengths": 9, "lanes": 20}
 
 
 def tuned(penalty=ts.L1, *, build=small, **settings):
@@ -40,7 +39,7 @@ def two_processes():
 
 class TestSameBytes:
     @pytest.mark.parametrize("generator", [True, False], ids=["one by one", "in slices"])
-    @pytest.mark.parametrize("engine", [LANES, LANES | RACING, {"engine": "sequential"}])
+    @pytest.mark.parametrize("engine", [LANES, {"engine": "sequential"}])
     def test_as_on_one_thread_here(self, tmp_path, monkeypatch, generator, engine):
         monkeypatch.setattr(LokyBackend, "supports_return_generator", generator)
         here, away = tmp_path / "here", tmp_path / "away"

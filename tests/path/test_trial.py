@@ -1,9 +1,7 @@
 """What a stack would silently do otherwise than the model shows in the trial, and is trained the plain way."""
 
 import copy
-import warnings
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -138,25 +136,6 @@ def test_is_not_refused(name, method):
 def test_a_penalty_without_a_prox():
     recipe = recipe_of(ALIKE["chain"])
     assert not try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L2)[0]).proximal
-
-
-RACE = {"epochs": 6, "batch_size": 8, "engine": "lanes", "drop_early": True, "progress": False}
-
-
-class TestRaces:
-    def test_need_all_folds_in_one_stack(self):
-        uneven = [np.arange(0, 10), np.arange(10, 25), np.arange(25, 40)]
-        with pytest.warns(LanesWarning, match="drop_early has no effect: the folds are in several stacks"):
-            ts.path(ALIKE["bias before batch norm"], data(), ts.L1, strengths=8, folds=uneven, **RACE)
-
-    def test_need_more_than_neighbours(self):
-        with pytest.warns(LanesWarning, match="with 3 strengths in a stack all are the leader's neighbours"):
-            ts.path(ALIKE["chain"], data(), ts.L1, strengths=5, folds=2, lanes=6, **RACE)
-
-    def test_are_run_otherwise(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            ts.path(ALIKE["chain"], data(), ts.L1, strengths=5, folds=2, **RACE)
 
 
 def test_the_trial_leaves_no_trace():

@@ -16,7 +16,7 @@ import torchshrink as ts
 from path_cases import Conv, Normalised, iris, plain, small
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
-from torchshrink.path import PathComparison, load_path, plan, warm
+from torchshrink.path import load_path, plan, warm
 from torchshrink.path.family import families
 from torchshrink.path.folds import make_folds
 from torchshrink.path.lanes import LanesWarning, Stack
@@ -104,12 +104,8 @@ class TestAgreement:
 
     @pytest.mark.parametrize("build", [small, Normalised])
     def test_of_results(self, build):
-        settings = {"build": lambda: build().double(), "hysteresis": True}
-        one, other = (quick(engine=engine, **settings) for engine in ("sequential", "lanes"))
+        one, other = (quick(engine=engine, build=lambda: build().double()) for engine in ("sequential", "lanes"))
         np.testing.assert_allclose(one.losses, other.losses, rtol=0, atol=1e-8)
-        for mine, theirs in zip(one.hysteresis.points, other.hysteresis.points, strict=True):
-            for name, value in vars(mine).items():
-                assert value == pytest.approx(vars(theirs)[name], rel=1e-8)
 
 
 class TestStart:
@@ -166,31 +162,18 @@ class TestStart:
 class TestResult:
     @pytest.mark.parametrize("engine", ["sequential", "lanes"])
     def test_same_seed_same_bits(self, engine):
-        assert plain(quick(engine=engine, hysteresis=True)) == plain(quick(engine=engine, hysteresis=True))
-
-    @pytest.mark.parametrize("engine", ["sequential", "lanes"])
-    def test_the_way_back_leaves_the_points_alone(self, engine):
-        one, both = (quick(engine=engine, hysteresis=each) for each in (False, True))
-        assert one.points == both.points
-        assert one.verdict == both.verdict
-        assert one.hysteresis is None
-        assert one.to_dict()["hysteresis"] is None
-        assert both.hysteresis is not None
+        assert plain(quick(engine=engine)) == plain(quick(engine=engine))
 
     @pytest.mark.parametrize("penalty", [ts.L1, [ts.L1, ts.L2]])
     def test_saved_and_loaded_is_the_same(self, penalty, tmp_path):
-        result = quick(penalty, hysteresis=True)
+        result = quick(penalty)
         result.save(tmp_path)
         loaded = load_path(tmp_path)
         assert json.dumps(loaded.to_dict(), allow_nan=False) == json.dumps(result.to_dict(), allow_nan=False)
-        if isinstance(result, PathComparison):
-            assert all(loaded.results[name].hysteresis == each.hysteresis for name, each in result.results.items())
-        else:
-            assert loaded.hysteresis == result.hysteresis
 
     def test_several_penalties_have_a_path_each(self):
-        both = quick([ts.L1, ts.L2], hysteresis=True)
-        assert plain(both.results["l2"]) == plain(quick(ts.L2, hysteresis=True))
+        both = quick([ts.L1, ts.L2])
+        assert plain(both.results["l2"]) == plain(quick(ts.L2))
         assert "warm starts" in both.verdict.words
 
     @pytest.mark.parametrize("engine", ["sequential", "lanes"])
@@ -232,18 +215,6 @@ class TestResult:
         assert torch.equal(one.losses, other.losses)
         for a, b in zip(one.refit(1e-2)[0].parameters(), other.refit(1e-2)[0].parameters(), strict=True):
             assert torch.equal(a, b)
-
-    def test_strength_0_alone_has_two_ways_of_one_step(self):
-        found = quick(strengths=[0.0], hysteresis=True)
-        assert [point.standard_errors for point in found.hysteresis.points] == [0.0]
-
-    def test_shown_in_the_report(self, tmp_path):
-        found = quick(hysteresis=True)
-        found.report(tmp_path / "report.html")
-        text = (tmp_path / "report.html").read_text()
-        assert found.hysteresis.words[1:40] in text
-        quick().report(tmp_path / "report.html")
-        assert "direction" not in (tmp_path / "report.html").read_text()
 
 
 class TestRefit:
@@ -290,15 +261,12 @@ class TestDivergence:
 
     @pytest.mark.parametrize("engine", ["sequential", "lanes"])
     def test_the_next_strength_starts_from_the_last_sound_weights(self, engine):
-        settings = DIVERGING | {"engine": engine, "hysteresis": True}
+        settings = DIVERGING | {"engine": engine}
         with pytest.warns(DivergenceWarning, match=r"penalty 0\.002 \(3/3 folds\)"):
             found = quick(self.penalty, strengths=[1e-3, 2e-3, 3e-3], **settings)
         sound = quick(self.penalty, strengths=[1e-3, 3e-3], **settings)
         assert [point.diverged for point in found.points] == [False, False, True, False]
         assert [found.points[k] for k in (0, 1, 3)] == list(sound.points)
-        others = [point for point in found.hysteresis.points if point.strength != 2e-3]
-        assert others == list(sound.hysteresis.points)
-        assert found.hysteresis.largest == sound.hysteresis.largest  # both ways diverged there
 
     @pytest.mark.parametrize("engine", ["sequential", "lanes"])
     def test_at_the_first_the_second_starts_from_the_initial_weights(self, engine):
@@ -339,7 +307,7 @@ class TestResuming:
     @pytest.mark.parametrize("build", [small, Normalised])
     @pytest.mark.parametrize(("engine", "count"), [("lanes", 1), ("lanes", 4), ("sequential", 4), ("sequential", 11)])
     def test_interrupted_and_resumed_ends_with_the_same_bytes(self, tmp_path, monkeypatch, engine, count, build):
-        settings = {"engine": engine, "hysteresis": True, "build": build}
+        settings = {"engine": engine, "build": build}
         whole = plain(quick(**settings))
         with monkeypatch.context() as patch:
             interrupt_after(patch, engine, count)
@@ -348,7 +316,7 @@ class TestResuming:
         with monkeypatch.context() as patch:
             done = interrupt_after(patch, engine, -1)
             assert plain(quick(folder=tmp_path, **settings)) == whole
-        steps = 8 if engine == "lanes" else 24  # 5 up and back, and 3 without a penalty
+        steps = 6 if engine == "lanes" else 18  # 3 of the path, and 3 without a penalty
         assert len(done) == steps - count
 
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
@@ -381,7 +349,6 @@ class TestResuming:
         settings = {"engine": engine, "folder": tmp_path}
         first = plain(quick(**settings))
         longer = plain(quick(engine=engine, strengths=(1e-3, 1e-2, 1e-1)))
-        both = plain(quick(engine=engine, strengths=(1e-3, 1e-2, 1e-1), hysteresis=True))
         other = plain(quick(engine=engine, strengths=(2e-3, 1e-2)))
         each = 1 if engine == "lanes" else 3
         done = interrupt_after(monkeypatch, engine, -1)
@@ -389,12 +356,10 @@ class TestResuming:
         assert done == []
         assert plain(quick(strengths=(1e-3, 1e-2, 1e-1), **settings)) == longer
         assert len(done) == 2 * each  # the strength, and the control, as it is the best
-        assert plain(quick(strengths=(1e-3, 1e-2, 1e-1), hysteresis=True, **settings)) == both
-        assert len(done) == 5 * each
         assert plain(quick(strengths=(2e-3, 1e-2), **settings)) == other  # another way to the same strength
-        assert len(done) == 8 * each
+        assert len(done) == 5 * each
         assert plain(quick(**settings)) == first
-        assert len(done) == 8 * each
+        assert len(done) == 5 * each
 
     def test_only_the_last_weights_are_kept(self, tmp_path):
         quick(folder=tmp_path, engine="lanes")
@@ -457,9 +422,9 @@ class TestFallback:
 
     def test_counts_every_training_once(self, capsys, monkeypatch):
         for engine in ("sequential", "lanes"):
-            quick(engine=engine, progress=True, hysteresis=True)
+            quick(engine=engine, progress=True)
             seen = capsys.readouterr().err
-            assert "24/24" in seen
+            assert "18/18" in seen
             assert "for comparison" in seen
 
 
@@ -569,8 +534,6 @@ class TestInputs:
         ("settings", "message"),
         [
             ({"order": "hot"}, "order='hot': expected one of 'cold', 'warm'"),
-            ({"order": "cold", "hysteresis": True}, "hysteresis=True: a cold path has no direction"),
-            ({"drop_early": True}, "drop_early=True: the strengths of a warm path train one after another"),
         ],
     )
     def test_bad_ones_are_refused_in_one_line(self, settings, message):

@@ -47,9 +47,7 @@ def path(
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
-    drop_early: options.DropEarly = False,
     order: options.Order = "cold",
-    hysteresis: options.Hysteresis = False,
     out: options.Out = None,
     force: options.Force = False,
     resume: options.Resume = False,
@@ -70,10 +68,6 @@ def path(
     options.one_of("--choose", choose, options.CHOICES)
     options.one_of("--engine", engine, options.ENGINES)
     options.one_of("--order", order, options.ORDERS)
-    if hysteresis and order != "warm":
-        raise InputError("--hysteresis: a cold path has no direction to compare; take --order warm, or leave it out")
-    if drop_early and order == "warm":
-        raise InputError("--drop-early: the strengths of a warm path train one after another; take one of the two")
     options.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
@@ -117,11 +111,10 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early}
+        "engine": {"name": engine, "lanes": lanes, "compile": compile}
         # Where nothing else says how, stacks are cut by it, which decides the last bits.
         | ({"jobs": jobs} if lanes is None and engine != "sequential" else {}),
         "order": order,
-        "hysteresis": hysteresis,
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -130,8 +123,7 @@ def path(
             data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
             folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
             method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
-            drop_early=drop_early,
-            order=order, hysteresis=hysteresis,  # type: ignore[arg-type]
+            order=order,  # type: ignore[arg-type]
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)

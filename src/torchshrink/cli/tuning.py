@@ -44,9 +44,7 @@ class Tuning:
     engine: Engine = "auto"
     lanes: int | None = None
     compile: bool | None = None
-    drop_early: bool = False
     order: Order = "cold"
-    hysteresis: bool = False
 
     def check(self) -> None:
         """Raise what the trainings would raise before the first of them starts.
@@ -89,9 +87,7 @@ class Tuning:
             engine=self.engine,
             lanes=self.lanes,
             compile=self.compile,
-            drop_early=self.drop_early,
             order=self.order,
-            hysteresis=self.hysteresis,
         )
 
     def refit(

@@ -7,7 +7,6 @@ from typing import Any
 from torchshrink.path.choose import FoldValue, PathPoint
 from torchshrink.path.family import PenaltySpec
 from torchshrink.path.grid import Grid
-from torchshrink.path.hysteresis import BothWays, Hysteresis
 from torchshrink.path.journal import clear_journal
 from torchshrink.path.lanes import LanesWarning
 from torchshrink.path.result import PathComparison, PathResult, load_path
@@ -16,10 +15,8 @@ from torchshrink.path.tasks import TasksWarning, WorkerLostError
 from torchshrink.path.verdict import Verdict
 
 __all__ = [
-    "BothWays",
     "FoldValue",
     "Grid",
-    "Hysteresis",
     "LanesWarning",
     "PathComparison",
     "PathPoint",

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchshrink.path.choose import make_point
 from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid
-from torchshrink.path.hysteresis import compare_ways
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.sequential import Outcome
@@ -47,7 +46,7 @@ def make_result(
     """
     recipe, family, table = source.recipe, source.family, ways.up
     points = tuple(make_point(strength, row, folds) for strength, row in zip(grid.strengths, table, strict=True))
-    if not any(point.finished for point in points):  # strength 0 is never dropped
+    if all(point.diverged for point in points):
         raise DivergenceError(math.nan, min(o.diverged for row in table for o in row if o.diverged is not None) - 1)
     fold = torch.full((len(recipe.X),), -1)
     for k, part in enumerate(folds):
@@ -64,7 +63,6 @@ def make_result(
         settings=recipe.settings | {"order": source.order, "folds": len(folds), "at strength 1": family.describe(1.0)},
         losses=losses,
         fold=fold,
-        hysteresis=None if ways.down is None else compare_ways(points, table, ways.down, folds),
         source=source,
     )
 

@@ -16,17 +16,13 @@ from torchshrink.path.verdict import mean_and_error
 
 @dataclass(frozen=True)
 class FoldValue:
-    """One fold at one strength. The losses are without the penalty; infinite where the training did not end.
-
-    Either it diverged, or its strength was dropped after so many epochs, as one that cannot win.
-    """
+    """One fold at one strength. The losses are without the penalty; infinite where the training diverged."""
 
     train_loss: float
     validation_loss: float
     accuracy: float | None
     nonzero: int
     diverged: bool
-    dropped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class PathPoint:
     Args:
         strength: λ.
         train_loss: on the training rows, without the penalty, in evaluation mode. Infinite, like the next three, where
-            a fold diverged or was dropped.
+            a fold diverged.
         validation_loss: on the rows held out, likewise.
         validation_se: the validation loss's standard error over the folds, by glmnet's formula.
         gap: validation loss minus training loss.
@@ -59,23 +55,6 @@ class PathPoint:
         """Whether any fold's training diverged: the point then takes no part in the choice."""
         return any(fold.diverged for fold in self.folds)
 
-    @property
-    def dropped(self) -> int | None:
-        """After how many epochs a fold's training was dropped, the first of them; None where none was."""
-        return min((fold.dropped for fold in self.folds if fold.dropped is not None), default=None)
-
-    @property
-    def finished(self) -> bool:
-        """Whether every fold was trained to its end: no other point takes part in the choice."""
-        return not self.diverged and self.dropped is None
-
-    @property
-    def fate(self) -> str:
-        """What became of it, in words: where not ``finished``, why not."""
-        if self.diverged:
-            return "diverged"
-        return "finished" if self.dropped is None else f"dropped after epoch {self.dropped}"
-
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes: null for what is infinite."""
         plain = asdict(self)
@@ -93,11 +72,11 @@ def make_point(strength: float, outcomes: Sequence[Outcome], folds: Sequence[Fol
     """The point of one strength, from its trainings in the folds' order."""
     values = tuple(
         FoldValue(outcome.train_loss, outcome.validation_loss, outcome.accuracy, outcome.nonzero, False)
-        if outcome.finished
-        else FoldValue(math.inf, math.inf, None, outcome.nonzero, outcome.diverged is not None, outcome.dropped)
+        if outcome.diverged is None
+        else FoldValue(math.inf, math.inf, None, outcome.nonzero, True)
         for outcome in outcomes
     )
-    sound = [value for value, outcome in zip(values, outcomes, strict=True) if outcome.finished]
+    sound = [value for value, outcome in zip(values, outcomes, strict=True) if outcome.diverged is None]
     nonzero = sum(value.nonzero for value in sound) / len(sound) if sound else math.inf
     if len(sound) < len(values):
         return PathPoint(strength, math.inf, math.inf, math.inf, math.inf, None, nonzero, values)
@@ -128,4 +107,4 @@ def _finite(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _infinite(saved: dict[str, Any]) -> dict[str, Any]:
-    return {k: math.inf if v is None and k not in ("accuracy", "dropped") else v for k, v in saved.items()}
+    return {k: math.inf if v is None and k != "accuracy" else v for k, v in saved.items()}

@@ -64,8 +64,7 @@ class Journal:
             "accuracy": outcome.accuracy,
             "nonzero": outcome.nonzero,
             "diverged": outcome.diverged,
-            "dropped": outcome.dropped,
-        } | ({} if outcome.penalty is None else {"penalty": outcome.penalty})
+        }
         write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
 
     def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:

@@ -8,7 +8,7 @@ optimizers and the penalties' proximal operators act lane by lane on the stacks 
 
 The plain engine (`sequential`) is the specification: both end with the same weights but for rounding, dropout's draws
 apart. A lane whose loss becomes infinite or NaN stays in its place, where it touches no other, and is reported. A
-strength that is lost in every fold, or dropped by a `Race`, leaves the stack, and the steps to come cost less.
+strength that is lost in every fold leaves the stack, and the steps to come cost less.
 
 Where rounding shows: a bias right before batch normalisation has the gradient 0, and what is computed is rounding,
 which Adam scales up to whole steps. In float32 the engines then end with other biases, and with held-out losses that
@@ -42,7 +42,6 @@ from torchshrink.path.lanewise import (
     prox_of_lanes,
     stacked_optimizer,
 )
-from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
 from torchshrink.path.starting import changing_buffers, check_stackable, initial_model, repeated
@@ -73,7 +72,6 @@ class Stack:
         family: of penalties.
         strengths: one per lane of a fold.
         compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
-        race: decides which strengths are dropped, and when; None: no strength is.
 
     Raises:
         CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
@@ -87,12 +85,9 @@ class Stack:
         strengths: Sequence[float],
         *,
         compiled: bool = False,
-        race: Race | None = None,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
-        self._race = race
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
-        self.dropped: dict[int, int] = {}  # number of a strength -> after which epoch
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         check_stackable(models[0])
         self._skeleton = copy.deepcopy(models[0])
@@ -162,7 +157,7 @@ class Stack:
         """Train all lanes to the end, or until they leave.
 
         Args:
-            after_epoch: called with the number of epochs done and of lanes that have neither diverged nor been dropped.
+            after_epoch: called with the number of epochs done and of lanes that have not diverged.
 
         Returns:
             (F, S), on the CPU: in which epoch, from 1, a lane's loss became infinite or NaN; 0 where all is well. S
@@ -178,10 +173,7 @@ class Stack:
                     total += self.step(rows, weights)
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
-                if self._race is not None and epoch + 1 in self._race.looks:
-                    leaves = self._race.look(epoch + 1, self._held_out(diverged).numpy())
-                    self.dropped |= dict.fromkeys(leaves.nonzero()[0].tolist(), epoch + 1)
-                stay = [k for k in self.columns if k not in self.dropped and not diverged[:, k].all()]
+                stay = [k for k in self.columns if not diverged[:, k].all()]
                 after_epoch(epoch + 1, int((diverged[:, stay] == 0).sum()))
                 if not stay:
                     break
@@ -291,33 +283,16 @@ class Stack:
             on_train, _ = self._evaluate(f, fold.train)
             on_held_out, accuracy = self._evaluate(f, fold.validation)
             for k, strength in enumerate(self.strengths):
-                s, lost, dropped = place.get(k), int(diverged[f, k]), self.dropped.get(k)
+                s, lost = place.get(k), int(diverged[f, k])
                 if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
                     lost = lost or self.recipe.epochs
                 if s is None or lost:
                     nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
-                    yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost or None, dropped=dropped)
+                    yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
                     continue
                 share = None if accuracy is None else accuracy[s].item()
                 outcome = Outcome(on_train[s].mean().item(), on_held_out[s].clone(), share, int(nonzero[f, s]))
                 yield number, strength, outcome
-
-    @torch.no_grad()
-    def _held_out(self, diverged: Tensor) -> Tensor:
-        """Each held-out row's loss at every strength (S, n), fold after fold; NaN for what diverged or has left.
-
-        The training to come is what it would have been: nothing is drawn, and no statistic moves.
-        """
-        self._skeleton.eval()
-        own = self.own
-        self.own = {name: t.clone() for name, t in own.items()}
-        with seeded(0):
-            now = torch.cat([self._evaluate(f, fold.validation)[0] for f, fold in enumerate(self.folds.values())], 1)
-        self.own = own
-        losses = torch.full((len(self.strengths), now.shape[1]), torch.nan, dtype=now.dtype)
-        losses[self.columns] = now
-        losses[diverged.any(0)] = torch.nan
-        return losses
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         fold = [

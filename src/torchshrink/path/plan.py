@@ -116,7 +116,6 @@ class Chunk:
     strengths: tuple[float, ...]
     folds: tuple[int, ...]
     compiled: bool
-    drop_early: bool = False
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -240,8 +239,6 @@ def chunks(
     folds: Sequence[Fold],
     family: int,
     strengths: Sequence[float],
-    *,
-    drop_early: bool = False,
 ) -> list[Chunk]:
     """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone."""
     groups: dict[int, list[int]] = {}
@@ -252,7 +249,7 @@ def chunks(
     for numbers in groups.values():
         for some in _parts(numbers, math.ceil(len(numbers) / plan.lanes)):
             for values in _parts(strengths, math.ceil(len(strengths) / max(1, plan.lanes // len(some)))):
-                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled, drop_early))
+                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled))
     return made
 
 

@@ -50,7 +50,7 @@ class Progress:
         """One is finished."""
         label = f"{self._families[unit.family].name} {unit.strength:.3g}"
         seen = self._rows.setdefault((unit.family, unit.strength), {})
-        loss = outcome.validation_loss if outcome.finished else math.inf
+        loss = outcome.validation_loss if outcome.diverged is None else math.inf
         seen[unit.fold] = (loss, len(outcome.row_losses))
         if len(seen) == self._folds:
             mean = sum(value * rows for value, rows in seen.values()) / sum(rows for _, rows in seen.values())

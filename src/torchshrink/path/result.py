@@ -15,7 +15,6 @@ from torchshrink.certificate import Certificate
 from torchshrink.errors import InputError
 from torchshrink.path.choose import PathPoint, least, one_standard_error, point_from_dict
 from torchshrink.path.grid import Grid, grid_from_dict
-from torchshrink.path.hysteresis import Hysteresis, hysteresis_from_dict
 from torchshrink.path.refit import Source
 from torchshrink.path.verdict import Verdict, verdict_from_dict
 from torchshrink.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
@@ -42,9 +41,8 @@ class PathResult:
             loss has none.
         settings: how each model was trained, as JSON takes it.
         losses: each row's out-of-fold loss at each strength, (n, points), float64; NaN where no fold held the row
-            out, or the training diverged or was dropped.
+            out, or the training diverged.
         fold: which fold held each row out (n,), int64; -1 for none.
-        hysteresis: of a warm path, whether it depends on its direction; None where that was not asked for.
     """
 
     penalty: str
@@ -55,7 +53,6 @@ class PathResult:
     settings: Mapping[str, Any]
     losses: Tensor
     fold: Tensor
-    hysteresis: Hysteresis | None = None
     source: Source | None = field(default=None, repr=False)
 
     @property
@@ -102,7 +99,6 @@ class PathResult:
             "one_se": self.one_se.strength,
             "verdict": self.verdict.to_dict(),
             "points": [point.to_dict() for point in self.points],
-            "hysteresis": None if self.hysteresis is None else self.hysteresis.to_dict(),
         }
 
     def save(self, folder: PathLike) -> None:
@@ -207,7 +203,6 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         settings=saved["settings"],
         losses=losses,
         fold=fold,
-        hysteresis=hysteresis_from_dict(saved.get("hysteresis")),
     )
 
 

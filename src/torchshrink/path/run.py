@@ -49,9 +49,7 @@ class _Settings(TypedDict, total=False):
     engine: Engine
     lanes: int | None
     compile: bool | None
-    drop_early: bool
     order: Order
-    hysteresis: bool
     workers: int
 
 
@@ -88,9 +86,7 @@ def path(
     engine: Engine = "auto",
     lanes: int | None = None,
     compile: bool | None = None,
-    drop_early: bool = False,
     order: Order = "cold",
-    hysteresis: bool = False,
     workers: int = 0,
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
@@ -138,10 +134,6 @@ def path(
             no more than leave every job a stack.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first (of chains
             of linear layers the prox alone does); by default where counted work says that it pays, which is seldom.
-        drop_early: whether strengths that cannot win any more are dropped after 1/6, 1/3, 1/2 or 2/3 of the epochs:
-            significantly behind at two looks in a row, and behind at the end if they went on learning at their speed
-            while the leader learned nothing more (`torchshrink.path.racing`). The leader's neighbours in strength and
-            strength 0 always stay. What is dropped takes no part in the choice.
         order: ``"cold"``: each strength is trained from the initial weights; ``"warm"``: the strengths ascend, and each
             is trained from the weights with which the one before it ended, with a fresh optimizer, for ``epochs`` on
             the same batches; folds go side by side. That takes fewer epochs where there is one minimum to arrive at.
@@ -149,8 +141,6 @@ def path(
             strength 0 in all. So that this is not taken for the penalty's doing, strength 0 is trained on for as long
             as the best strength was, and the verdict compares with it wherever on that way it is best; the points are
             the path's alone. After a warm path ``refit`` trains a warm path.
-        hysteresis: whether a warm path is also trained back, from its sparse end to strength 0, to see whether the way
-            matters: ``result.hysteresis``. Its points are those of the way up.
         workers: processes that read a Dataset's items ahead of the training, as a DataLoader's ``num_workers``; 0: they
             are read when they are needed.
 
@@ -165,8 +155,7 @@ def path(
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
-        LanesWarning: lanes were asked for, or ``drop_early``, which needs them, and cannot be had; the trainings are
-            done one after another, to their ends.
+        LanesWarning: lanes were asked for and cannot be had; the trainings are done one after another.
         TasksWarning: trainings cannot be sent to another process; they are done in this one.
         DataWarning: an item of a Dataset is another one when it is read again.
 
@@ -181,7 +170,7 @@ def path(
     with jobs_at_once() as jobs:
         compared = families(penalty)
         check_engine(engine, lanes, compile)
-        check_order(order, hysteresis, drop_early=drop_early)
+        check_order(order)
         if order == "warm" and jobs > 1:
             warnings.warn(
                 "order='warm': each strength waits for the one before it, so the trainings are done in this process",
@@ -207,22 +196,22 @@ def path(
         count = _count(strengths)
         given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
         drawn = make_folds(recipe.y, folds, seed=seed)
-        fingerprint = _fingerprint(recipe, drawn, compared, order) | ({"drop_early": True} if drop_early else {})
+        fingerprint = _fingerprint(recipe, drawn, compared, order)
         journal = None if folder is None else Journal(folder, fingerprint)
         points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
         plan_for = partial(
             make_plan, recipe, drawn, strengths=points, engine=engine, lanes=lanes, order=order, jobs=jobs
         )
         with kept(recipe.X), Progress(compared, len(drawn), shown=progress) as bar:
-            trainings = Trainings(recipe, drawn, compared, journal, bar, drop_early=drop_early, jobs=jobs)
+            trainings = Trainings(recipe, drawn, compared, journal, bar, jobs=jobs)
             plans = [plan_for(family, compiled=compile) for family in compared]
             for plan in plans:
                 trainings.follow(plan, asked=engine == "lanes")
             grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
             if order == "warm":
-                ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)
+                ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids)
             else:
-                ways = [Ways(table, None, table[:1]) for table in trainings.tables(grids)]
+                ways = [Ways(table, table[:1]) for table in trainings.tables(grids)]
             null_loss = trainings.null_loss()
         results = [
             make_result(

@@ -36,8 +36,6 @@ class Outcome:
         nonzero: how many penalised coordinates are not exactly zero.
         diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
             other fields are without meaning where it did.
-        dropped: after which epoch its strength was dropped as one that cannot win; likewise.
-        penalty: λ·Ω at the end, which warm paths keep; None elsewhere.
     """
 
     train_loss: float
@@ -45,14 +43,6 @@ class Outcome:
     accuracy: float | None
     nonzero: int
     diverged: int | None = None
-    dropped: int | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained to its end."""
-        return self.diverged is None and self.dropped is None
-
-    penalty: float | None = None
 
     @property
     def validation_loss(self) -> float:

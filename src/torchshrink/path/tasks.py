@@ -32,7 +32,6 @@ from torchshrink.path.family import Family
 from torchshrink.path.folds import Fold
 from torchshrink.path.lanes import CANNOT_STACK, Stack
 from torchshrink.path.plan import Chunk
-from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome, Unit, train_units
 from torchshrink.storage import brief
@@ -141,8 +140,7 @@ def do(
     lanes = len(work.units)
     try:
         own = {number: folds[number] for number in work.folds}
-        race = Race(work.strengths, own, recipe.epochs) if work.drop_early else None
-        stack = Stack(recipe, own, families[work.family], work.strengths, compiled=work.compiled, race=race)
+        stack = Stack(recipe, own, families[work.family], work.strengths, compiled=work.compiled)
         with kept(recipe.X):
             diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
             return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}

@@ -15,9 +15,8 @@ from torchshrink.path.folds import Fold
 from torchshrink.path.grid import Grid, automatic_grid, null_losses
 from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import LanesWarning
-from torchshrink.path.plan import Chunk, Plan, chunks
+from torchshrink.path.plan import Plan, chunks
 from torchshrink.path.progress import Progress
-from torchshrink.path.racing import NEIGHBOURS
 from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.path.sequential import Outcome, Unit
 from torchshrink.path.tasks import Work, finished
@@ -37,11 +36,10 @@ class Trainings:
         journal: Journal | None,
         progress: Progress,
         *,
-        drop_early: bool = False,
         jobs: int = 1,
     ) -> None:
         self.recipe, self.folds, self.families = recipe, folds, compared
-        self._drop_early, self._jobs = drop_early, jobs
+        self._jobs = jobs
         self._journal, self._progress = journal, progress
         self._alone: dict[Unit, Outcome] = {}
         self._together: dict[Unit, Outcome] = {}  # trained in stacks
@@ -51,9 +49,7 @@ class Trainings:
         """Train the next family's table by this plan, and say so."""
         family = self.families[len(self._plans)].name
         self._plans.append(plan)
-        if plan.engine == "sequential" and self._drop_early:
-            warnings.warn(f"{family}: drop_early has no effect, as it needs lanes: {plan}", LanesWarning, stacklevel=3)
-        elif plan.refused and asked:
+        if plan.refused and asked:
             warnings.warn(f"{family}: {plan}", LanesWarning, stacklevel=3)
         elif plan.refused or plan.engine == "lanes" or plan.hint or plan.jobs > 1:
             self._progress.say(f"{family}: {plan}")
@@ -81,7 +77,7 @@ class Trainings:
         works: list[Work] = []
         for family, (plan, grid) in enumerate(zip(self._plans, grids, strict=True)):
             if plan.engine == "lanes":
-                works += self._chunks(plan, family, grid.strengths)
+                works += chunks(plan, self.recipe, self.folds, family, grid.strengths)
             else:
                 units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
                 works += [unit for unit in units if unit not in self._alone]
@@ -94,25 +90,6 @@ class Trainings:
             [[found[Unit(family, strength, fold)] for fold in range(len(self.folds))] for strength in grid.strengths]
             for family, grid in enumerate(grids)
         ]
-
-    def _chunks(self, plan: Plan, family: int, strengths: Sequence[float]) -> list[Chunk]:
-        """The stacks of a table; they race only where each has all folds, so that what one drops no other one wants."""
-        made = chunks(plan, self.recipe, self.folds, family, strengths, drop_early=self._drop_early)
-        if not self._drop_early:
-            return made
-        problem = ""
-        if any(len(chunk.folds) < len(self.folds) for chunk in made):
-            problem = (
-                "the folds are in several stacks, which cannot race together; give folds of one size or more lanes"
-            )
-        elif all(len(chunk.strengths) <= NEIGHBOURS + 1 for chunk in made):
-            few = max(len(chunk.strengths) for chunk in made)
-            problem = f"with {few} strengths in a stack all are the leader's neighbours, which stay; give more lanes"
-        if problem:
-            name = self.families[family].name
-            warnings.warn(f"{name}: drop_early has no effect: {problem}", LanesWarning, stacklevel=4)
-            return chunks(plan, self.recipe, self.folds, family, strengths)
-        return made
 
     def _train(self, works: Sequence[Work]) -> None:
         """Do what an earlier run has not done, and keep it; one after another where it cannot be stacked."""

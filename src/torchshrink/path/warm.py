@@ -11,10 +11,6 @@ fold, or the plain engine, fold after fold, which is the specification. Both end
 A training that diverges has no end to start from: the next strength starts where the diverged one did, from the last
 sound weights of its fold. So what one strength does to a fold does not end the path.
 
-**The way back.** With warm starts an outcome depends on the way that led to it, unless each training arrives at the
-one minimum that there is. To see whether it does, the strengths are trained once more in descending order, from the
-sparse end back to 0 (`hysteresis`). The points of a path are always those of the way up.
-
 **The control.** The k-th strength above 0 has been trained k + 1 times as long as strength 0, all in all, so what it
 gains over strength 0 may be no more than longer training; a penalty that does nothing would seem to help wherever
 trainings are short. So strength 0 is trained on from its own weights, restart by restart, for as long as the best
@@ -23,14 +19,12 @@ strength of the path was, and the verdict lets it stop wherever that is best.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final, get_args
 
-import torch
 from torch import nn
 
 from torchshrink.errors import InputError
@@ -42,10 +36,9 @@ from torchshrink.path.journal import Journal
 from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
 from torchshrink.path.plan import Order, Plan, chunks
 from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import WHOLE, Recipe, said_before
+from torchshrink.path.recipe import WHOLE, Recipe
 from torchshrink.path.sequential import Outcome, Unit, train_unit
-from torchshrink.path.starting import initial_model
-from torchshrink.path.weights import Weights, load_weights, weights_of
+from torchshrink.path.weights import Weights, weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.storage import brief
 from torchshrink.training import DivergenceError
@@ -56,22 +49,14 @@ Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, Outcome], Mappin
 """(strength, what each fold starts from) -> each fold's outcome, and the weights it ended with."""
 
 
-def check_order(order: Order, hysteresis: bool, *, drop_early: bool) -> None:
+def check_order(order: Order) -> None:
     """Check what the caller gave.
 
     Raises:
-        InputError: no such order, a way back of a path that has no direction, or a race of strengths that do not train
-            at the same time.
+        InputError: no such order.
     """
     if order not in get_args(Order):
         raise InputError(f"order={order!r}: expected one of {', '.join(map(repr, get_args(Order)))}")
-    if hysteresis and order != "warm":
-        raise InputError("hysteresis=True: a cold path has no direction to compare; take order='warm', or leave it out")
-    if drop_early and order == "warm":
-        raise InputError(
-            "drop_early=True: the strengths of a warm path train one after another, so none can be dropped early; "
-            "take order='cold', or leave it out"
-        )
 
 
 @dataclass(frozen=True)
@@ -94,13 +79,11 @@ class Ways:
 
     Args:
         up: the path itself.
-        down: its way back, where that is asked for; at the turn, the sparse end, both are the same.
         unpenalised: strength 0 again and again, as many times as it takes to the best of the path: what longer training
             does by itself. Its first row is the path's.
     """
 
     up: Table
-    down: Table | None
     unpenalised: Table
 
 
@@ -132,25 +115,24 @@ class WarmTrainings:
         self._journal, self._progress = journal, progress
         self._stacks: dict[Party, Step] = {}
 
-    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], *, back: bool) -> list[Ways]:
-        """Each family's, with the way ``back`` if it is asked for."""
+    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid]) -> list[Ways]:
+        """Each family's."""
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
-            strengths, count = grid.strengths, len(grid.strengths)
-            table = self._table(plan, family, (*strengths, *(strengths[-2::-1] if back and count > 1 else ())), count)
-            up, down = table[:count], table[count - 1 :][::-1] if back else None
+            strengths = grid.strengths
+            up = self._table(plan, family, strengths, control=False)
             means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
             # Of equals the strongest, as `least` has it.
             best = max(step for step, mean in enumerate(means) if mean == min(means))
-            made.append(Ways(up, down, self._table(plan, family, (0.0,) * (best + 1), 0) if best else up[:1]))
+            made.append(Ways(up, self._table(plan, family, (0.0,) * (best + 1), control=True) if best else up[:1]))
         return made
 
-    def _table(self, plan: Plan, family: int, steps: Sequence[float], turn: int) -> Table:
-        """Per step, per fold; what comes from step ``turn`` on takes no part in the choice."""
+    def _table(self, plan: Plan, family: int, steps: Sequence[float], *, control: bool) -> Table:
+        """Per step, per fold; a ``control`` takes no part in the choice."""
         self._progress.expect(len(steps) * len(self.folds))
         by_fold: dict[int, list[Outcome]] = {}
         for party in self._parties(plan, family, steps[0]):
-            by_fold |= self._go(party, steps, turn=turn)
+            by_fold |= self._go(party, steps, control=control)
         return [[by_fold[fold][step] for fold in range(len(self.folds))] for step in range(len(steps))]
 
     def _parties(self, plan: Plan, family: int, strength: float) -> list[Party]:
@@ -162,15 +144,15 @@ class WarmTrainings:
     def _alone(self, family: int, folds: Sequence[int]) -> list[Party]:
         return [Party(family, (fold,), False, False) for fold in folds]
 
-    def _go(self, party: Party, steps: Sequence[float], *, turn: int) -> dict[int, list[Outcome]]:
+    def _go(self, party: Party, steps: Sequence[float], *, control: bool) -> dict[int, list[Outcome]]:
         """What comes out of each step, by fold."""
         if not party.stacked:
-            return self._walk(party, steps, turn, self._plain(party), [])
+            return self._walk(party, steps, self._plain(party), [], control=control)
         done: list[dict[int, Outcome]] = []
         try:
             if party not in self._stacks:  # which may have been compiled
                 self._stacks[party] = self._side_by_side(party)
-            return self._walk(party, steps, turn, self._stacks[party], done)
+            return self._walk(party, steps, self._stacks[party], done, control=control)
         except _StackFailedError as error:
             self._progress.give_up()
             self._progress.expect(len(done) * len(party.folds))  # they are done again
@@ -178,11 +160,11 @@ class WarmTrainings:
             warnings.warn(f"{name}: one training after another: {error}", LanesWarning, stacklevel=4)
         found: dict[int, list[Outcome]] = {}
         for each in self._alone(party.family, party.folds):
-            found |= self._go(each, steps, turn=turn)
+            found |= self._go(each, steps, control=control)
         return found
 
     def _walk(
-        self, party: Party, steps: Sequence[float], turn: int, train: Step, done: list[dict[int, Outcome]]
+        self, party: Party, steps: Sequence[float], train: Step, done: list[dict[int, Outcome]], *, control: bool
     ) -> dict[int, list[Outcome]]:
         names = [party.name(steps[: k + 1]) for k in range(len(steps))]
         known, weights = self._kept(party, steps, names)
@@ -191,16 +173,15 @@ class WarmTrainings:
                 found = known[k]
             else:
                 found, ends = train(strength, weights)
-                found = {f: self._with_penalty(party, strength, f, each, ends) for f, each in found.items()}
                 weights = dict(weights) | {f: ends[f] for f, each in found.items() if each.diverged is None}
                 self._keep(party, strength, found, weights, names[k], names[k - 1] if k else None)
             done.append(found)
             for fold, outcome in found.items():
                 unit = Unit(party.family, strength, fold)
-                if k < turn:
-                    self._progress.done(unit, outcome)
-                else:
+                if control:
                     self._progress.aside(unit)
+                else:
+                    self._progress.done(unit, outcome)
         return {fold: [found[fold] for found in done] for fold in party.folds}
 
     def _plain(self, party: Party) -> Step:
@@ -238,18 +219,6 @@ class WarmTrainings:
                 raise _StackFailedError(brief(error)) from error
 
         return train
-
-    def _with_penalty(
-        self, party: Party, strength: float, fold: int, outcome: Outcome, ends: Mapping[int, Weights]
-    ) -> Outcome:
-        if outcome.diverged is not None:
-            return outcome
-        model = initial_model(self.recipe, fold, self.folds[fold])
-        with said_before():
-            regularizer = Regularizer(model, self.families[party.family].make(strength), self.recipe.on)
-        load_weights(model, ends[fold])
-        with torch.no_grad():
-            return dataclasses.replace(outcome, penalty=float(regularizer.value()))
 
     # --- what an earlier run has kept ---
 

@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
 def draw(result: PathResult | PathComparison) -> Figure:
     """Losses with the validation's ± 1 SE band, and the nonzero weights below; one column per penalty.
 
-    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged or were dropped are left out.
+    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
     """
     results = [result] if isinstance(result, PathResult) else list(result.results.values())
     with mpl.rc_context(_STYLE):
@@ -75,7 +75,7 @@ def save_picture(result: PathResult | PathComparison, path: PathLike) -> None:
 
 
 def _sound(result: PathResult) -> list[PathPoint]:
-    return [point for point in result.points if point.finished]
+    return [point for point in result.points if not point.diverged]
 
 
 def _column(upper: Axes, lower: Axes, result: PathResult) -> None:
