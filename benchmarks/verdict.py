@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import torchshrink as ts
-from torchshrink.path import PathResult
-from torchshrink.path.verdict import judge
+from torchshrink.paths import PathResult
+from torchshrink.paths.statistics.verdict import judge
 
 ROWS, WEIGHTS = 20_000, 5
 

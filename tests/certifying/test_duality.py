@@ -11,9 +11,10 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.certifying.conjugates import Logistic, Softmax, Squares
+from torchshrink.certifying.duality import duality_gap
+from torchshrink.errors import UnsettledDualError
 from torchshrink.models import fit_preprocessing, mlp
-from torchshrink.proof.conjugates import Logistic, Softmax, Squares
-from torchshrink.proof.duality import UnsettledDualError, duality_gap
 
 
 def standardised(X):

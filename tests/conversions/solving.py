@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_linnerud
 from torch import Tensor, nn
 
-from torchshrink.convert import Conversion
+from torchshrink.conversions.convert import Conversion
 
 Array = NDArray[np.float64]
 

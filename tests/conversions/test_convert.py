@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import torchshrink as ts
-from torchshrink.convert import REFUSED, TOOLS, NoEquivalentError, convert
-from torchshrink.errors import InputError
+from torchshrink.conversions.convert import REFUSED, TOOLS, convert
+from torchshrink.errors import InputError, NoEquivalentError
 
 FACTS = {"rows": 120, "batch_size": 30, "y_sd": 7.0}
 MATCHING = [
@@ -195,7 +195,8 @@ def test_a_conversion_is_a_frozen_value():
 
 
 def test_converting_needs_neither_torch_nor_the_other_libraries():
-    code = "import torchshrink.convert, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn', 'numpy')))"
+    others = "('torch', 'sklearn', 'numpy')"
+    code = f"import torchshrink.conversions, sys; sys.exit(any(m in sys.modules for m in {others}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import ElasticNet, LogisticRegression
 from solving import breast_cancer, descend, diabetes, linear, logistic, strengths
 
-from torchshrink.convert import convert
+from torchshrink.conversions.convert import convert
 
 # Coefficients that its own compiled solver (4.1-8) returned for these data, at thresh = 1e-24.
 

@@ -8,7 +8,7 @@ from solving import diabetes, linnerud, standardised
 from torch import Tensor, nn
 
 import torchshrink as ts
-from torchshrink.convert import TOOLS, convert
+from torchshrink.conversions.convert import TOOLS, convert
 
 # --- optimizers: torch's own steps ---
 

@@ -24,7 +24,7 @@ from solving import (
 from torch import Tensor, nn
 
 import torchshrink as ts
-from torchshrink.convert import convert
+from torchshrink.conversions.convert import convert
 
 # --- scikit-learn's linear models: their own fit against the converted problem's solution ---
 

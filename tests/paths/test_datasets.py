@@ -14,12 +14,12 @@ import torchshrink as ts
 from torchshrink.data import lazy, opening, reading
 from torchshrink.errors import DataWarning, InputError
 from torchshrink.models import mlp
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanes import Stack
-from torchshrink.path.recipe import prepare
-from torchshrink.path.run import path
-from torchshrink.selection import WEIGHTS
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.paths.run import path
+from torchshrink.regularizer.selection import WEIGHTS
 
 # Said where a machine has fewer cores than workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -4,7 +4,7 @@ import torch
 from sklearn.model_selection import ShuffleSplit
 
 from torchshrink.errors import InputError
-from torchshrink.path.folds import make_folds
+from torchshrink.paths.folds import make_folds
 
 CLASSES = torch.tensor([0] * 30 + [1] * 12 + [2] * 6)
 

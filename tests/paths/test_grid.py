@@ -12,8 +12,8 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
-from torchshrink.path.family import family
-from torchshrink.path.grid import (
+from torchshrink.paths.family import family
+from torchshrink.paths.grid import (
     RATIO,
     automatic_grid,
     exact_top,
@@ -23,8 +23,8 @@ from torchshrink.path.grid import (
     null_losses,
     null_output,
 )
-from torchshrink.path.recipe import prepare
-from torchshrink.selection import WEIGHTS
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import WEIGHTS
 
 
 def recipe(build, data, penalty=ts.L1, **settings):

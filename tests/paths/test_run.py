@@ -18,11 +18,11 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.errors import InputError, ObjectiveWarning
+from torchshrink.errors import DivergenceError, DivergenceWarning, InputError, ObjectiveWarning
 from torchshrink.models import mlp
-from torchshrink.path import PathComparison, PathResult, clear_journal, load_path
-from torchshrink.randomness import rng_state
-from torchshrink.training import DivergenceError, DivergenceWarning, default_optimizer
+from torchshrink.paths import PathComparison, PathResult, clear_journal, load_path
+from torchshrink.support.randomness import rng_state
+from torchshrink.training import default_optimizer
 
 
 def iris(rows=150):
@@ -415,7 +415,7 @@ class TestInputs:
         def never(*_, **__):
             raise AssertionError("trained")
 
-        monkeypatch.setattr("torchshrink.path.recipe.train_epoch", never)
+        monkeypatch.setattr("torchshrink.paths.recipe.train_epoch", never)
         with pytest.raises(InputError, match=message) as raised:
             quick(**change)
         assert "\n" not in str(raised.value)
@@ -532,10 +532,6 @@ class TestResult:
         result = quick(build=Stubborn, strengths=2)
         assert result.grid.how == "probed"
         assert math.isfinite(result.refit()[1].distance)
-
-    def test_the_package_is_the_function_too_as_an_import_of_it_hides_the_function(self):
-        package = sys.modules["torchshrink.path"]
-        assert plain(quick(call=package)) == plain(quick(call=ts.path))
 
 
 class TestProgress:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchshrink.proximal import (
+from torchshrink.penalties.proximal import (
     block_soft_threshold,
     group_norm,
     group_size,

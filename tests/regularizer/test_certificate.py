@@ -10,7 +10,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.certificate import measure
+from torchshrink.regularizer.certificate import measure
 
 
 @pytest.fixture(scope="module")

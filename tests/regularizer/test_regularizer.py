@@ -8,7 +8,7 @@ from torch import nn
 
 import torchshrink as ts
 from torchshrink.penalties import multitensor
-from torchshrink.terms import bundles, fused_value, plain_value
+from torchshrink.regularizer.terms import bundles, fused_value, plain_value
 
 
 def mlp(dtype=torch.float32):

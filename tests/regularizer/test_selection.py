@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from torchshrink.errors import InputError, SelectionError, SelectionWarning
 from torchshrink.penalties import L1, L2
-from torchshrink.selection import ALL, WEIGHTS, Choice, select
+from torchshrink.regularizer.selection import ALL, WEIGHTS, Choice, select
 
 W = ""  # a weight: penalised
 B = "bias"

@@ -39,7 +39,7 @@ from torch.optim import (
 )
 
 import torchshrink as ts
-from torchshrink.geometry import (
+from torchshrink.step_sizes import (
     PREVIOUS,
     geometry_of,
     refuse_geometry,

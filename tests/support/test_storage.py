@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from torchshrink.errors import InputError
-from torchshrink.storage import (
+from torchshrink.support.storage import (
     brief,
     claim_folder,
     read_json,
@@ -82,7 +82,7 @@ def test_a_process_killed_inside_a_write_leaves_the_old_content_and_claiming_swe
     write_json(path, {"run": 1})
     script = f"""
 import os, signal
-from torchshrink.storage import write_json
+from torchshrink.support.storage import write_json
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_json({str(path)!r}, {{"run": 2}})
 """
@@ -186,7 +186,7 @@ def test_equal_tensors_give_equal_bytes_in_every_process(tmp_path):
     # Hash seeds differ between processes: what is written must not follow them.
     script = """
 import sys, torch
-from torchshrink.storage import write_tensors
+from torchshrink.support.storage import write_tensors
 write_tensors(sys.argv[1], {n: torch.ones(3) for n in "abcdefgh"}, {n: n for n in "hgfedcba"})
 """
     for seed in ("1", "2"):

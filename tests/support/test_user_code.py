@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from torchshrink.errors import InputError
-from torchshrink.loading import call_function, did_you_mean, import_function
+from torchshrink.support.user_code import call_function, did_you_mean, import_function
 
 MODULE = """
 import sys

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from torchshrink.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.errors import InputError
-from torchshrink.storage import write_tensors
+from torchshrink.support.storage import write_tensors
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_what_does_not_fit_changes_nothing(tmp_path):

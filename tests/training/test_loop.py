@@ -7,11 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
-from torchshrink.errors import InputError
-from torchshrink.proof.fulldata import full_loss
-from torchshrink.randomness import mix_seed, rng_state, seeded
+from torchshrink.certifying.full_data import full_loss
+from torchshrink.errors import DivergenceError, InputError
+from torchshrink.support.randomness import mix_seed, rng_state, seeded
 from torchshrink.training import (
-    DivergenceError,
     batches,
     check_fit,
     default_loss,

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.certifying.conjugates import Logistic, RowLoss, Softmax, Squares
+from torchshrink.certifying.full_data import Data, FullLoss, full_loss
 from torchshrink.data.lazy import LazyRows
-from torchshrink.errors import InputError
+from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
 from torchshrink.penalties import L1, L2, ElasticNet, Penalty
-from torchshrink.proof.conjugates import Logistic, RowLoss, Softmax, Squares
-from torchshrink.proof.fulldata import Data, FullLoss, full_loss
-from torchshrink.proximal import soft_threshold
+from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss
 
@@ -45,14 +45,6 @@ class DualityGap:
 
     def __str__(self) -> str:
         return f"objective {self.objective:.10g}, at most {self.gap:.3g} above its minimum"
-
-
-class NoDualError(InputError):
-    """The model, loss or penalty has no dual here; the message says which, and why."""
-
-
-class UnsettledDualError(NoDualError):
-    """There is a dual, but rounding kept its best intercept from being found, or the rows are not in memory."""
 
 
 def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Loss | None = None) -> DualityGap:

@@ -6,10 +6,11 @@ import dataclasses
 
 from torch import nn
 
-from torchshrink.certificate import Certificate
-from torchshrink.proof.duality import NoDualError, UnsettledDualError, duality_gap
-from torchshrink.proof.fulldata import Data, full_loss
+from torchshrink.certifying.duality import duality_gap
+from torchshrink.certifying.full_data import Data, full_loss
+from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.certificate import Certificate
 from torchshrink.training import Loss
 
 

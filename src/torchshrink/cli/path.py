@@ -13,7 +13,7 @@ from torchshrink.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchshrink.path import PathComparison, PathResult
+    from torchshrink.paths import PathComparison, PathResult
 
 SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
 FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
@@ -135,8 +135,8 @@ def path(
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
     from torchshrink.cli.tables import show_path
-    from torchshrink.path import load_path
-    from torchshrink.storage import read_json
+    from torchshrink.paths import load_path
+    from torchshrink.support.storage import read_json
 
     # What is shown is what is on the disk, whether it was made just now or before.
     files = [str(folder / name) for name in FILES]
@@ -172,7 +172,7 @@ class _Run:
 
     def finished(self) -> bool:
         """Whether a run with these settings has written everything; an error where the folder is of another run."""
-        from torchshrink.storage import read_json
+        from torchshrink.support.storage import read_json
 
         known = self.folder / SETTINGS
         if known.exists():
@@ -185,8 +185,8 @@ class _Run:
 
     def claim(self, *, force: bool, resume: bool) -> None:
         """Make the folder ours; with ``force``, whatever an older path left in it is gone from here on."""
-        from torchshrink.path import clear_journal
-        from torchshrink.storage import claim_folder, write_json
+        from torchshrink.paths import clear_journal
+        from torchshrink.support.storage import claim_folder, write_json
 
         claim_folder(self.folder, force=force, resume=resume)
         if force:
@@ -204,8 +204,8 @@ class _Run:
     ) -> None:
         """Write every file; the journal goes last."""
         from torchshrink.models import save_model
-        from torchshrink.path import clear_journal
-        from torchshrink.storage import write_json
+        from torchshrink.paths import clear_journal
+        from torchshrink.support.storage import write_json
 
         result.save(self.folder)
         save_model(self.folder, model, settings)

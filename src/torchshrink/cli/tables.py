@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from torchshrink.cli import console
-from torchshrink.path import PathComparison, PathPoint, PathResult
+from torchshrink.paths import PathComparison, PathPoint, PathResult
 
 
 def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], files: Sequence[str]) -> None:

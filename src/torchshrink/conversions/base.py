@@ -23,10 +23,6 @@ EXPECTED = {
 }
 
 
-class NoEquivalentError(InputError):
-    """No setting of the other tool has the same solution; the message says why."""
-
-
 @dataclass(frozen=True)
 class Strengths:
     """A penalty in torchshrink's convention: l1·Σ|w| + l2·Σw² + group·Σ√p_g‖w_g‖, added to the mean loss."""

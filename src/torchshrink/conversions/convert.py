@@ -1,8 +1,8 @@
 """Strengths between libraries: what λ, alpha, C or weight_decay here is the same problem as what there.
 
 Everything goes through torchshrink's own convention, F = mean loss + penalty: the source's settings become strengths
-of F, and these become the destination's settings. `torchshrink.conventions` holds one entry per tool. Nothing here
-needs torch, or the other libraries.
+of F, and these become the destination's settings. `torchshrink.conversions.tools` holds one entry per tool. Nothing
+here needs torch, or the other libraries.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torchshrink.conventions import FACTS, REFUSED, TOOLS, NoEquivalentError, Parameter, Strengths, Tool, Values
-from torchshrink.conventions.brought import loss_of
-from torchshrink.errors import InputError
+from torchshrink.conversions.optimizers import loss_of
+from torchshrink.conversions.tools import FACTS, REFUSED, TOOLS, Parameter, Strengths, Tool, Values
+from torchshrink.errors import InputError, NoEquivalentError
 
 __all__ = ["REFUSED", "TOOLS", "Conversion", "NoEquivalentError", "convert"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torchshrink.conventions.base import (
+from torchshrink.conversions.base import (
     LOGITS,
     TWO_LOGITS,
     Parameter,

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from torchshrink.conventions.base import (
-    OUTPUTS,
-    SOME_ROWS,
-    Loss,
-    NoEquivalentError,
-    Parameter,
-    Strengths,
-    Tool,
-    Values,
-    known,
-)
+from torchshrink.conversions.base import OUTPUTS, SOME_ROWS, Loss, Parameter, Strengths, Tool, Values, known
+from torchshrink.errors import NoEquivalentError
 
 L1 = Parameter("l1", "strength", "the strength of Σ|w|", default=0.0)
 L2 = Parameter("l2", "strength", "the strength of Σw²", default=0.0)

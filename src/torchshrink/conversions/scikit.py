@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torchshrink.conventions.base import (
+from torchshrink.conversions.base import (
     LOGITS,
     OUTPUTS,
     SOME_ROWS,
     TWO_LOGITS,
     Loss,
-    NoEquivalentError,
     Parameter,
     Strengths,
     Tool,
@@ -20,7 +19,7 @@ from torchshrink.conventions.base import (
     logit_share,
     mixed,
 )
-from torchshrink.errors import InputError
+from torchshrink.errors import InputError, NoEquivalentError
 
 ALPHA = Parameter("alpha", "strength", "the strength")
 ROWS = Parameter("rows", "count", "the number of training rows, over which this tool adds its loss")

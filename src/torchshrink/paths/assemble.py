@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchshrink.path.choose import make_point
-from torchshrink.path.folds import Fold
-from torchshrink.path.grid import Grid
-from torchshrink.path.refit import Source
-from torchshrink.path.result import PathComparison, PathResult
-from torchshrink.path.sequential import Outcome
-from torchshrink.path.verdict import Verdict, judge
-from torchshrink.path.warm import Ways
-from torchshrink.training import DivergenceError
+from torchshrink.errors import DivergenceError
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.engines.warm_path import Ways
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.grid import Grid
+from torchshrink.paths.refit import Source
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.statistics.points import make_point
+from torchshrink.paths.statistics.verdict import Verdict, judge
 
 _HELPS = "penalising helps", "no benefit of penalising is shown"
 

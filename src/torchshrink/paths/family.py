@@ -9,7 +9,7 @@ from typing import Any
 
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
-from torchshrink.selection import Rules
+from torchshrink.regularizer.selection import Rules
 
 PenaltySpec = type[Penalty] | Penalty | Callable[[float], Rules]
 """A class of one strength, a penalty as a template for `with_strength`, or a callable strength -> penalty or rules."""

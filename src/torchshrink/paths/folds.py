@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.randomness import mix_seed
+from torchshrink.support.randomness import mix_seed
 
 Folds = int | Sequence[object]
 """How many folds to draw; or, for each, the row numbers that it holds out, or a pair (trained on, held out)."""

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.path.family import Family
-from torchshrink.path.recipe import WHOLE, Recipe
+from torchshrink.paths.family import Family
+from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.penalties import MCP, SCAD, Orthogonal
-from torchshrink.proof.fulldata import FullLoss
-from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
-from torchshrink.storage import brief
+from torchshrink.support.randomness import seeded
+from torchshrink.support.storage import brief
 from torchshrink.training import Loss, evaluating, row_losses
 
 RATIO = 1e-3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
-from torchshrink.randomness import seeded
+from torchshrink.support.randomness import seeded
 from torchshrink.training import Loss, evaluating, row_losses
 
 FEW = 8  # rows on which an initial model is looked at

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.path.sequential import Outcome, Unit
-from torchshrink.path.weights import Weights
-from torchshrink.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.weights import Weights
+from torchshrink.support.storage import PathLike, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
 _SETTINGS = "settings.json"

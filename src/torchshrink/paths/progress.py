@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from torchshrink.path.family import Family
-from torchshrink.path.sequential import Outcome, Unit
+from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.family import Family
 
 
 class Progress:

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchshrink.attachment import Method
 from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.data.opening import opened
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.path.family import Family
-from torchshrink.path.identity import FEW, check_anew, digest, identity_of
-from torchshrink.path.weights import Weights, load_weights
-from torchshrink.randomness import checked_seed, mix_seed, seeded
+from torchshrink.paths.family import Family
+from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
+from torchshrink.paths.weights import Weights, load_weights
 from torchshrink.regularizer import Regularizer
-from torchshrink.selection import Rules, Selection
-from torchshrink.storage import brief
+from torchshrink.regularizer.attachment import Method
+from torchshrink.regularizer.selection import Rules, Selection
+from torchshrink.support.randomness import checked_seed, mix_seed, seeded
+from torchshrink.support.storage import brief
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from torchshrink.certificate import Certificate
+from torchshrink.certifying import certify
 from torchshrink.data.lazy import LazyRows, kept
 from torchshrink.errors import InputError
-from torchshrink.path.family import Family
-from torchshrink.path.plan import Order
-from torchshrink.path.recipe import Recipe, said_before
-from torchshrink.path.warm import climb
+from torchshrink.paths.engines.planner import Order
+from torchshrink.paths.engines.warm_path import climb
+from torchshrink.paths.family import Family
+from torchshrink.paths.recipe import Recipe, said_before
 from torchshrink.polishing import STEPS_AT_THE_END, polish
-from torchshrink.proof import certify
+from torchshrink.regularizer.certificate import Certificate
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from torchshrink.certificate import Certificate
 from torchshrink.errors import InputError
-from torchshrink.path.choose import PathPoint, least, one_standard_error, point_from_dict
-from torchshrink.path.grid import Grid, grid_from_dict
-from torchshrink.path.refit import Source
-from torchshrink.path.verdict import Verdict, verdict_from_dict
-from torchshrink.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
+from torchshrink.paths.grid import Grid, grid_from_dict
+from torchshrink.paths.refit import Source
+from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
+from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
+from torchshrink.regularizer.certificate import Certificate
+from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,24 +11,28 @@ import torch
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import kept
-from torchshrink.errors import InputError
-from torchshrink.path.assemble import compare, make_result
-from torchshrink.path.family import Family, PenaltySpec, families
-from torchshrink.path.folds import Fold, Folds, make_folds
-from torchshrink.path.grid import given_grid
-from torchshrink.path.identity import digest
-from torchshrink.path.journal import Journal
-from torchshrink.path.plan import Engine, Order, check_engine, make_plan
-from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import Acting, Build, MakeOptimizer, Recipe, prepare
-from torchshrink.path.refit import Source
-from torchshrink.path.result import PathComparison, PathResult
-from torchshrink.path.tasks import TasksWarning, jobs_at_once
-from torchshrink.path.trainings import Trainings
-from torchshrink.path.warm import WarmTrainings, Ways, check_order
-from torchshrink.selection import WEIGHTS, Selection
-from torchshrink.storage import PathLike
-from torchshrink.training import DivergenceWarning, Loss
+from torchshrink.errors import (
+    DivergenceWarning,
+    InputError,
+    TasksWarning,
+)
+from torchshrink.paths.assemble import compare, make_result
+from torchshrink.paths.engines.cold_path import Trainings
+from torchshrink.paths.engines.parallel import jobs_at_once
+from torchshrink.paths.engines.planner import Engine, Order, check_engine, make_plan
+from torchshrink.paths.engines.warm_path import WarmTrainings, Ways, check_order
+from torchshrink.paths.family import Family, PenaltySpec, families
+from torchshrink.paths.folds import Fold, Folds, make_folds
+from torchshrink.paths.grid import given_grid
+from torchshrink.paths.identity import digest
+from torchshrink.paths.journal import Journal
+from torchshrink.paths.progress import Progress
+from torchshrink.paths.recipe import Acting, Build, MakeOptimizer, Recipe, prepare
+from torchshrink.paths.refit import Source
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.regularizer.selection import WEIGHTS, Selection
+from torchshrink.support.storage import PathLike
+from torchshrink.training import Loss
 
 Data = tuple[Any, Any] | Dataset[Any]
 

@@ -69,7 +69,7 @@ class Certificate:
             set to zero count with their size, not with the whole strength.
         imbalance: the largest difference, over the hidden ReLU units, between what the penalty spends on a unit's
             incoming and on its outgoing weights, relative to the sum of both. 0 at every stationary point; None where
-            the model has no such unit. See `torchshrink.balance`.
+            the model has no such unit. See `torchshrink.regularizer.balance`.
         gap: the duality gap, where the model is convex: F(w) is at most this far above its minimum. Else None.
         notes: what is known to keep this training from a stationary point of F; empty if nothing is.
     """

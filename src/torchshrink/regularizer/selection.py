@@ -1,6 +1,6 @@
 """Which parameters a penalty acts on, and why not on the others.
 
-What a parameter is to its module, and so what ``WEIGHTS`` leaves out, is told by ``torchshrink.ownership``.
+What a parameter is to its module, and so what ``WEIGHTS`` leaves out, is told by `parameter_roles`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from torchshrink.errors import InputError, SelectionError, SelectionWarning
-from torchshrink.ownership import EMBEDDINGS, Kind, Place, class_names, role_of, tensors_of
 from torchshrink.penalties.base import Penalty
+from torchshrink.regularizer.parameter_roles import EMBEDDINGS, Kind, Place, class_names, role_of, tensors_of
 
 Pattern = str | type[nn.Module]
 Rules = Penalty | Mapping[Pattern, Penalty | None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.distributed import whole
-from torchshrink.proximal import group_norm
+from torchshrink.penalties.proximal import group_norm
 
 
 @dataclass(frozen=True)

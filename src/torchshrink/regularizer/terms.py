@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import Penalty
-from torchshrink.precision import without_autocast
+from torchshrink.support.precision import without_autocast
 
 Scale = float | Callable[[int], float]
 

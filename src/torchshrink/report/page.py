@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchshrink.errors import InputError
-from torchshrink.path.choose import PathPoint
-from torchshrink.path.result import PathComparison, PathResult
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.statistics.points import PathPoint
 from torchshrink.report.picture import png, save_picture
-from torchshrink.storage import PathLike, write_text
+from torchshrink.support.storage import PathLike, write_text
 
 _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}

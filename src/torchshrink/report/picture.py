@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from torchshrink.path.choose import PathPoint
-from torchshrink.path.result import PathComparison, PathResult
-from torchshrink.storage import PathLike, write_bytes
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.support.storage import PathLike, write_bytes
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the lines differ in dashes as well.
 TRAIN, VALIDATION, BEST, ONE_SE, NULL = "#0072B2", "#D55E00", "#000000", "#009E73", "#767676"

@@ -11,7 +11,7 @@ adds a third party's optimizer in the same way as the ones below, `same_geometry
 and `refuse_geometry` says why there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
 """
 
-from torchshrink.geometry.registry import (
+from torchshrink.step_sizes.registry import (
     PREVIOUS,
     Geometry,
     Group,
@@ -26,7 +26,7 @@ from torchshrink.geometry.registry import (
     weight_decay_kind,
     weight_decays,
 )
-from torchshrink.geometry.torch_optim import (
+from torchshrink.step_sizes.torch_optim import (
     adadelta,
     adafactor,
     adagrad,

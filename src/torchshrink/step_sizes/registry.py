@@ -209,11 +209,11 @@ def _look_up(optimizer_class: type[Optimizer]) -> Geometry:
     if optimizer_class in _GEOMETRIES:
         return _GEOMETRIES[optimizer_class]
     base = next((base for base in optimizer_class.__mro__ if base in _GEOMETRIES), None)
-    same = "" if base is None else f"; torchshrink.geometry.same_geometry({name}, like={base.__name__}) if they agree"
+    same = "" if base is None else f"; torchshrink.step_sizes.same_geometry({name}, like={base.__name__}) if they agree"
     raise GeometryError(
         f"{name}: its effective step size per coordinate is not known, so a prox after its step would solve for "
         "another strength. Use method='gradient', or register the step size with "
-        f"torchshrink.geometry.register_geometry{same}."
+        f"torchshrink.step_sizes.register_geometry{same}."
     )
 
 

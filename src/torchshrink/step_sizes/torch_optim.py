@@ -28,7 +28,8 @@ from torch.optim import (
     SparseAdam,
 )
 
-from torchshrink.geometry.registry import (
+from torchshrink.penalties.base import working
+from torchshrink.step_sizes.registry import (
     PREVIOUS,
     DecayKind,
     Group,
@@ -37,7 +38,6 @@ from torchshrink.geometry.registry import (
     refuse_geometry,
     register_geometry,
 )
-from torchshrink.penalties.base import working
 
 
 def step_count(state: State) -> Step:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torchshrink.errors import InputError
-from torchshrink.storage import brief
+from torchshrink.support.storage import brief
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
-from torchshrink.randomness import rng_state, set_rng_state
-from torchshrink.storage import PathLike, read_tensors, write_tensors
+from torchshrink.support.randomness import rng_state, set_rng_state
+from torchshrink.support.storage import PathLike, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torchshrink.regularizer import Regularizer

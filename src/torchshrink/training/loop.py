@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from torchshrink.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.data.lazy import Rows, ahead, split, with_gaps
-from torchshrink.errors import InputError, TorchshrinkError
-from torchshrink.randomness import mix_seed
-from torchshrink.storage import brief
+from torchshrink.errors import DivergenceError, DivergenceWarning, InputError
+from torchshrink.support.randomness import mix_seed
+from torchshrink.support.storage import brief
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from torchshrink.regularizer import Regularizer
@@ -45,21 +45,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """A mean loss over a batch: (output (B, …), target (B, …)) -> scalar."""
 
 ROWS_AT_ONCE = 4096  # an evaluation's batch: its memory is bounded, and its sums are always taken in the same order
-
-
-class DivergenceError(TorchshrinkError, ArithmeticError):
-    """A training's loss became infinite or NaN. ``epoch`` says in which epoch, counted from 0."""
-
-    def __init__(self, loss: float, epoch: int) -> None:
-        self.epoch = epoch
-        super().__init__(
-            f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate, "
-            "or look for huge or non-finite values in the data"
-        )
-
-
-class DivergenceWarning(UserWarning):
-    """Some trainings of a path diverged, and were left out of its choice."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.path.chain import COORDINATEWISE
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanes import Stack
-from torchshrink.path.recipe import prepare
-from torchshrink.selection import WEIGHTS
+from torchshrink.paths.engines.chain import COORDINATEWISE
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import WEIGHTS
 
 STRENGTHS = (0.0, 1e-3, 1e-2)
 

@@ -15,12 +15,11 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import contents, plain, small
-from torchshrink.errors import InputError
+from torchshrink.errors import DivergenceWarning, InputError, LanesWarning, TasksWarning, WorkerLostError
 from torchshrink.models import mlp
-from torchshrink.path import TasksWarning, WorkerLostError, plan, tasks
-from torchshrink.path.journal import Journal
-from torchshrink.path.lanes import LanesWarning, Stack
-from torchshrink.training import DivergenceWarning
+from torchshrink.paths.engines import parallel, planner
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.journal import Journal
 
 LANES = {"engine": "lanes", "lanes": 5}
 
@@ -66,7 +65,7 @@ class TestSameBytes:
         assert plain(sent) == plain(local)
 
     def test_penalties_and_engines_side_by_side(self, monkeypatch):
-        monkeypatch.setattr(plan, "LEAST_STEPS", 1)
+        monkeypatch.setattr(planner, "LEAST_STEPS", 1)
         given = {"l1": ts.L1, "l2sp": ts.L2SP, "l2": ts.L2}  # the second cannot be stacked
         local = tuned(given, lanes=5)
         with joblib.parallel_config("loky", n_jobs=2):
@@ -96,7 +95,7 @@ class TestSameBytes:
 class TestWhere:
     def used(self, monkeypatch, **settings):
         sent = []
-        monkeypatch.setattr(tasks, "Task", lambda *given, real=tasks.Task: sent.append(given[1]) or real(*given))
+        monkeypatch.setattr(parallel, "Task", lambda *given, real=parallel.Task: sent.append(given[1]) or real(*given))
         tuned(**settings)
         return sent
 
@@ -109,7 +108,7 @@ class TestWhere:
 
     @pytest.mark.parametrize("jobs", [2, 5])
     def test_every_job_has_a_stack(self, monkeypatch, jobs):
-        monkeypatch.setattr(tasks, "_results", lambda each, *_: (task() for task, _, _ in each))
+        monkeypatch.setattr(parallel, "_results", lambda each, *_: (task() for task, _, _ in each))
         with joblib.parallel_config("loky", n_jobs=jobs):
             assert len(self.used(monkeypatch, engine="lanes")) >= jobs
             assert len(self.used(monkeypatch, **LANES)) == 3
@@ -188,13 +187,13 @@ class TestTrouble:
             def __reduce__(self):
                 return __import__, ("no_such_module",)
 
-        sent = tasks._packed(Gone(), (), ())
+        sent = parallel._packed(Gone(), (), ())
         with pytest.raises(InputError, match=r"a worker cannot load .*no_such_module.*install it there"):
-            tasks.Task(sent, None)()
+            parallel.Task(sent, None)()
 
     def test_tasks_of_one_process_wait_for_each_other(self):
         """A worker may have several threads, and they share the random number generators."""
-        sent = tasks._packed(1, (), ())
+        sent = parallel._packed(1, (), ())
         inside, seen = [], []
 
         def do(*_):
@@ -205,9 +204,9 @@ class TestTrouble:
             return {}
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tasks, "do", do)
-            patch.setattr(tasks.pickle, "loads", lambda _: (tasks.TorchSettings.now(), (1, 2, 3)))
-            threads = [threading.Thread(target=tasks.Task(sent, None)) for _ in range(3)]
+            patch.setattr(parallel, "do", do)
+            patch.setattr(parallel.pickle, "loads", lambda _: (parallel.TorchSettings.now(), (1, 2, 3)))
+            threads = [threading.Thread(target=parallel.Task(sent, None)) for _ in range(3)]
             for thread in threads:
                 thread.start()
             for thread in threads:

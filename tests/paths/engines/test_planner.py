@@ -10,17 +10,16 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import Normalised, iris, plain, small
-from torchshrink.errors import InputError
+from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
-from torchshrink.path import lanes, plan
-from torchshrink.path.dense import DenseProgram
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanes import LanesWarning, Stack
-from torchshrink.path.plan import Plan, chunks, make_plan
-from torchshrink.path.recipe import prepare
-from torchshrink.selection import WEIGHTS
-from torchshrink.training import DivergenceWarning
+from torchshrink.paths.engines import planner, stack
+from torchshrink.paths.engines.chain_program import DenseProgram
+from torchshrink.paths.engines.planner import Plan, chunks, make_plan
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import WEIGHTS
 
 
 class Branching(nn.Linear):
@@ -76,8 +75,8 @@ class TestChoice:
         assert "fill the machine" in made.reason
 
     def test_more_cores_are_offered_where_a_model_fills_one(self, capsys, monkeypatch):
-        monkeypatch.setitem(plan.MOST_WORK, "chain", 1.0)
-        monkeypatch.setattr(plan, "LEAST_STEPS", 1)
+        monkeypatch.setitem(planner.MOST_WORK, "chain", 1.0)
+        monkeypatch.setattr(planner, "LEAST_STEPS", 1)
         assert "--jobs -1, would use all cores" in str(planned()[0])
         assert "would use" not in str(planned(jobs=2)[0])
         quick(progress=True)
@@ -89,7 +88,7 @@ class TestChoice:
         assert planned(engine="lanes", jobs=1000)[0].lanes == 1
 
     def test_memory_sets_a_limit(self, monkeypatch):
-        monkeypatch.setattr(plan, "memory_limit", lambda device: 1e6)
+        monkeypatch.setattr(planner, "memory_limit", lambda device: 1e6)
         made, *_ = planned()
         assert 1 <= made.lanes < 132
         assert "memory" in made.reason
@@ -129,16 +128,16 @@ class TestChoice:
 
 class TestMemory:
     def test_a_containers_limit_counts(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(plan, "CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "max", tmp_path / "limit"))
+        monkeypatch.setattr(planner, "CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "max", tmp_path / "limit"))
         (tmp_path / "max").write_text("max\n")
-        free = plan.memory_limit(torch.device("cpu"))
+        free = planner.memory_limit(torch.device("cpu"))
         (tmp_path / "limit").write_text("1000000\n")
-        assert plan.memory_limit(torch.device("cpu")) == 250_000 < free
+        assert planner.memory_limit(torch.device("cpu")) == 250_000 < free
 
     def test_a_machine_that_does_not_say_its_memory(self, monkeypatch):
-        monkeypatch.setattr(plan, "CONTAINER_LIMITS", ())
+        monkeypatch.setattr(planner, "CONTAINER_LIMITS", ())
         monkeypatch.delattr("os.sysconf")
-        assert plan.memory_limit(torch.device("cpu")) == plan.MEMORY_SHARE * plan.ASSUMED_MEMORY
+        assert planner.memory_limit(torch.device("cpu")) == planner.MEMORY_SHARE * planner.ASSUMED_MEMORY
 
 
 class TestChunks:
@@ -197,34 +196,34 @@ class TestEngines:
 
     def test_compiled(self, monkeypatch):
         compiled = []
-        monkeypatch.setattr(lanes.torch, "compile", lambda program, **_: compiled.append(1) or program)
+        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
         assert compiled
 
     def test_compiled_where_it_pays(self, monkeypatch):
         compiled = []
-        monkeypatch.setattr(lanes.torch, "compile", lambda program, **_: compiled.append(1) or program)
-        plan._cannot_compile.cache_clear()
+        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
+        planner._cannot_compile.cache_clear()
         quick(engine="lanes")
         assert not compiled
-        monkeypatch.setattr(plan, "COMPILING_PAYS", 0)
+        monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
         quick(engine="lanes")
         assert compiled
-        plan._cannot_compile.cache_clear()
+        planner._cannot_compile.cache_clear()
 
     def test_no_compiler(self, monkeypatch):
         def broken(*_, **__):
             raise RuntimeError("no C++ compiler")
 
-        monkeypatch.setattr(lanes.torch, "compile", broken)
-        monkeypatch.setattr(plan, "COMPILING_PAYS", 0)
-        plan._cannot_compile.cache_clear()
+        monkeypatch.setattr(stack.torch, "compile", broken)
+        monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
+        planner._cannot_compile.cache_clear()
         quick(engine="lanes")  # nobody asked for it
         with pytest.raises(
             InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"
         ):
             quick(engine="lanes", compile=True)
-        plan._cannot_compile.cache_clear()
+        planner._cannot_compile.cache_clear()
 
 
 class TestFallback:
@@ -234,7 +233,7 @@ class TestFallback:
         assert plain(result) == plain(quick(build=Branching, engine="sequential"))
 
     def test_is_a_line_otherwise(self, capsys, monkeypatch):
-        monkeypatch.setattr(plan, "LEAST_STEPS", 1)
+        monkeypatch.setattr(planner, "LEAST_STEPS", 1)
         quick(build=Branching, progress=True)
         assert "l1: one training after another: no lanes, since" in capsys.readouterr().err
 
@@ -257,7 +256,7 @@ class TestResuming:
     def test_interrupted_and_resumed_ends_with_the_same_bytes(self, tmp_path, monkeypatch, epochs_until):
         whole = plain(quick(**LANES))
         done = []
-        step = lanes.Stack.train
+        step = stack.Stack.train
 
         def interrupted(self, after_epoch):
             def counted(epoch, alive):

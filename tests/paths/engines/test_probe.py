@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.path import LanesWarning
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanewise import CannotStackError
-from torchshrink.path.recipe import prepare
-from torchshrink.path.trial import try_stack
-from torchshrink.selection import WEIGHTS
+from torchshrink.errors import CannotStackError, LanesWarning
+from torchshrink.paths.engines.probe import try_stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import WEIGHTS
 
 
 class Padded(nn.Module):

@@ -10,16 +10,15 @@ from torch.nn import functional
 
 import torchshrink as ts
 from path_cases import Conv
-from torchshrink.errors import ObjectiveWarning
+from torchshrink.errors import CannotStackError, ObjectiveWarning
 from torchshrink.models import Rescale, mlp
-from torchshrink.path.chain import dense_fits
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanes import Stack
-from torchshrink.path.lanewise import CannotStackError
-from torchshrink.path.recipe import prepare
-from torchshrink.path.sequential import Unit, train_units
-from torchshrink.selection import ALL, WEIGHTS
+from torchshrink.paths.engines.chain import dense_fits
+from torchshrink.paths.engines.one_by_one import Unit, train_units
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
 STRENGTHS = (0.0, 1e-3, 1e-2)

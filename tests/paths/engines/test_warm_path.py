@@ -14,19 +14,20 @@ from torch.utils.data import TensorDataset
 
 import torchshrink as ts
 from path_cases import Conv, Normalised, iris, plain, small
-from torchshrink.errors import InputError
+from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
-from torchshrink.path import load_path, plan, warm
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.lanes import LanesWarning, Stack
-from torchshrink.path.plan import make_plan
-from torchshrink.path.recipe import prepare
-from torchshrink.path.verdict import judge
-from torchshrink.path.weights import load_weights, weights_of
-from torchshrink.randomness import seeded
-from torchshrink.selection import ALL, WEIGHTS
-from torchshrink.training import DivergenceWarning, batches, evaluate
+from torchshrink.paths import load_path
+from torchshrink.paths.engines import planner, warm_path
+from torchshrink.paths.engines.planner import make_plan
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.paths.statistics.verdict import judge
+from torchshrink.paths.weights import load_weights, weights_of
+from torchshrink.regularizer.selection import ALL, WEIGHTS
+from torchshrink.support.randomness import seeded
+from torchshrink.training import batches, evaluate
 
 STRENGTHS = (0.0, 1e-3, 1e-2)
 OPTIMIZERS = {
@@ -289,7 +290,7 @@ class TestDivergence:
 
 def interrupt_after(monkeypatch, engine, count):
     """Ctrl-C in the step after so many."""
-    owner, name = (warm, "train_unit") if engine == "sequential" else (Stack, "train")
+    owner, name = (warm_path, "train_unit") if engine == "sequential" else (Stack, "train")
     real = getattr(owner, name)
     done = []
 
@@ -322,7 +323,7 @@ class TestResuming:
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
     def test_killed_between_any_two_files_it_ends_with_the_same_bytes(self, tmp_path, monkeypatch, engine):
         whole = plain(quick(engine=engine))
-        write = warm.Journal.write
+        write = warm_path.Journal.write
         left = []
 
         def killed(self, *args):
@@ -335,7 +336,7 @@ class TestResuming:
             left.clear()
             folder = tmp_path / str(stop)
             with monkeypatch.context() as patch:
-                patch.setattr(warm.Journal, "write", killed)
+                patch.setattr(warm_path.Journal, "write", killed)
                 with pytest.raises(KeyboardInterrupt):
                     quick(engine=engine, folder=folder)
             with monkeypatch.context() as patch:
@@ -416,7 +417,7 @@ class TestFallback:
         def full(*_):
             raise InputError("no space left")
 
-        monkeypatch.setattr(warm.Journal, "write_weights", full)
+        monkeypatch.setattr(warm_path.Journal, "write_weights", full)
         with pytest.raises(InputError, match="no space left"):
             quick(engine="lanes", folder=tmp_path)
 
@@ -453,7 +454,7 @@ class TestPlan:
             assert self.planned(Normalised, engine="lanes", **settings).engine == "lanes"
 
     def test_little_work_is_done_plainly(self, monkeypatch):
-        monkeypatch.setattr(plan, "LEAST_STEPS", 10**9)
+        monkeypatch.setattr(planner, "LEAST_STEPS", 10**9)
         assert self.planned(small).engine == "sequential"
 
     def test_the_number_of_lanes_decides_bits_only(self):

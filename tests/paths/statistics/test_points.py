@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 
-from torchshrink.path.choose import least, make_point, one_standard_error, point_from_dict
-from torchshrink.path.folds import Fold
-from torchshrink.path.sequential import Outcome
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.statistics.points import least, make_point, one_standard_error, point_from_dict
 
 FOLDS = [
     Fold(torch.arange(4, 10), torch.arange(0, 4)),

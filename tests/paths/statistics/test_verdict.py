@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from torchshrink.path.verdict import bootstrap, judge, over_folds, verdict_from_dict
+from torchshrink.paths.statistics.verdict import bootstrap, judge, over_folds, verdict_from_dict
 
 WORDS = ("it helps", "it does not")
 

@@ -27,7 +27,7 @@ from situations import (
     start,
     values,
 )
-from torchshrink.geometry import same_geometry
+from torchshrink.step_sizes import same_geometry
 
 # --- copies and checkpoints ---
 

@@ -23,7 +23,7 @@ from situations import (
     start,
     values,
 )
-from torchshrink.terms import Schedule
+from torchshrink.regularizer.terms import Schedule
 
 # --- rates and strengths that change ---
 

@@ -33,7 +33,7 @@ from situations import (
     start,
     values,
 )
-from torchshrink.attachment.attachment import _masked
+from torchshrink.regularizer.attachment.attachment import _masked
 
 
 def test_every_listed_situation_has_a_test_and_a_place_in_the_documentation():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Preprocess, Rescale
-from torchshrink.path.recipe import Recipe
+from torchshrink.paths.recipe import Recipe
 from torchshrink.training import ROWS_AT_ONCE, evaluating
 
 COORDINATEWISE = (

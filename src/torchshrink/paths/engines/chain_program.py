@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Rescale
-from torchshrink.path.chain import encode_folds, parts
-from torchshrink.path.recipe import Recipe
+from torchshrink.paths.engines.chain import encode_folds, parts
+from torchshrink.paths.recipe import Recipe
 
 Named = Mapping[str, Tensor]
 

@@ -9,18 +9,17 @@ from typing import final
 
 import torch
 
-from torchshrink.errors import InputError
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.grid import Grid, automatic_grid, null_losses
-from torchshrink.path.journal import Journal
-from torchshrink.path.lanes import LanesWarning
-from torchshrink.path.plan import Plan, chunks
-from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import WHOLE, Recipe
-from torchshrink.path.sequential import Outcome, Unit
-from torchshrink.path.tasks import Work, finished
-from torchshrink.randomness import seeded
+from torchshrink.errors import InputError, LanesWarning
+from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.engines.parallel import Work, finished
+from torchshrink.paths.engines.planner import Plan, chunks
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.grid import Grid, automatic_grid, null_losses
+from torchshrink.paths.journal import Journal
+from torchshrink.paths.progress import Progress
+from torchshrink.paths.recipe import WHOLE, Recipe
+from torchshrink.support.randomness import seeded
 from torchshrink.training import evaluating
 
 

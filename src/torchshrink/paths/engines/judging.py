@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from torchshrink.data.lazy import ahead, at_once
-from torchshrink.path.batching import batchable
-from torchshrink.path.recipe import Recipe
+from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.recipe import Recipe
 from torchshrink.training import ROWS_AT_ONCE, row_losses
 
 Named = dict[str, Tensor]

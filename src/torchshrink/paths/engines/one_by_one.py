@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.data.lazy import subset
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.recipe import Recipe
-from torchshrink.path.weights import Weights
-from torchshrink.training import DivergenceError, evaluate
+from torchshrink.errors import DivergenceError
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.weights import Weights
+from torchshrink.training import evaluate
 
 
 @dataclass(frozen=True)

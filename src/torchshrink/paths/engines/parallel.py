@@ -27,14 +27,14 @@ import torch
 from joblib.parallel import BACKENDS, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
 from torchshrink.data.lazy import kept
-from torchshrink.errors import InputError, TorchshrinkError
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.lanes import CANNOT_STACK, Stack
-from torchshrink.path.plan import Chunk
-from torchshrink.path.recipe import Recipe
-from torchshrink.path.sequential import Outcome, Unit, train_units
-from torchshrink.storage import brief
+from torchshrink.errors import InputError, TasksWarning, WorkerLostError
+from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_units
+from torchshrink.paths.engines.planner import Chunk
+from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.support.storage import brief
 
 Work = Chunk | Unit
 """What one task does: a stack's trainings, or a single one."""
@@ -46,14 +46,6 @@ AfterEpoch = Callable[[int, int, int], None]
 SLICE = 2  # tasks per worker in one go, where joblib returns results only all together
 _ONE_AT_A_TIME = threading.Lock()  # a worker may have several threads, but only one set of random number generators
 _warned: dict[Any, Any] = {}  # what has been said already
-
-
-class TasksWarning(UserWarning):
-    """Trainings that joblib was to send elsewhere are done in this process; the message says why."""
-
-
-class WorkerLostError(TorchshrinkError):
-    """A process that trained was killed, and joblib's backend does not start its tasks again."""
 
 
 @contextlib.contextmanager

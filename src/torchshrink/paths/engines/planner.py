@@ -52,14 +52,14 @@ from typing import Any, Literal, get_args
 import torch
 
 from torchshrink.errors import InputError
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.lanes import CANNOT_STACK
-from torchshrink.path.recipe import Recipe
-from torchshrink.path.sequential import Unit
-from torchshrink.path.starting import initial_model
-from torchshrink.path.trial import convolves, costs_of, try_stack
-from torchshrink.storage import brief
+from torchshrink.paths.engines.one_by_one import Unit
+from torchshrink.paths.engines.probe import convolves, costs_of, try_stack
+from torchshrink.paths.engines.stack import CANNOT_STACK
+from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.support.storage import brief
 from torchshrink.training import batches
 
 Engine = Literal["auto", "lanes", "sequential"]

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchshrink.path.batching import batchable
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.lanes import Stack
-from torchshrink.path.lanewise import CannotStackError
-from torchshrink.path.recipe import Recipe, said_before
-from torchshrink.path.starting import initial_model
-from torchshrink.path.weights import weights_of
-from torchshrink.randomness import seeded
+from torchshrink.errors import CannotStackError
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.weights import weights_of
 from torchshrink.regularizer import Regularizer
+from torchshrink.support.randomness import seeded
 from torchshrink.training import evaluate
 
 STEPS = 2

@@ -27,34 +27,25 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from torchshrink.data.lazy import ahead
-from torchshrink.geometry import geometry_of
-from torchshrink.path.batching import batchable
-from torchshrink.path.chain import dense_fits
-from torchshrink.path.compaction import narrow, narrow_optimizer
-from torchshrink.path.dense import DenseProgram, Named
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.judging import evaluate_lanes
-from torchshrink.path.lanewise import (
-    CannotStackError,
-    LanePenalty,
-    lane_penalties,
-    prox_of_lanes,
-    stacked_optimizer,
-)
-from torchshrink.path.recipe import Recipe
-from torchshrink.path.sequential import Outcome
-from torchshrink.path.starting import changing_buffers, check_stackable, initial_model, repeated
-from torchshrink.path.weights import Weights
-from torchshrink.randomness import mix_seed, seeded
+from torchshrink.errors import CannotStackError
+from torchshrink.paths.engines.chain import dense_fits
+from torchshrink.paths.engines.chain_program import DenseProgram, Named
+from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
+from torchshrink.paths.engines.judging import evaluate_lanes
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
+from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
+from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.weights import Weights
+from torchshrink.step_sizes import geometry_of
+from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
-
-
-class LanesWarning(UserWarning):
-    """Trainings that were to be stacked are done one after another; the message says why."""
 
 
 CANNOT_STACK = (CannotStackError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)

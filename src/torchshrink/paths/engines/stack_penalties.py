@@ -11,23 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from torchshrink.attachment import resolve_method
-from torchshrink.errors import TorchshrinkError
-from torchshrink.geometry import Geometry, geometry_of
-from torchshrink.geometry.registry import Group, State
-from torchshrink.path.family import Family
-from torchshrink.path.recipe import Recipe, said_before
+from torchshrink.errors import CannotStackError
+from torchshrink.paths.family import Family
+from torchshrink.paths.recipe import Recipe, said_before
 from torchshrink.penalties import L1, L2, Penalty
-from torchshrink.selection import select
+from torchshrink.regularizer.attachment import resolve_method
+from torchshrink.regularizer.selection import select
+from torchshrink.step_sizes import Geometry, geometry_of
+from torchshrink.step_sizes.registry import Group, State
 
 Prox = Callable[[Penalty, Tensor, Tensor | None, Geometry, Group, State], None]
 """As `prox_of_lanes`."""
 
 COORDINATES_AT_ONCE = 2**17  # a few tensors of so many float32 numbers stay in a core's second cache
-
-
-class CannotStackError(TorchshrinkError):
-    """These trainings cannot be one stacked program; the message says why. The plain engine takes them."""
 
 
 @dataclass(frozen=True, eq=False)

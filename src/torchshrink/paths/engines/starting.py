@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.data.lazy import subset
-from torchshrink.errors import SelectionWarning
+from torchshrink.errors import CannotStackError, SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.path.folds import Fold
-from torchshrink.path.lanewise import CannotStackError
-from torchshrink.path.recipe import Recipe
-from torchshrink.randomness import seeded
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.support.randomness import seeded
 
 
 def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:

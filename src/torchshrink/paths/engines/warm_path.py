@@ -27,21 +27,20 @@ from typing import final, get_args
 
 from torch import nn
 
-from torchshrink.errors import InputError
-from torchshrink.path.choose import make_point
-from torchshrink.path.family import Family
-from torchshrink.path.folds import Fold
-from torchshrink.path.grid import Grid
-from torchshrink.path.journal import Journal
-from torchshrink.path.lanes import CANNOT_STACK, LanesWarning, Stack
-from torchshrink.path.plan import Order, Plan, chunks
-from torchshrink.path.progress import Progress
-from torchshrink.path.recipe import WHOLE, Recipe
-from torchshrink.path.sequential import Outcome, Unit, train_unit
-from torchshrink.path.weights import Weights, weights_of
+from torchshrink.errors import DivergenceError, InputError, LanesWarning
+from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_unit
+from torchshrink.paths.engines.planner import Order, Plan, chunks
+from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.grid import Grid
+from torchshrink.paths.journal import Journal
+from torchshrink.paths.progress import Progress
+from torchshrink.paths.recipe import WHOLE, Recipe
+from torchshrink.paths.statistics.points import make_point
+from torchshrink.paths.weights import Weights, weights_of
 from torchshrink.regularizer import Regularizer
-from torchshrink.storage import brief
-from torchshrink.training import DivergenceError
+from torchshrink.support.storage import brief
 
 Table = list[list[Outcome]]
 """Per strength, ascending, per fold."""

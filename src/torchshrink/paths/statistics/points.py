@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from torchshrink.path.folds import Fold
-from torchshrink.path.sequential import Outcome
-from torchshrink.path.verdict import mean_and_error
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.statistics.verdict import mean_and_error
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Three methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
-- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.geometry`). Ends at
-  a stationary point of F, with exact zeros.
+- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.step_sizes`). Ends
+  at a stationary point of F, with exact zeros.
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchshrink import distributed
-from torchshrink.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
-from torchshrink.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
-from torchshrink.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.errors import AttachmentError, ObjectiveWarning
-from torchshrink.geometry import PREVIOUS, State, geometry_of
-from torchshrink.precision import without_autocast
-from torchshrink.terms import Schedule, Term
+from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
+from torchshrink.regularizer.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
+from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
+from torchshrink.regularizer.terms import Schedule, Term
+from torchshrink.step_sizes import PREVIOUS, State, geometry_of
+from torchshrink.support.precision import without_autocast
 
 
 class Attachment:

@@ -14,9 +14,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchshrink.errors import AttachmentError, GeometryError, InputError
-from torchshrink.geometry import Geometry, geometry_of
 from torchshrink.penalties import Penalty
-from torchshrink.terms import Term
+from torchshrink.regularizer.terms import Term
+from torchshrink.step_sizes import Geometry, geometry_of
 
 Method = Literal["auto", "gradient", "prox", "decoupled"]
 Resolved = Literal["gradient", "prox", "decoupled"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.optim import SGD, Optimizer
 
-from torchshrink.attachment.bundling import Bundle
-from torchshrink.geometry import weight_decays
+from torchshrink.regularizer.attachment.bundling import Bundle
+from torchshrink.step_sizes import weight_decays
 
 DECOUPLED_NOTE = (
     "method 'decoupled' does not end at a stationary point of mean loss + penalty: "
@@ -85,7 +85,7 @@ def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str
             else:
                 what = (
                     "whether it is a term of the objective is not known for this class; "
-                    f"set {decay.setting}=0, or say so with torchshrink.geometry.register_geometry"
+                    f"set {decay.setting}=0, or say so with torchshrink.step_sizes.register_geometry"
                 )
             setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
             notes.append((decay.kind, f"{setting} also acts on parameters under {bundle.penalty}: {what}"))
