@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.paths.settings import Folds
 from torchshrink.support.randomness import mix_seed
-
-Folds = int | Sequence[object]
-"""How many folds to draw; or, for each, the row numbers that it holds out, or a pair (trained on, held out)."""
 
 
 @dataclass(frozen=True, eq=False)
