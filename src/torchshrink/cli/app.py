@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from torchshrink.cli import audit, console, convert, options, path, train
-from torchshrink.errors import AttachmentError, InputError, TorchshrinkError
+from torchshrink.errors import AttachmentError, InputError, MissingDependencyError, TorchshrinkError
 
 DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -59,13 +59,13 @@ for _name, _verb in VERBS.items():
     app.command(_name)(_verb)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; never raises, and never leaves by ``sys.exit``.
 
     Args:
         argv: What follows the program's name; ``sys.argv[1:]`` by default. With nothing, the help is printed.
 
-    >>> main(["--version"])  # doctest: +ELLIPSIS
+    >>> run(["--version"])  # doctest: +ELLIPSIS
     torchshrink ...
     0
     """
@@ -100,7 +100,7 @@ def _verdict(error: Exception, arguments: Sequence[str]) -> tuple[int, str]:
         usage = " ".join(filter(None, ["torchshrink", verb, "--help"]))
         message = error.format_message().rstrip(".")
         return MISUSED, _error_line(f"{message}{'' if message.endswith('?') else '.'} See {usage}")
-    if isinstance(error, InputError | AttachmentError):
+    if isinstance(error, InputError | AttachmentError | MissingDependencyError):
         return MISUSED, _error_line(str(error))
     if isinstance(error, TorchshrinkError):
         return FAILED, _error_line(str(error))

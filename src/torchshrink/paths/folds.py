@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.paths.settings import Folds
+from torchshrink.support.optional import needed
 from torchshrink.support.randomness import mix_seed
 
 
@@ -43,7 +44,8 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
     if folds > len(y):
         raise InputError(f"folds={folds} and only {len(y)} rows: at most one fold per row, so give fewer folds")
     # Imported here: scikit-learn takes a second to load, and this module is loaded with the public names.
-    from sklearn.model_selection import KFold, StratifiedKFold
+    with needed("drawing folds"):
+        from sklearn.model_selection import KFold, StratifiedKFold
 
     draw = {"n_splits": folds, "shuffle": True, "random_state": mix_seed(seed)}
     if y.is_floating_point() or y.ndim > 1:

@@ -20,11 +20,8 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import Any, final
 
-import cloudpickle
-import joblib
 import numpy as np
 import torch
-from joblib.parallel import BACKENDS, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
 from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
@@ -34,7 +31,13 @@ from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe
+from torchshrink.support.optional import needed
 from torchshrink.support.storage import brief
+
+with needed("ts.path"):
+    import cloudpickle
+    import joblib
+    from joblib.parallel import BACKENDS, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
 Work = Chunk | Unit
 """What one task does: a stack's trainings, or a single one."""
