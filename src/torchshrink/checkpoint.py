@@ -65,7 +65,8 @@ def load_checkpoint(
         The ``progress`` that was saved.
 
     Raises:
-        InputError: the file is missing, truncated, changed or another program's, or does not fit the model or optimizer.
+        InputError: the file is missing, truncated, changed or another program's, or does not fit the model or the
+            optimizer.
     """
     tree = _read(path)
     if (tree["regularizer"] is None) != (regularizer is None):

@@ -31,7 +31,15 @@ PathLike = str | os.PathLike[str]
 _LEFTOVER = ".partial"  # the ending of temporary names; only a killed run leaves one behind
 _METADATA = "torchshrink"
 _SEAL = "sha256"
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, safetensors.SafetensorError)
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    safetensors.SafetensorError,
+)
 
 
 def brief(error: BaseException) -> str:
@@ -249,8 +257,12 @@ def _parts(content: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def _other(path: PathLike, what: str | None, *, sealed: bool) -> InputError:
-    why = "it was changed, cut short, or is another file" if sealed else "it has no sha256 of its content"
-    return InputError(f"{path} is not the {str(what).split()[0]} that was written there ({why}): write it again")
+    name = str(what).split()[0]
+    if not sealed:
+        return InputError(f"{path} is not a {name} of this version (it has no sha256 of its content): write it again")
+    return InputError(
+        f"{path} is not the {name} that was written there (it was changed, or is another file): write it again"
+    )
 
 
 def _read(path: PathLike) -> bytes:

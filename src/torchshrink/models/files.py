@@ -1,6 +1,4 @@
-"""A model on disk: safetensors for its tensors, JSON for its settings. Reading it runs no code that the caller has not
-named in that very call.
-"""
+"""A model on disk: safetensors for its tensors, JSON for its settings; reading it runs no code but the caller's own."""
 
 from __future__ import annotations
 
@@ -100,8 +98,8 @@ def _check_sizes(expected: Iterator[tuple[str, tuple[int, ...]]], tensors: Mappi
         if name not in tensors:
             raise InputError(f"{path} does not fit its model.json: {name!r} is missing")
         if tuple(tensors[name].shape) != shape:
-            given = f"{tensors[name].dtype} {tuple(tensors[name].shape)}"
-            raise InputError(f"{path} does not fit its model.json: {name!r} is {given}, {shape} expected")
+            kind, given = tensors[name].dtype, tuple(tensors[name].shape)
+            raise InputError(f"{path} does not fit its model.json: {name!r} is {kind} {given}, {kind} {shape} expected")
 
 
 def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

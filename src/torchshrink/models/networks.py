@@ -13,6 +13,7 @@ from torchshrink.loading import call_function, did_you_mean
 from torchshrink.models.preprocessing import Preprocess, Rescale
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
+_BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "numbers")
 BUILTIN_MODELS = ("mlp", "logistic", "linear")
 
 
@@ -135,13 +136,20 @@ def sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _parsed(settings: Mapping[str, Any]) -> tuple[list[int], int, list[int], bool]:
     """``inputs``, ``outputs``, ``hidden`` and ``numbers`` of a built-in model."""
-    expected = {"inputs": list, "outputs": int, "hidden": list, "numbers": bool}
-    for name, kind in expected.items():
-        value = settings.get(name)
-        if type(value) is not kind or (kind is list and not all(type(size) is int for size in value)):
-            given = f"{name} is {str(value)[:60]}" if name in settings else f"{name} is missing"
-            raise InputError(
-                f"model settings are incomplete or not of their types: {given}, "
-                f"{'a list of whole numbers' if kind is list else kind.__name__} expected"
-            )
-    return tuple(settings[name] for name in expected)  # type: ignore[return-value]
+    inputs, outputs, hidden, numbers = (settings.get(name) for name in _BUILTIN_SETTINGS)
+    if (
+        not _whole_numbers(inputs)
+        or not _whole_numbers(hidden)
+        or type(outputs) is not int
+        or type(numbers) is not bool
+    ):
+        given = ", ".join(f"{name} {str(settings.get(name, 'missing'))[:40]}" for name in _BUILTIN_SETTINGS)
+        raise InputError(
+            f"model settings are incomplete or not of their types: {given}; "
+            "lists of whole numbers, a whole number, such a list, and true or false expected"
+        )
+    return inputs, outputs, hidden, numbers  # type: ignore[return-value]
+
+
+def _whole_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value)

@@ -12,7 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from torchshrink.storage import PathLike, brief, read_json, read_tensors, write_
 
 FOLDER = "journal"
 _SETTINGS = "settings.json"
+_T = TypeVar("_T")
 _JOURNAL = "journal"  # what its settings are sealed as
 
 
@@ -108,7 +109,7 @@ class Journal:
         """Forget them."""
         self._weights(stack).unlink(missing_ok=True)
 
-    def _sound[T](self, path: Path, read: Callable[[], T]) -> T | None:
+    def _sound(self, path: Path, read: Callable[[], _T]) -> _T | None:
         """What is read, or None where nothing is there, or nothing that was written there by such trainings."""
         if not path.exists():
             return None
