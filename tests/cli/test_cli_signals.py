@@ -162,7 +162,7 @@ SMALL = "path iris --hidden 2 --folds 2 --strengths 1 --epochs 1 --out out"
 )
 def test_nobody_takes_what_is_said(here, command, status, lines):
     shell = f"{sys.executable} -m torchshrink {command}"
-    done = subprocess.run(["bash", "-c", shell], stderr=subprocess.PIPE, text=True, check=False, stdout=subprocess.PIPE)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert done.stderr.splitlines() == lines
     if "--out" in command:  # and what was to be saved is saved

@@ -162,7 +162,8 @@ def test_reading_them_from_python(run, small_csv, way):
     assert run(*PATH, "--out", "whole").status == 0
     assert run(*PATH, "--out", "other", "--seed", "1").status == 0
     readers = {
-        "path.json": load_path, "losses.safetensors": load_path, "model.json": load_model, "model.safetensors": load_model,
+        "path.json": load_path, "losses.safetensors": load_path, "model.json": load_model,
+        "model.safetensors": load_model,
     }  # fmt: skip
     for name, read in readers.items():
         shutil.rmtree("tried", ignore_errors=True)
