@@ -23,7 +23,7 @@ import typer
 
 from torchshrink.cli import audit, console, convert, options, path, train
 from torchshrink.cli.signals import listening
-from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.errors import InputError, JournalWarning, TorchshrinkError
 
 DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -86,6 +86,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     """Run one command line, say how it ended, and return that as a status."""
     with warnings.catch_warnings():
         warnings.showwarning = console.show_warning
+        warnings.simplefilter("always", JournalWarning)  # also where other warnings are errors: it tells what is mended
         try:
             status = app(arguments or ["--help"], prog_name="torchshrink", standalone_mode=False)
             sys.stdout.flush()  # a reader that went away shows here rather than at the interpreter's end
