@@ -68,6 +68,10 @@ class DataWarning(UserWarning):
     """The data are not what they were when they were read before."""
 
 
+class JournalWarning(UserWarning):
+    """A file of an interrupted run is not what was written there; what it was to keep is done again."""
+
+
 class ObjectiveWarning(UserWarning):
     """What will be minimised is not mean loss + penalty with the strengths as given."""
 
