@@ -26,7 +26,7 @@ class ReadError(TorchshrinkError, OSError):
 
 
 class DataWarning(UserWarning):
-    """The data are not what they were when they were read before."""
+    """The data are not what they seem: another row when it is read again, or values that rounding makes the same."""
 
 
 class ObjectiveWarning(UserWarning):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchshrink.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.data.lazy import Rows, ahead, split, with_gaps
 from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.models.units import rescales
 from torchshrink.randomness import mix_seed
 from torchshrink.storage import brief
 
@@ -28,6 +29,7 @@ __all__ = [
     "EpochStats",
     "Evaluation",
     "Loss",
+    "StandardisedMSELoss",
     "batches",
     "check_fit",
     "default_loss",
@@ -82,13 +84,36 @@ class Evaluation:
     accuracy: float | None
 
 
-def default_loss(y: Tensor) -> nn.Module:
+class StandardisedMSELoss(nn.modules.loss._Loss):
+    """mean(((f − y)/scale)²): squared errors in units of the target's standard deviation.
+
+    >>> StandardisedMSELoss(2.0)(torch.tensor([4.0]), torch.tensor([0.0]))
+    tensor(4.)
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over the batch."""
+        return nn.functional.mse_loss(output / self.scale, target / self.scale, reduction=self.reduction)
+
+
+def default_loss(y: Tensor, model: nn.Module | None = None) -> nn.Module:
     """Cross entropy where the targets are class codes (whole numbers), mean squared error where they are numbers.
+
+    For a ``model`` that ends in a fitted `models.Rescale`, the squared errors are in units of its scale: that is the
+    loss that it was trained on (`models.Unit`).
 
     >>> default_loss(torch.tensor([0, 1, 2]))
     CrossEntropyLoss()
     """
-    return nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()
+    if not y.is_floating_point():
+        return nn.CrossEntropyLoss()
+    ends = [] if model is None else rescales(model)
+    scale = float(ends[0].scale) if len(ends) == 1 and y.ndim == 1 else 1.0
+    return nn.MSELoss() if scale == 1.0 else StandardisedMSELoss(scale)
 
 
 def default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

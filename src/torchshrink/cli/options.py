@@ -52,6 +52,56 @@ Task = Annotated[
     str,
     typer.Option("--task", metavar="NAME", rich_help_panel=_DATA, help="What the target is: auto, classes, numbers."),
 ]
+Sep = Annotated[
+    str | None,
+    typer.Option(
+        "--sep",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="Between the values of a .csv file: ',', ';', tab … Default: found in the file.",
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(
+        "--decimal",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="The decimal point of numbers in text: . or ,. Default: found column by column.",
+    ),
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(
+        "--thousands",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="What groups the digits of numbers in text. Default: found column by column.",
+    ),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--na",
+        metavar="TEXT",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="A further text that means a missing value, such as -999. Several: repeated or with commas.",
+    ),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop",
+        metavar="COLUMN",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="A column to leave out. Several: repeated or with commas.",
+    ),
+]
 Model = Annotated[
     str,
     typer.Option("--model", metavar="NAME", rich_help_panel=_MODEL, help="mlp, logistic, linear, or module:function."),

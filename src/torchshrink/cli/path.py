@@ -23,6 +23,11 @@ def path(
     data: options.Data,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalties = None,
@@ -95,12 +100,19 @@ def path(
 
     setup.device(device)
     setup.use_threads(threads)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
     tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
     make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
-    dataset = setup.load_data(data, target=target, task=task)
+    dataset = setup.load_data(data, target=target, task=task, format=text)
     model_settings = setup.model_settings(dataset, model, hidden)
     settings = {
-        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "data": {
+            "spec": data,
+            "target": dataset.target,
+            "task": dataset.task,
+            "sha256": setup.fingerprint(dataset),
+            **text.given(),
+        },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": {
             "at strength 1": {name: repr(each) for name, each in tuned.items()},
@@ -135,10 +147,13 @@ def path(
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)
+        setup.say_guesses(dataset)
         try:
             with joblib.parallel_config("loky", n_jobs=jobs):
                 result = tuning.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
+            if dataset.kinds:
+                model_and_words[1]["words"]["columns"] = dataset.kinds
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None

@@ -45,7 +45,8 @@ def load_model(folder: PathLike) -> nn.Module:
     tensors, _ = read_tensors(Path(folder) / "model.safetensors")
     with torch.random.fork_rng(devices=[]):
         model = build(settings)
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    mine = dict(model.named_parameters())
+    dtypes = {t.dtype for name, t in tensors.items() if name in mine and t.is_floating_point()}
     if len(dtypes) == 1:  # a model trained in float64 stays one
         model.to(dtypes.pop())
     _check_fit(model, tensors, Path(folder) / "model.safetensors")

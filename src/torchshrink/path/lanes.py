@@ -264,6 +264,7 @@ class Stack:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
         recipe = self.recipe
+        dtype = next(iter(self.parameters.values())).dtype
         per_fold = [
             [fold.train.to(recipe.device)[rows] for rows in _fold_batches(recipe, number, fold, epoch)]
             for number, fold in self.folds.items()
@@ -275,7 +276,7 @@ class Stack:
                 continue
             rows = torch.stack([torch.cat([part, part[:1].expand(width - len(part))]) for part in parts])
             counts = torch.tensor([len(part) for part in parts], device=recipe.device)
-            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(recipe.X.dtype)
+            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(dtype)
 
     # --- what came out ---
 
@@ -299,7 +300,8 @@ class Stack:
                     yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost or None, dropped=dropped)
                     continue
                 share = None if accuracy is None else accuracy[s].item()
-                outcome = Outcome(on_train[s].mean().item(), on_held_out[s].clone(), share, int(nonzero[f, s]))
+                unit = self.recipe.unit.of_loss
+                outcome = Outcome(unit * on_train[s].mean().item(), unit * on_held_out[s], share, int(nonzero[f, s]))
                 yield number, strength, outcome
 
     @torch.no_grad()

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from torchshrink.attachment import Method
 from torchshrink.data.lazy import LazyRows, Rows
+from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
-from torchshrink.models import fit_preprocessing
+from torchshrink.models import Unit, fit_preprocessing, rows_dtype
 from torchshrink.path.family import Family
 from torchshrink.path.identity import FEW, check_anew, digest, identity_of
 from torchshrink.path.weights import Weights, load_weights
@@ -34,6 +35,9 @@ Build = Callable[[], nn.Module]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Acting = Method | Literal["loss"]
 
+UNCHANGED = Unit()
+"""Of targets that are trained on as they are."""
+
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
 
@@ -44,9 +48,9 @@ class Recipe:
 
     Args:
         build: makes the model, with initial weights from torch's global generator.
-        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating; in memory, or still to be
-            read.
-        y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating, or in float64 where it
+            standardises them first; in memory, or still to be read.
+        y: all targets (n, …): int64 class codes, or numbers in the model's dtype and in ``unit``.
         loss: a mean over examples.
         make_optimizer: parameters -> optimizer.
         optimizer: what it makes, as text.
@@ -56,6 +60,7 @@ class Recipe:
         device: where to train.
         on: which parameters a penalty without an exact name acts on.
         method: how it acts: in the optimizer's step, or ``loss``: as a part of the loss.
+        unit: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling recipes apart.
     """
 
@@ -72,6 +77,7 @@ class Recipe:
     on: Selection
     method: Acting
     identity: Mapping[str, str]
+    unit: Unit = UNCHANGED
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,7 +86,7 @@ class Recipe:
             "rows": len(self.X),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
-            "loss": _named(self.loss),
+            "loss": _named(self.loss) + ("" if self.unit == UNCHANGED else " of the standardised target"),
             "optimizer": self.optimizer,
             "seed": self.seed,
             "on": str(self.on),
@@ -226,8 +232,20 @@ def prepare(
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
         X, y = _checked(*opened(data, workers=workers, progress=progress))
-        X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
-        y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
+        if X.is_floating_point():
+            # On the CPU before: not every device has float64.
+            dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))
+            warn_of_rounding("X", X, dtype, advice="centre it, or begin the model with ts.models.Preprocess")
+            X = X.to(where, dtype)
+        else:
+            X = X.to(where, X.dtype)
+        unit = Unit.of(model, y) if loss is None else UNCHANGED
+        if y.is_floating_point():
+            warn_of_rounding(
+                "y", unit.inward(y), first.dtype, advice="centre it, or end the model with ts.models.Rescale"
+            )
+            y = unit.inward(y).to(first.dtype)
+        y = y.to(where)
         loss = default_loss(y) if loss is None else copy.deepcopy(loss)
         if isinstance(loss, nn.Module):
             loss = loss.to(where)
@@ -257,6 +275,7 @@ def prepare(
         on=on,
         method=method,
         identity=identity,
+        unit=unit,
     )
 
 

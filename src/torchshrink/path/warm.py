@@ -249,7 +249,7 @@ class WarmTrainings:
             regularizer = Regularizer(model, self.families[party.family].make(strength), self.recipe.on)
         load_weights(model, ends[fold])
         with torch.no_grad():
-            return dataclasses.replace(outcome, penalty=float(regularizer.value()))
+            return dataclasses.replace(outcome, penalty=self.recipe.unit.of_loss * float(regularizer.value()))
 
     # --- what an earlier run has kept ---
 
