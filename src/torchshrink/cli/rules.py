@@ -74,6 +74,8 @@ class _Reader:
     def read(self, text: str) -> RulesFile:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise InputError(f"{self.where}: nested too deep; expected `rules:` with patterns and penalties") from None
         except yaml.MarkedYAMLError as error:
             line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
             reason = error.problem or error.context

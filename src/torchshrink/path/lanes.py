@@ -48,7 +48,7 @@ from torchshrink.path.sequential import Outcome
 from torchshrink.path.starting import changing_buffers, check_stackable, initial_model, repeated
 from torchshrink.path.weights import Weights
 from torchshrink.randomness import mix_seed, seeded
-from torchshrink.training import Loss, batches
+from torchshrink.training import Loss, batches, counted_of, row_weights
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
@@ -250,9 +250,11 @@ class Stack:
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
         loss = self.recipe.loss
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
-            return _mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+            return mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
 
         strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
         all_lanes = vmap(strengths_of_a_fold, randomness="different")
@@ -333,6 +335,14 @@ def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
         # The same mean with the rows last: torch's softmax over a short last dimension is some twenty times slower.
         return loss(output.t().contiguous().unsqueeze(0), y.unsqueeze(0))  # type: ignore[no-any-return]
     return loss(output, y).reshape(())
+
+
+def _mean_of_counted(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """The mean over the targets that count, 0 where there are none."""
+    each = copy.copy(loss)
+    each.reduction = "sum"  # type: ignore[attr-defined]  # a module, since it knows targets that do not count
+    count = row_weights(loss, y).sum().to(output.dtype)
+    return each(output, y).reshape(()) / count.clamp(min=torch.finfo(output.dtype).tiny)
 
 
 def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:

@@ -94,6 +94,11 @@ class Recipe:
         }
 
     @property
+    def ignored(self) -> int:
+        """The code of the targets that the loss leaves out."""
+        return _ignored(self.loss)
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """What the results depend on, as far as it shows before training, for telling a journal's trainings apart.
 
@@ -231,7 +236,8 @@ def prepare(
         check_anew(model, build, first_seed)
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
-        X, y = _checked(*opened(data, workers=workers, progress=progress))
+        rows, targets = opened(data, workers=workers, progress=progress)
+        X, y = _checked(rows, targets, _ignored(loss))
         if X.is_floating_point():
             # On the CPU before: not every device has float64.
             dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))
@@ -279,7 +285,13 @@ def prepare(
     )
 
 
-def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
+def _ignored(loss: object) -> int:
+    """The code of the targets that the loss leaves out, as padding is."""
+    given = loss if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else nn.CrossEntropyLoss()
+    return given.ignore_index
+
+
+def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
     X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
@@ -290,12 +302,21 @@ def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
     if y.is_floating_point():
         if not bool(y.isfinite().all()):
             raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
+        if bool((y == y[:1]).all()):
+            raise InputError(
+                f"y is the same in all {len(y)} rows ({float(y.flatten()[0]):g}): there is nothing to learn"
+            )
         return X, y
     y = y.long()
-    if bool((y < 0).any()):
-        raise InputError(f"y has the class code {int(y.min())}: codes from 0 expected, or floats for numbers")
-    if len(torch.unique(y)) < 2:
-        raise InputError(f"y has one class only ({int(y[0].max())}): at least two expected, or floats for numbers")
+    counted = y[y != ignored]
+    if bool((counted < 0).any()):
+        raise InputError(
+            f"y has the class code {int(counted.min())}: codes from 0 expected, or floats for numbers; "
+            f"what the loss is to leave out is coded {ignored} (ignore_index)"
+        )
+    if len(torch.unique(counted)) < 2:
+        only = f"one class only ({int(counted.max())})" if len(counted) else f"no class, only {ignored} (ignore_index)"
+        raise InputError(f"y has {only}: at least two expected, or floats for numbers")
     return X, y
 
 

@@ -206,7 +206,7 @@ def path(
         )
         count = _count(strengths)
         given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
-        drawn = make_folds(recipe.y, folds, seed=seed)
+        drawn = make_folds(recipe.y, folds, seed=seed, ignored=recipe.ignored)
         fingerprint = _fingerprint(recipe, drawn, compared, order) | ({"drop_early": True} if drop_early else {})
         journal = None if folder is None else Journal(folder, fingerprint)
         points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
