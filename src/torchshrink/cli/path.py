@@ -179,6 +179,7 @@ def _processes(jobs: int, threads: int) -> int:
         import joblib  # which knows of a container's limits
 
         count = joblib.cpu_count()
+    options.at_least("--jobs", count, 1)
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"

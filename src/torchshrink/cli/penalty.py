@@ -90,6 +90,12 @@ class Shape:
             raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
         if self.radius is not None:
             positive("--radius", self.radius)
+        if self.gamma is not None:
+            positive("--gamma", self.gamma)
+            if self.gamma > 1e6:
+                raise InputError(f"--gamma {self.gamma:g}: expected at most 1e6, where mcp and scad are l1 already")
+        if self.dim is not None and not -64 <= self.dim < 64:
+            raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
 
 
 def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:

@@ -27,6 +27,7 @@ from torchshrink.selection import ALL, WEIGHTS, Rules, Selection
 from torchshrink.training import check_fit, default_loss
 
 DEFAULT_STRENGTH = 1e-4
+MOST_LR = 1e4
 SELECTION = {"weights": WEIGHTS, "all": ALL}
 
 
@@ -170,6 +171,8 @@ class OptimizerSettings:
         if momentum is not None and name != "sgd":
             raise InputError(f"--momentum {momentum:g} with --optimizer {name}: only sgd takes it; leave one out")
         rate = {"sgd": 0.1}.get(name, 1e-3) if lr is None else options.positive("--lr", lr)
+        if rate > MOST_LR:
+            raise InputError(f"--lr {rate:g}: expected at most {MOST_LR:g}; nothing is learnt in such steps")
         beta = 0.0 if momentum is None else options.between("--momentum", momentum, 0, 1, "such as 0.9")
         return cls(name, rate, beta)
 
