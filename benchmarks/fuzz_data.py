@@ -2,9 +2,11 @@
 
     python benchmarks/fuzz_data.py --cases 1000 --seed 0
 
-Each case is one call of ``torchshrink`` on a small file, most of them broken in some way, in one process. Printed are the
-counts of exit statuses, and every call that ended with 1, with its words; the status is 1 if there was one.
+Each case is one call of ``torchshrink`` on a small file, most of them broken in some way, in one process. Printed are
+the counts of exit statuses, and every call that ended with 1, with its words; the status is 1 if there was one.
 """
+
+# ruff: noqa: E501  (lists of odd values, which are no easier to read one below the other)
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ SEEDS = 2**32  # as many as numpy has
 COUNT = 2**31 - 1
 # What no machine has or no path needs; beyond, libraries below fail in ways of their own.
 MOST = {"--threads": 1024, "--jobs": 1024, "--strengths": 10_000, "--hidden": 2**20, "--folds": 2**20}
+MOST_GAMMA = 1e6  # where mcp and scad are l1 already
 LARGEST = 1e30  # of a number: its square is still a float32's
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"

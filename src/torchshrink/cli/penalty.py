@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.options import positive, suggestion
+from torchshrink.cli.options import MOST_GAMMA, positive, suggestion
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 
@@ -92,8 +92,10 @@ class Shape:
             positive("--radius", self.radius)
         if self.gamma is not None:
             positive("--gamma", self.gamma)
-            if self.gamma > 1e6:
-                raise InputError(f"--gamma {self.gamma:g}: expected at most 1e6, where mcp and scad are l1 already")
+            if self.gamma > MOST_GAMMA:
+                raise InputError(
+                    f"--gamma {self.gamma:g}: expected at most {MOST_GAMMA:g}, where mcp and scad are l1 already"
+                )
         if self.dim is not None and not -64 <= self.dim < 64:
             raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import yaml
 
 from torchshrink.cli.console import one_line
-from torchshrink.cli.options import SELECTIONS, suggestion
+from torchshrink.cli.options import LARGEST, MOST_GAMMA, SELECTIONS, suggestion
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
@@ -164,6 +164,9 @@ class _Reader:
             self.fail(node, f"{what}: {text!r} is not a number; expected a strength such as 1e-4")
         if not (math.isfinite(value) and value >= 0):
             self.fail(node, f"{what}: {text}: expected a finite number of 0 or more")
+        most = MOST_GAMMA if what.endswith((": gamma", ": a")) else LARGEST
+        if value > most:
+            self.fail(node, f"{what}: {text}: expected at most {most:g}")
         return value
 
     def dim(self, node: yaml.Node, what: str) -> int | tuple[int, ...]:
