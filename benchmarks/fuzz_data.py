@@ -109,15 +109,15 @@ def _base(draw: random.Random, data: str, *more: str) -> list[str]:
 
 
 def _table(draw: random.Random) -> Case:
-    rows, columns = draw.choice([0, 1, 2, 12, 40]), draw.choice([1, 2, 3, 5])
+    rows, columns = draw.choice([0, 1, 2, 12, 40, 40]), draw.choice([1, 2, 3, 5])
     sep = draw.choice([",", ",", ";", "\t", "|"])
     names = [
         draw.choice("abc") + str(k) if draw.random() < 0.98 else draw.choice(["", "a0", "é", '"'])
         for k in range(columns)
     ]
     lines = [sep.join([*names, "t"])]
-    odd = draw.choice([0.0, 0.02, 0.3, 1.0])
-    target = draw.choice([["u", "v"], ["1", "2"], ["1.5", "2.5", "3,5"], ["NA", "None"], CELLS])
+    odd = draw.choice([0.0, 0.0, 0.0, 0.02, 0.3, 1.0])
+    target = draw.choice([["u", "v"], ["u", "v"], ["1", "2"], ["1.5", "2.5", "3,5"], ["NA", "None"], CELLS])
     for _ in range(rows):
         cells = [draw.choice(CELLS) if draw.random() < odd else f"{draw.gauss(0, 1):.3f}" for _ in range(columns)]
         cells = [f'"{c}"' if sep in c and draw.random() < 0.9 else c for c in cells]

@@ -45,6 +45,7 @@ _WRITTEN = re.compile(
     rf"(?P<body>[.,]?\d(?:[^A-Za-z%]*\d)?[.,]?)(?P<exponent>[eE][+-]?\d+)?[{_BLANKS}]*(?P<after>{_CURRENCY})?"
     rf"(?P<percent>%)?(?P<close>\))?(?P<trailing>-)?"
 )
+_PLAIN = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?"
     r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?|\d{4}-W\d{2}(-\d)?|\d{4}-\d{2}|\d{4}[ -]?Q[1-4]"
@@ -99,6 +100,9 @@ def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
     """Which decimal points some of these texts must have: those that the other point would not allow."""
     found = set()
     for text in counts:
+        # Without a comma a text can ask for the point only, and most texts of a file are such.
+        if ("." in found or "." not in text) and "," not in text and text.count(".") < 2:
+            continue
         point, comma = parse(text, ".", format), parse(text, ",", format)
         if (point is None) != (comma is None):
             found.add("," if point is None else ".")
@@ -158,6 +162,8 @@ def parse(text: str, decimal: str, format: Format = UNSAID) -> float | None:
     >>> parse("1,234.5", "."), parse("1.234,5", ","), parse("($1 200)", "."), parse("12 %", "."), parse("3 kg", ".")
     (1234.5, 1234.5, -1200.0, 12.0, None)
     """
+    if decimal == "." and _PLAIN.fullmatch(text):  # most texts are, and the rest of this takes long
+        return float(text)
     text = text.strip().translate(_MINUS)
     if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
         return float(text)
@@ -194,6 +200,8 @@ def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
         return format.decimal
     if format.thousands in (".", ","):
         return "," if format.thousands == "." else "."
+    if custom.decimals != {","} and all(_PLAIN.fullmatch(text) for text in rest):
+        return "."
     marked = [text for text in rest if "," in text or "." in text]
     both = [(parse(text, ".", format), parse(text, ",", format), text) for text in marked]
     point = [text for p, c, text in both if p is not None and c is None]
@@ -239,6 +247,8 @@ def _codes(rest: Iterable[str]) -> bool:
 
 
 def _check_units(where: str, rest: Mapping[str, int]) -> None:
+    if all(_PLAIN.fullmatch(text) for text in rest):
+        return
     percent = {text for text in rest if "%" in text}
     plain = {text for text in rest if text not in percent and parse(text, ".") != 0}
     if percent and plain:
@@ -251,7 +261,7 @@ def _check_units(where: str, rest: Mapping[str, int]) -> None:
 
 
 def _check_digits(where: str, known: Mapping[str, float]) -> None:
-    long = {text: value for text, value in known.items() if sum(map(str.isdigit, text)) > _EXACT}
+    long = {text: value for text, value in known.items() if len(text) > _EXACT}
     if not all(math.isfinite(value) for value in long.values()):
         return  # said of the column, with how often
     if len({text.translate(_MINUS) for text in long if text.isdecimal()}) > len(set(long.values())):
