@@ -18,7 +18,7 @@ class Unit:
 
     >>> unit = Unit(10.0, 2.0)
     >>> unit.inward(torch.tensor([8.0, 14.0])), unit.of_loss
-    (tensor([-1.,  2.]), 4.0)
+    (tensor([-1.,  2.], dtype=torch.float64), 4.0)
     """
 
     mean: float = 0.0
