@@ -78,7 +78,7 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
         InputError: ``data`` is no pair of tensors of equally many rows, or model, data and loss do not fit together.
     """
     X, y = checked_data(data)
-    mean = copy.deepcopy(default_loss(y) if loss is None else loss)
+    mean = copy.deepcopy(default_loss(y, model) if loss is None else loss)
     with evaluating(model):
         narrow = FullLoss(model, X, y, mean)
         wide = FullLoss(model, X.double() if X.is_floating_point() else X, _wide(y), _wide_loss(mean))

@@ -21,8 +21,12 @@ def refuse_taken(out: Path, *, force: bool, resume: bool) -> None:
     if force and resume:
         raise InputError("--force starts over and --resume goes on: give one of them")
     place = out
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+    except (OSError, ValueError) as error:  # a name that is too long, or that no folder can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--out {str(out)[:100]}: {reason}; choose another --out") from None
     if not place.is_dir():
         raise InputError(f"--out {out}: {place} is a file, a folder expected; choose another --out")
     if not os.access(place, os.W_OK | os.X_OK):

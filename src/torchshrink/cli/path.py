@@ -31,6 +31,11 @@ def path(
     data: options.Data,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalties = None,
@@ -96,8 +101,9 @@ def path(
 
     setup.device(device)
     setup.use_threads(threads)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
     tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
-    dataset = setup.load_data(data, target=target, task=task)
+    dataset = setup.load_data(data, target=target, task=task, format=text)
     model_settings = setup.model_settings(dataset, model, hidden)
     make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
     path_settings = PathSettings(
@@ -114,7 +120,13 @@ def path(
         engine=Engine(engine, lanes=lanes, compile=compile, jobs=jobs),  # type: ignore[arg-type]
     )
     settings = path_settings.to_dict() | {
-        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "data": {
+            "spec": data,
+            "target": dataset.target,
+            "task": dataset.task,
+            "sha256": setup.fingerprint(dataset),
+            **text.given(),
+        },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
@@ -129,9 +141,12 @@ def path(
     if not (resume and run.finished()):
         tuning = Tuning.prepare(dataset, model_settings, tuned, path_settings)
         run.claim(force=force, resume=resume)
+        setup.say_guesses(dataset)
         try:
             result = tuning.job.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
+            if dataset.kinds:
+                model_and_words[1]["words"]["columns"] = dataset.kinds
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
@@ -164,6 +179,7 @@ def _processes(jobs: int, threads: int) -> int:
         import joblib  # which knows of a container's limits
 
         count = joblib.cpu_count()
+    options.at_least("--jobs", count, 1)
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"

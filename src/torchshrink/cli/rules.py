@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import yaml
 
 from torchshrink.cli.console import one_line
-from torchshrink.cli.options import SELECTIONS
+from torchshrink.cli.options import LARGEST, MOST_GAMMA, SELECTIONS
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
@@ -75,6 +75,8 @@ class _Reader:
     def read(self, text: str) -> RulesFile:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise InputError(f"{self.where}: nested too deep; expected one pattern on each line") from None
         except yaml.MarkedYAMLError as error:
             line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
             reason = error.problem or error.context
@@ -83,8 +85,6 @@ class _Reader:
             raise InputError(
                 f"{self.where}: not YAML ({one_line(str(error))}); expected a text file of rules"
             ) from None
-        except RecursionError:
-            raise InputError(f"{self.where}: nested too deep; expected one pattern on each line") from None
         if root is None:
             raise InputError(f"{self.where}: empty; expected `rules:` with lines such as '*.weight': {{l1: 1e-4}}")
         on: str | None = None
@@ -165,6 +165,9 @@ class _Reader:
             self.fail(node, f"{what}: {text!r} is not a number; expected a strength such as 1e-4")
         if not (math.isfinite(value) and value >= 0):
             self.fail(node, f"{what}: {text}: expected a finite number of 0 or more")
+        most = MOST_GAMMA if what.endswith((": gamma", ": a")) else LARGEST
+        if value > most:
+            self.fail(node, f"{what}: {text}: expected at most {most:g}")
         return value
 
     def dim(self, node: yaml.Node, what: str) -> int | tuple[int, ...]:

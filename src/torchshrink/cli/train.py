@@ -30,6 +30,11 @@ def train(
     data: options.Data,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalty = None,
@@ -78,12 +83,19 @@ def train(
 
     where = setup.device(device)
     setup.use_threads(threads)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
     penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
     make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
-    dataset = setup.load_data(data, target=target, task=task)
+    dataset = setup.load_data(data, target=target, task=task, format=text)
     model_settings = setup.model_settings(dataset, model, hidden)
     settings = {
-        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "data": {
+            "spec": data,
+            "target": dataset.target,
+            "task": dataset.task,
+            "sha256": setup.fingerprint(dataset),
+            **text.given(),
+        },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": penalising.settings | {"method": method},
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
@@ -105,6 +117,7 @@ def train(
             method=method, batch_size=batch_size, epochs=epochs, seed=seed, device=where,
         )  # fmt: skip
         run.claim(force=force, resume=resume)
+        setup.say_guesses(dataset)
         finished = run.finish(fit, dataset, model_settings, resume=resume)
     files = [str(folder / name) for name in FILES]
     if json:
@@ -172,6 +185,7 @@ class _Run:
                 fit.save(checkpoint, self.settings, history)
             fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
             result = {"settings": self.settings, **self._end(fit, dataset, history)}
+            fit.unit.restore(fit.model)
             save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
             written = digests(self.folder, FILES[:-1])
             write_json(self.folder / RESULT, result | {"digests": written}, what=_TRAINING)

@@ -70,7 +70,8 @@ def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None
         _check_sizes(sizes(settings), tensors, place / TENSORS)
     with torch.random.fork_rng(devices=[]):
         model = build_from(settings) if build is None else _built(build)
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    mine = dict(model.named_parameters())
+    dtypes = {t.dtype for name, t in tensors.items() if name in mine and t.is_floating_point()}
     if len(dtypes) == 1:  # a model trained in float64 stays one
         model.to(dtypes.pop())
     _check_fit(model, tensors, place / TENSORS)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.data.lazy import LazyRows, Rows
+from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
-from torchshrink.models import fit_preprocessing
+from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
 from torchshrink.paths.family import Family
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
@@ -31,6 +32,9 @@ from torchshrink.training import Loss, check_fit, default_loss, default_optimize
 
 Build = Callable[[], nn.Module]
 
+UNCHANGED = TargetScale()
+"""Of targets that are trained on as they are."""
+
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
 
@@ -41,14 +45,15 @@ class Recipe:
 
     Args:
         build: makes the model, with initial weights from torch's global generator.
-        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating; in memory, or still to be
-            read.
-        y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating, or in float64 where it
+            standardises them first; in memory, or still to be read.
+        y: all targets (n, …): int64 class codes, or numbers in the model's dtype and in ``unit``.
         loss: a mean over examples.
         make_optimizer: parameters -> optimizer.
         optimizer: what it makes, as text.
         device: where to train.
         settings: what the caller gave.
+        target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling recipes apart.
     """
 
@@ -61,14 +66,21 @@ class Recipe:
     device: torch.device
     settings: PathSettings
     identity: Mapping[str, str]
+    target_scale: TargetScale = UNCHANGED
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
 
         Neither the strengths, which a result has anyway, nor the engine, which changes no more than the last bits.
         """
-        plain = self.settings.to_dict() | {"loss": named(self.loss), "optimizer": self.optimizer}
+        loss = named(self.loss) + ("" if self.target_scale == UNCHANGED else " of the standardised target")
+        plain = self.settings.to_dict() | {"loss": loss, "optimizer": self.optimizer}
         return {"rows": len(self.X)} | {k: v for k, v in plain.items() if k not in ("strengths", "engine", "device")}
+
+    @property
+    def ignored(self) -> int:
+        """The code of the targets that the loss leaves out."""
+        return _ignored(self.loss)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -183,9 +195,22 @@ def make_recipe(
         check_anew(model, build, first_seed)
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
-        X, y = _checked(*opened(data, workers=settings.engine.workers, progress=progress))
-        X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
-        y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
+        rows, targets = opened(data, workers=settings.engine.workers, progress=progress)
+        X, y = _checked(rows, targets, _ignored(settings.loss))
+        if X.is_floating_point():
+            # On the CPU before: not every device has float64.
+            dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))
+            warn_of_rounding("X", X, dtype, advice="centre it, or begin the model with ts.models.Preprocess")
+            X = X.to(where, dtype)
+        else:
+            X = X.to(where, X.dtype)
+        unit = TargetScale.of(model, y) if settings.loss is None else UNCHANGED
+        if y.is_floating_point():
+            warn_of_rounding(
+                "y", unit.inward(y), first.dtype, advice="centre it, or end the model with ts.models.Rescale"
+            )
+            y = unit.inward(y).to(first.dtype)
+        y = y.to(where)
         loss = default_loss(y) if settings.loss is None else copy.deepcopy(settings.loss)
         if isinstance(loss, nn.Module):
             loss = loss.to(where)
@@ -211,10 +236,17 @@ def make_recipe(
         device=where,
         settings=settings,
         identity=identity,
+        target_scale=unit,
     )
 
 
-def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
+def _ignored(loss: object) -> int:
+    """The code of the targets that the loss leaves out, as padding is."""
+    given = loss if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else nn.CrossEntropyLoss()
+    return given.ignore_index
+
+
+def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
     X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
@@ -225,12 +257,21 @@ def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
     if y.is_floating_point():
         if not bool(y.isfinite().all()):
             raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
+        if bool((y == y[:1]).all()):
+            raise InputError(
+                f"y is the same in all {len(y)} rows ({float(y.flatten()[0]):g}): there is nothing to learn"
+            )
         return X, y
     y = y.long()
-    if bool((y < 0).any()):
-        raise InputError(f"y has the class code {int(y.min())}: codes from 0 expected, or floats for numbers")
-    if len(torch.unique(y)) < 2:
-        raise InputError(f"y has one class only ({int(y[0].max())}): at least two expected, or floats for numbers")
+    counted = y[y != ignored]
+    if bool((counted < 0).any()):
+        raise InputError(
+            f"y has the class code {int(counted.min())}: codes from 0 expected, or floats for numbers; "
+            f"what the loss is to leave out is coded {ignored} (ignore_index)"
+        )
+    if len(torch.unique(counted)) < 2:
+        only = f"one class only ({int(counted.max())})" if len(counted) else f"no class, only {ignored} (ignore_index)"
+        raise InputError(f"y has {only}: at least two expected, or floats for numbers")
     return X, y
 
 

@@ -36,6 +36,7 @@ class Source:
 
         After a cold path that is one training at ``strength``; after a warm one it is the path up to there: through its
         strengths below, and then at ``strength``, which need not be one of them.
+        The certificate is of the F that was trained, whose loss is in the unit that the target was trained in.
         """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
@@ -60,4 +61,5 @@ class Source:
                 certificate = certify(model, data, regularizer, loss=recipe.loss)
                 regularizer.detach()
         model.zero_grad(set_to_none=True)
+        recipe.target_scale.restore(model)
         return model, certificate

@@ -215,7 +215,7 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
             )
             jobs = 1
         recipe = make_recipe(build, data, compared, settings, progress=progress)
-        folds = make_folds(recipe.y, settings.folds, seed=settings.seed)
+        folds = make_folds(recipe.y, settings.folds, seed=settings.seed, ignored=recipe.ignored)
     return PathJob(recipe, folds, compared, isinstance(penalty, Mapping | Sequence), jobs)
 
 

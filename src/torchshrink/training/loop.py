@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import Rows, ahead, split, with_gaps
 from torchshrink.errors import DivergenceError, DivergenceWarning, InputError
+from torchshrink.models.target_scale import rescales
 from torchshrink.support.randomness import mix_seed
 from torchshrink.support.storage import brief
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
@@ -28,6 +29,7 @@ __all__ = [
     "EpochStats",
     "Evaluation",
     "Loss",
+    "StandardisedMSELoss",
     "batches",
     "check_fit",
     "default_loss",
@@ -67,13 +69,36 @@ class Evaluation:
     accuracy: float | None
 
 
-def default_loss(y: Tensor) -> nn.Module:
+class StandardisedMSELoss(nn.modules.loss._Loss):
+    """mean(((f − y)/scale)²): squared errors in units of the target's standard deviation.
+
+    >>> StandardisedMSELoss(2.0)(torch.tensor([4.0]), torch.tensor([0.0]))
+    tensor(4.)
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over the batch."""
+        return nn.functional.mse_loss(output / self.scale, target / self.scale, reduction=self.reduction)
+
+
+def default_loss(y: Tensor, model: nn.Module | None = None) -> nn.Module:
     """Cross entropy where the targets are class codes (whole numbers), mean squared error where they are numbers.
+
+    For a ``model`` that ends in a fitted `models.Rescale`, the squared errors are in units of its scale: that is the
+    loss that it was trained on (`models.TargetScale`).
 
     >>> default_loss(torch.tensor([0, 1, 2]))
     CrossEntropyLoss()
     """
-    return nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()
+    if not y.is_floating_point():
+        return nn.CrossEntropyLoss()
+    ends = [] if model is None else rescales(model)
+    scale = float(ends[0].scale) if len(ends) == 1 and y.ndim == 1 else 1.0
+    return nn.MSELoss() if scale == 1.0 else StandardisedMSELoss(scale)
 
 
 def default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -133,24 +158,25 @@ def train_epoch(
     model.train()
     order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
     means, hits = [], []
+    weights = row_weights(loss, y)
     for rows in ahead(X, order):
         target = y[rows]
         optimizer.zero_grad(set_to_none=True)
         output = model(X[rows])
         mean = loss(output, target)
+        if mean_of_nothing(loss, target):
+            mean = 0 * output.sum()  # torch's mean of no rows is NaN
         objective = mean if regularizer is None else mean + regularizer.value()
         objective.backward()
         optimizer.step()
         # Kept on the device, and looked at once at the end: every other operation here would slow each step.
         means.append(mean.detach())
-        hits.append(_hits(output.detach(), target))
-    weights = row_weights(loss, y)
+        hits.append(hits_of(output.detach(), target, loss))
     sizes = torch.stack([weights[rows].sum() for rows in order])
     value = (torch.stack(means).double().flatten() @ sizes).item() / weights.sum().item()
     if not math.isfinite(value):
         raise DivergenceError(value, epoch)
-    right = [part.flatten() for part in hits if part is not None]
-    return EpochStats(value, torch.cat(right).double().mean().item() if right else None)
+    return EpochStats(value, _share(hits))
 
 
 def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
@@ -167,10 +193,9 @@ def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
         for rows, target in split(X, y, most=ROWS_AT_ONCE):
             output = model(rows)
             losses.append(row_losses(loss, output, target, among=y).double().cpu())
-            hits.append(_hits(output, target))
+            hits.append(hits_of(output, target, loss))
     each = torch.cat(losses)
-    shares = [part.double().mean().item() * len(part) for part in hits if part is not None]
-    return Evaluation(each.mean().item(), each, sum(shares) / len(X) if shares else None)
+    return Evaluation(each.mean().item(), each, _share(hits))
 
 
 @contextlib.contextmanager
@@ -299,9 +324,28 @@ def _check_mean(loss: Loss, output: Tensor, target: Tensor) -> None:
 
 
 def _classes(loss: Loss, y: Tensor) -> int:
-    if isinstance(loss, nn.CrossEntropyLoss):
-        y = y.masked_fill(y == loss.ignore_index, 0)
-    return int(y.max()) + 1
+    counted = counted_of(y, loss)
+    return int((y if counted is None else y.masked_fill(~counted, 0)).max()) + 1
+
+
+def counted_of(y: Tensor, loss: Loss) -> Tensor | None:
+    """Which of the class codes y (n, …) the loss counts; None where it counts all of them.
+
+    >>> counted_of(torch.tensor([0, -100, 1]), nn.CrossEntropyLoss())
+    tensor([ True, False,  True])
+    """
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or y.is_floating_point():
+        return None
+    counted = y != loss.ignore_index
+    return None if bool(counted.all()) else counted
+
+
+def mean_of_nothing(loss: Loss, target: Tensor) -> bool:
+    """Whether the loss ignores each of these targets, so that their mean is 0/0."""
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or target.is_floating_point():
+        return False
+    # Looked at where it can be: on another device a look would wait for all that is under way.
+    return target.device.type == "cpu" and bool((target == loss.ignore_index).all())
 
 
 def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, classes: int) -> None:
@@ -331,8 +375,22 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, clas
         )
 
 
-def _hits(output: Tensor, target: Tensor) -> Tensor | None:
-    """Whether each prediction is the target's class, shaped like the target; None where the targets are no classes."""
+def hits_of(output: Tensor, target: Tensor, loss: Loss) -> Tensor | None:
+    """Of the targets that the loss counts, how many are predicted, and how many there are (2,), float64.
+
+    None where the targets are no classes.
+    """
     if target.is_floating_point() or output.ndim != target.ndim + 1:
         return None
-    return output.argmax(1) == target
+    hits = output.argmax(1) == target
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        counted = target != loss.ignore_index
+        return torch.stack([(hits & counted).sum(), counted.sum()]).double()
+    return torch.stack([hits.sum(), torch.ones_like(hits).sum()]).double()
+
+
+def _share(hits: list[Tensor | None]) -> float | None:
+    """The accuracy over all parts; None where the targets are no classes, or none is counted."""
+    found = [part for part in hits if part is not None]
+    right, count = torch.stack(found).sum(0).tolist() if found else (0.0, 0.0)
+    return right / count if count else None

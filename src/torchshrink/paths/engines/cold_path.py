@@ -66,7 +66,7 @@ class Trainings:
 
         def probe(strength: float) -> float:
             (outcome,) = self.outcomes([Unit(family, strength, 0)])
-            return outcome.train_loss
+            return outcome.train_loss / self.recipe.target_scale.of_loss  # as trained on
 
         null_loss = null_losses(self.recipe.in_float64().loss, targets, targets, self._output_shape()).mean().item()
         return automatic_grid(self.recipe, self.families[family], count, null_loss=null_loss, probe=probe)
@@ -153,7 +153,7 @@ class Trainings:
             parts = [null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]
         except (InputError, RuntimeError):
             return None  # it is a line in a picture; a loss that takes no constant output has none
-        value = torch.cat(parts).mean()
+        value = self.recipe.target_scale.of_loss * torch.cat(parts).mean()
         return value.item() if bool(value.isfinite()) else None
 
     def _on_device(self) -> list[Fold]:

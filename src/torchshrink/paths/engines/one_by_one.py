@@ -28,7 +28,7 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one training leaves behind, all without the penalty and in evaluation mode.
+    """What one training leaves behind, all without the penalty, in evaluation mode, and in the given target's unit.
 
     Args:
         train_loss: the mean over the fold's training rows.
@@ -76,4 +76,6 @@ def train_unit(
         return Outcome(torch.nan, nothing, None, 0, diverged=recipe.settings.epochs), None
     sparsity = regularizer.sparsity()
     nonzero = sparsity.total - sparsity.zeros
-    return Outcome(on_train.loss, on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero), model
+    scale = recipe.target_scale.of_loss
+    outcome = Outcome(scale * on_train.loss, scale * on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero)
+    return outcome, model

@@ -81,7 +81,8 @@ def _check_steps(recipe: Recipe, folds: Mapping[int, Fold], family: Family) -> N
     for f, (number, fold) in enumerate(folds.items()):
         for s, strength in enumerate(STRENGTHS):
             wanted = _plain(exact, fold, number, strength, family, training=training, seed=1)
-            found = stack.tensors(f, s) | {_LOSS: torch.tensor(outcomes[number, strength].train_loss)}
+            trained = outcomes[number, strength].train_loss / recipe.target_scale.of_loss
+            found = stack.tensors(f, s) | {_LOSS: torch.tensor(trained)}
             for name, tensor in wanted.items():
                 if not bool(tensor.isfinite().all()):
                     continue  # a training that diverges at once is told apart later

@@ -42,7 +42,7 @@ from torchshrink.paths.recipe import Recipe
 from torchshrink.paths.weights import Weights
 from torchshrink.step_sizes import geometry_of
 from torchshrink.support.randomness import mix_seed, seeded
-from torchshrink.training import Loss, batches
+from torchshrink.training import Loss, batches, counted_of, row_weights
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
@@ -233,9 +233,11 @@ class Stack:
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
         loss = self.recipe.loss
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
-            return _mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+            return mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
 
         strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
         all_lanes = vmap(strengths_of_a_fold, randomness="different")
@@ -247,6 +249,7 @@ class Stack:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
         recipe = self.recipe
+        dtype = next(iter(self.parameters.values())).dtype
         per_fold = [
             [fold.train.to(recipe.device)[rows] for rows in _fold_batches(recipe, number, fold, epoch)]
             for number, fold in self.folds.items()
@@ -258,7 +261,7 @@ class Stack:
                 continue
             rows = torch.stack([torch.cat([part, part[:1].expand(width - len(part))]) for part in parts])
             counts = torch.tensor([len(part) for part in parts], device=recipe.device)
-            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(recipe.X.dtype)
+            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(dtype)
 
     # --- what came out ---
 
@@ -282,7 +285,8 @@ class Stack:
                     yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
                     continue
                 share = None if accuracy is None else accuracy[s].item()
-                outcome = Outcome(on_train[s].mean().item(), on_held_out[s].clone(), share, int(nonzero[f, s]))
+                unit = self.recipe.target_scale.of_loss
+                outcome = Outcome(unit * on_train[s].mean().item(), unit * on_held_out[s], share, int(nonzero[f, s]))
                 yield number, strength, outcome
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -297,6 +301,14 @@ def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
         # The same mean with the rows last: torch's softmax over a short last dimension is some twenty times slower.
         return loss(output.t().contiguous().unsqueeze(0), y.unsqueeze(0))  # type: ignore[no-any-return]
     return loss(output, y).reshape(())
+
+
+def _mean_of_counted(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """The mean over the targets that count, 0 where there are none."""
+    each = copy.copy(loss)
+    each.reduction = "sum"  # type: ignore[attr-defined]  # a module, since it knows targets that do not count
+    count = row_weights(loss, y).sum().to(output.dtype)
+    return each(output, y).reshape(()) / count.clamp(min=torch.finfo(output.dtype).tiny)
 
 
 def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:
