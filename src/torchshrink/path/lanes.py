@@ -46,6 +46,7 @@ from torchshrink.path.racing import Race
 from torchshrink.path.recipe import Recipe
 from torchshrink.path.sequential import Outcome
 from torchshrink.path.starting import changing_buffers, check_stackable, initial_model, repeated
+from torchshrink.path.watching import Watch, made_anew
 from torchshrink.path.weights import Weights
 from torchshrink.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches
@@ -74,6 +75,7 @@ class Stack:
         strengths: one per lane of a fold.
         compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
         race: decides which strengths are dropped, and when; None: no strength is.
+        same_draws: whether all lanes have the same random numbers, those that a model has that is trained alone.
 
     Raises:
         CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
@@ -88,6 +90,7 @@ class Stack:
         *,
         compiled: bool = False,
         race: Race | None = None,
+        same_draws: bool = False,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
         self._race = race
@@ -95,7 +98,10 @@ class Stack:
         self.dropped: dict[int, int] = {}  # number of a strength -> after which epoch
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         check_stackable(models[0])
+        self._randomness = "same" if same_draws else "different"
+        self._initial = models[0]
         self._skeleton = copy.deepcopy(models[0])
+        self._watch = Watch(self._skeleton)
         first = next(iter(folds.values()))
         changing = changing_buffers(models[0], recipe, first)
         self.chain = not changing and dense_fits(recipe, models[0], len(folds))
@@ -120,6 +126,9 @@ class Stack:
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
         self.strengths = tuple(strengths)
+        if not self.chain:  # its code may count its passes
+            self._skeleton = copy.deepcopy(self._initial)
+            self._watch = Watch(self._skeleton)
         self._begin(self.strengths)
         with torch.no_grad():
             for f, number in enumerate(self.folds):
@@ -243,7 +252,9 @@ class Stack:
 
     def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):
-            return program(self.parameters, self.own, self._shared, rows, weights)
+            losses = program(self.parameters, self.own, self._shared, rows, weights)
+        self._watch.check()
+        return losses
 
     def _lane_by_lane(
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
@@ -252,10 +263,16 @@ class Stack:
         loss = self.recipe.loss
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
-            return _mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+            given = {**parameters, **own, **shared}
+            after = dict(given)  # in which `functional_call` leaves what the pass has put in their places
+            output = functional_call(self._skeleton, after, (X,))
+            for name, tensor in given.items():
+                if after[name] is not tensor:
+                    raise made_anew(name)
+            return _mean_loss(loss, output, y)
 
-        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
-        all_lanes = vmap(strengths_of_a_fold, randomness="different")
+        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness=self._randomness)
+        all_lanes = vmap(strengths_of_a_fold, randomness=self._randomness)
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
         y = self.recipe.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
