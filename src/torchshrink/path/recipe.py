@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchshrink.attachment import Method
 from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.data.opening import opened
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning, TorchshrinkError
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.identity import FEW, check_anew, digest, identity_of
@@ -28,7 +28,7 @@ from torchshrink.randomness import checked_seed, mix_seed, seeded
 from torchshrink.regularizer import Regularizer
 from torchshrink.selection import Rules, Selection
 from torchshrink.storage import brief
-from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch, train_step
 
 Build = Callable[[], nn.Module]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -213,11 +213,10 @@ def prepare(
         )
     if not callable(build):
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
+    _check_loss(loss)
     first_seed = mix_seed(checked_seed(seed), WHOLE + 1)
     with seeded(first_seed):
-        model = build()
-        if not isinstance(model, nn.Module):
-            raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
+        model = _built(build)
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
@@ -236,13 +235,13 @@ def prepare(
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = default_optimizer if optimizer is None else optimizer
-        made = make_optimizer(model.parameters())
-        if not isinstance(made, torch.optim.Optimizer):
-            raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
+        made = _made_optimizer(make_optimizer, model)
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), on)
             if method != "loss":
                 regularizer.attach(made, method).detach()
+        rows = torch.arange(min(len(X), batch_size))
+        _check_step(model, X[rows.to(X.device)], y[rows.to(y.device)], loss, made)
     return Recipe(
         build=build,
         X=X,
@@ -258,6 +257,77 @@ def prepare(
         method=method,
         identity=identity,
     )
+
+
+def _check_loss(loss: object) -> None:
+    if isinstance(loss, type):
+        raise InputError(f"loss={loss.__name__}: the class itself, an instance expected: {loss.__name__}()")
+    if loss is not None and not callable(loss):
+        raise InputError(f"loss={loss!r}: a callable (output, target) -> mean expected, such as nn.CrossEntropyLoss()")
+
+
+def _built(build: Build) -> nn.Module:
+    name = build.__name__ if isinstance(build, type) else "build"
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise InputError(
+            f"build: {name} cannot be called without arguments ({error}): give a function that needs none, such as "
+            f"lambda: {'Net' if name == 'build' else name}(…)"
+        ) from error
+    except ValueError:  # a callable that does not tell what it takes
+        pass
+    try:
+        model = build()
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"build() raised {brief(error)}") from error
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise InputError(f"build() returned {what}, an nn.Module expected")
+    return model
+
+
+def _made_optimizer(make_optimizer: MakeOptimizer, model: nn.Module) -> torch.optim.Optimizer:
+    if not callable(make_optimizer):
+        raise InputError(f"optimizer: {type(make_optimizer).__name__} given, a function of parameters expected")
+    try:
+        made = make_optimizer(model.parameters())
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"optimizer(parameters) raised {brief(error)}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+        raise InputError(f"optimizer(parameters) returned {what}, a torch.optim.Optimizer expected")
+    mine = {id(p) for p in model.parameters()}
+    if any(id(p) not in mine for group in made.param_groups for p in group["params"]):
+        raise InputError(
+            f"optimizer(parameters) returned {type(made).__name__} over other parameters than the model's: make a new "
+            "one of the parameters that it is given, in each call"
+        )
+    return made
+
+
+def _check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+    """Try a step of a model that is thrown away, so that what fails in training only is told before any training."""
+    model.train()
+    try:
+        mean = loss(model(X), y)
+        if not mean.requires_grad:
+            raise InputError(
+                "the loss has no gradient: all that is trainable is detached from it, or it counts, as an accuracy does"
+            )
+        train_step(model, X, y, loss=loss, optimizer=optimizer)
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        takes = inspect.signature(optimizer.step).parameters
+        hint = "; its step() is called without a closure" if "closure" in takes else ""
+        raise InputError(
+            f"a training step of {type(optimizer).__name__} on {len(X)} rows raised {brief(error)}{hint}"
+        ) from error
 
 
 def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
@@ -282,7 +352,7 @@ def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
 
 def _tensor(name: str, part: Any) -> Tensor:
     if isinstance(part, Tensor):
-        return part.detach()
+        return part.clone() if part.is_inference() else part.detach()
     try:
         return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
     except (TypeError, ValueError) as error:

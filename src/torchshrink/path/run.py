@@ -178,7 +178,7 @@ def path(
         >>> len(result.points), result.points[0].strength
         (4, 0.0)
     """
-    with jobs_at_once() as jobs:
+    with torch.inference_mode(False), jobs_at_once() as jobs:  # gradients, whatever the caller has off
         compared = families(penalty)
         check_engine(engine, lanes, compile)
         check_order(order, hysteresis, drop_early=drop_early)

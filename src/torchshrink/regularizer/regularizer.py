@@ -19,7 +19,7 @@ from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
 from torchshrink.proximal import reduced_dims
-from torchshrink.regularizer.binding import Binding
+from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.saved import restore, saved_state
 from torchshrink.regularizer.summary import render
 from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
@@ -329,6 +329,7 @@ class Regularizer:
         notes = self._notes()
         trainable = self.trainable()
         parameters = [p for _, p in trainable]
+        check_differentiable(trainable)
         reused = distributed.has_reused_gradients(self._model)
         kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
@@ -337,7 +338,7 @@ class Regularizer:
             for p in parameters:
                 p.grad = None
             self._model.eval()
-            with torch.enable_grad():
+            with torch.inference_mode(False):  # gradients, whatever the caller has off
                 loss = closure()
             gradients = [p.grad for p in parameters]
         finally:
