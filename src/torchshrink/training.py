@@ -191,8 +191,8 @@ def train_step(
             seen.append((mean.detach(), output.detach()))
         return objective
 
-    if _needs_closure(type(optimizer)):
-        optimizer.step(closure)
+    if _needs_closure(type(optimizer).step):
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch takes a tensor of one value
     else:
         closure()
         optimizer.step()
@@ -200,8 +200,8 @@ def train_step(
 
 
 @functools.cache
-def _needs_closure(optimizer_class: type[torch.optim.Optimizer]) -> bool:
-    given = inspect.signature(optimizer_class.step).parameters.get("closure")
+def _needs_closure(step: Callable[..., object]) -> bool:
+    given = inspect.signature(step).parameters.get("closure")
     return given is not None and given.default is inspect.Parameter.empty
 
 
@@ -295,13 +295,13 @@ def check_fit(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> None:
     """
     if isinstance(loss, nn.modules.loss._Loss) and loss.reduction not in ("mean", "batchmean"):
         raise InputError(f"loss={loss} has reduction {loss.reduction!r}: a mean expected, as strengths are per example")
-    if isinstance(loss, nn.BCELoss | nn.BCEWithLogitsLoss) or loss in _OF_PROBABILITIES:
-        if not y.is_floating_point():
-            name = loss.__name__ if inspect.isroutine(loss) else type(loss).__name__
-            raise InputError(
-                f"loss={name}: it takes numbers from 0 to 1 as targets, and y has whole numbers ({y.dtype}): give "
-                "y.float(), shaped like the model's output, or take cross entropy with an output for each class"
-            )
+    of_probabilities = isinstance(loss, nn.BCELoss | nn.BCEWithLogitsLoss) or loss in _OF_PROBABILITIES
+    if of_probabilities and not y.is_floating_point():
+        name = loss.__name__ if inspect.isroutine(loss) else type(loss).__name__
+        raise InputError(
+            f"loss={name}: it takes numbers from 0 to 1 as targets, and y has whole numbers ({y.dtype}): give "
+            "y.float(), shaped like the model's output, or take cross entropy with an output for each class"
+        )
     # The first rows, with the first of some classes and the first that has a missing value: what does not take those,
     # or weighs them differently, shows here.
     rows = torch.arange(min(len(X), 4))

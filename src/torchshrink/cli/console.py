@@ -20,10 +20,9 @@ class Interrupted(Exception):
 
 def say(line: str) -> None:
     """One line on stderr; a bar of tqdm that is being drawn stays whole."""
-    from tqdm import tqdm
+    from torchshrink.streams import say
 
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    say(line)
 
 
 def emit(text: str) -> None:

@@ -211,6 +211,8 @@ def prepare(
             f"optimizer: {given} given, a function of a model's parameters expected: "
             "lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
         )
+    if given is not None and not callable(given):
+        raise InputError(f"optimizer: {type(given).__name__} given, a function of a model's parameters expected")
     if not callable(build):
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
     _check_loss(loss)
@@ -266,7 +268,7 @@ def _check_loss(loss: object) -> None:
         raise InputError(f"loss={loss!r}: a callable (output, target) -> mean expected, such as nn.CrossEntropyLoss()")
 
 
-def _built(build: Build) -> nn.Module:
+def _built(build: Callable[[], object]) -> nn.Module:
     name = build.__name__ if isinstance(build, type) else "build"
     try:
         inspect.signature(build).bind()
@@ -289,9 +291,9 @@ def _built(build: Build) -> nn.Module:
     return model
 
 
-def _made_optimizer(make_optimizer: MakeOptimizer, model: nn.Module) -> torch.optim.Optimizer:
-    if not callable(make_optimizer):
-        raise InputError(f"optimizer: {type(make_optimizer).__name__} given, a function of parameters expected")
+def _made_optimizer(
+    make_optimizer: Callable[[Iterable[nn.Parameter]], object], model: nn.Module
+) -> torch.optim.Optimizer:
     try:
         made = make_optimizer(model.parameters())
     except TorchshrinkError:

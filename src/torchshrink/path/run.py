@@ -24,7 +24,7 @@ from torchshrink.path.recipe import Acting, Build, MakeOptimizer, Recipe, prepar
 from torchshrink.path.refit import Source
 from torchshrink.path.result import PathComparison, PathResult
 from torchshrink.path.tasks import TasksWarning, jobs_at_once
-from torchshrink.path.trainings import Trainings
+from torchshrink.path.trainings import PROBES, Trainings
 from torchshrink.path.warm import WarmTrainings, Ways, check_order
 from torchshrink.selection import WEIGHTS, Selection
 from torchshrink.storage import PathLike
@@ -218,6 +218,10 @@ def path(
             plans = [plan_for(family, compiled=compile) for family in compared]
             for plan in plans:
                 trainings.follow(plan, asked=engine == "lanes")
+            tables = 2 if order == "warm" else 1  # a warm path's control is at most as long as the path
+            back = points - 1 if hysteresis else 0
+            probes = 0 if given else PROBES
+            bar.expect(len(compared) * ((tables * points + back) * len(drawn) + probes))
             grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
             if order == "warm":
                 ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids, back=hysteresis)

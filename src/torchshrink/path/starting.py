@@ -70,6 +70,6 @@ def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
     changing = changed()
     before = {name: b.clone() for name, b in trial.named_buffers()}
     trial.eval()
-    for name in changed():
-        raise CannotStackError(f"{name} changes in evaluation mode too")
+    if unsteady := changed():
+        raise CannotStackError(f"{min(unsteady)} changes in evaluation mode too")
     return changing

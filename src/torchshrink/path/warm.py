@@ -142,12 +142,12 @@ class WarmTrainings:
             means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
             # Of equals the strongest, as `least` has it.
             best = max(step for step, mean in enumerate(means) if mean == min(means))
+            self._progress.spare((count - (best + 1 if best else 0)) * len(self.folds))
             made.append(Ways(up, down, self._table(plan, family, (0.0,) * (best + 1), 0) if best else up[:1]))
         return made
 
     def _table(self, plan: Plan, family: int, steps: Sequence[float], turn: int) -> Table:
         """Per step, per fold; what comes from step ``turn`` on takes no part in the choice."""
-        self._progress.expect(len(steps) * len(self.folds))
         by_fold: dict[int, list[Outcome]] = {}
         for party in self._parties(plan, family, steps[0]):
             by_fold |= self._go(party, steps, turn=turn)
@@ -173,7 +173,7 @@ class WarmTrainings:
             return self._walk(party, steps, turn, self._stacks[party], done)
         except _StackFailedError as error:
             self._progress.give_up()
-            self._progress.expect(len(done) * len(party.folds))  # they are done again
+            self._progress.again(len(done) * len(party.folds))
             name = self.families[party.family].name
             warnings.warn(f"{name}: one training after another: {error}", LanesWarning, stacklevel=4)
         found: dict[int, list[Outcome]] = {}

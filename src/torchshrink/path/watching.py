@@ -74,7 +74,7 @@ def _tensors(place: str, value: object, depth: int) -> Iterator[tuple[str, objec
     if isinstance(value, Tensor):
         yield place, value
         return
-    if isinstance(value, _OPAQUE) or isinstance(value, nn.Module) or depth == 0:
+    if isinstance(value, (*_OPAQUE, nn.Module)) or depth == 0:
         return
     if isinstance(value, list | tuple | set | frozenset | dict | deque):
         if len(value) > _LONG:

@@ -86,5 +86,5 @@ def check_differentiable(parameters: Sequence[tuple[str, nn.Parameter]]) -> None
     for name, p in parameters:
         if p.is_inference():
             raise InputError(
-                f"{name} was made inside torch.inference_mode(), so it can have no gradient: make the model outside of it"
+                f"{name} was made inside torch.inference_mode(), so it can have no gradient: make the model outside"
             )
