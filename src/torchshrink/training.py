@@ -299,7 +299,7 @@ def check_fit(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> None:
     if of_probabilities and not y.is_floating_point():
         name = loss.__name__ if inspect.isroutine(loss) else type(loss).__name__
         raise InputError(
-            f"loss={name}: it takes numbers from 0 to 1 as targets, and y has whole numbers ({y.dtype}): give "
+            f"the loss does not take class codes: {name} compares numbers from 0 to 1, and y is {y.dtype}: give "
             "y.float(), shaped like the model's output, or take cross entropy with an output for each class"
         )
     # The first rows, with the first of some classes and the first that has a missing value: what does not take those,

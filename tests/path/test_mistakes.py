@@ -39,13 +39,13 @@ MISTAKES = {  # name -> build, y, settings, what the message says
     "build of a class": (lambda: nn.Linear, CODES, {}, "build() returned the class Linear"),
     "build of nothing": (lambda: None, CODES, {}, "build() returned NoneType"),
     "two outputs": (lambda: nn.LSTM(4, 3), CODES, {}, "the model returns tuple"),
-    "codes for BCE": (linear(1), BITS, {"loss": nn.BCEWithLogitsLoss()}, "loss=BCEWithLogitsLoss: it takes numbers"),
+    "codes for BCE": (linear(1), BITS, {"loss": nn.BCEWithLogitsLoss()}, "BCEWithLogitsLoss compares numbers"),
     "codes for BCE of probabilities": (linear(1), BITS, {"loss": nn.BCELoss()}, "give y.float(), shaped like"),
     "codes for BCE's function": (
         linear(1),
         BITS,
         {"loss": functional.binary_cross_entropy_with_logits},
-        "loss=binary_cross_entropy_with_logits: it takes numbers",
+        "binary_cross_entropy_with_logits compares numbers",
     ),
     "logits for BCE of probabilities": (
         linear(1),

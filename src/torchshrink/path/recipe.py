@@ -242,7 +242,7 @@ def prepare(
             regularizer = Regularizer(model, family.make(1.0), on)
             if method != "loss":
                 regularizer.attach(made, method).detach()
-        rows = torch.arange(min(len(X), batch_size))
+        rows = torch.arange(min(len(X), batch_size, FEW))
         _check_step(model, X[rows.to(X.device)], y[rows.to(y.device)], loss, made)
     return Recipe(
         build=build,

@@ -59,11 +59,11 @@ def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
     trial = copy.deepcopy(model).train()
     watch = Watch(trial)
     before = {name: b.clone() for name, b in trial.named_buffers()}
-    rows = fold.train[: max(2, min(len(fold.train), recipe.batch_size))].to(recipe.device)
+    some = recipe.X[fold.train[: max(2, min(len(fold.train), recipe.batch_size))].to(recipe.device)]
 
     def changed() -> set[str]:
         with torch.no_grad(), seeded(0):
-            trial(recipe.X[rows])
+            trial(some)
         watch.check()
         return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}
 

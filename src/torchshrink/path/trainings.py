@@ -24,7 +24,6 @@ from torchshrink.path.tasks import Work, finished
 from torchshrink.randomness import seeded
 from torchshrink.training import evaluating
 
-
 PROBES = 1 + MOST_PROBES  # trainings in search of a grid, strength 0 among them, at most
 
 
