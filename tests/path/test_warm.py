@@ -459,7 +459,7 @@ class TestFallback:
         for engine in ("sequential", "lanes"):
             quick(engine=engine, progress=True, hysteresis=True)
             seen = capsys.readouterr().err
-            assert "18/18" in seen
+            assert "24/24" in seen
             assert "for comparison" in seen
 
 
