@@ -121,10 +121,9 @@ def silence(stream: TextIO | None) -> None:
 
 def say(line: str) -> None:
     """One line on stderr; a bar of tqdm that is being drawn stays whole."""
-    from tqdm import tqdm
+    from torchshrink.support.streams import say
 
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    say(line)
 
 
 def emit(text: str) -> None:

@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from torchshrink.cli import console
 from torchshrink.models import TargetScale
 from torchshrink.regularizer import Regularizer
+from torchshrink.support.streams import Bar
 from torchshrink.training import Evaluation, Loss, evaluate, train_epoch
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -115,27 +115,16 @@ def _loss(value: float) -> str:
     return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def _advance(bar: tqdm[NoReturn]) -> None:
-    bar.update()
-
-
 @contextlib.contextmanager
 def _bar(fit: Fit, done: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar over all the batches of all the epochs, where stderr is a terminal; yields what names the epoch on it."""
     per_epoch = max(1, -(-len(fit.training[0]) // fit.batch_size))
-    # None: no bar where stderr is a file, in which the epochs' lines are progress enough.
-    bar = tqdm(
-        total=per_epoch * fit.epochs,
-        initial=per_epoch * done,
-        unit="batch",
-        disable=True if quiet else None,
-        leave=False,
-        dynamic_ncols=True,
-    )
+    # It leaves nothing where stderr is a file, in which the epochs' lines are progress enough.
+    bar = Bar("", "batch", total=per_epoch * fit.epochs, done=per_epoch * done, shown=not quiet, lines=False)
     # A step is what every optimizer reports, so the loop itself needs to know of no bar.
-    hook = fit.optimizer.register_step_post_hook(lambda *_: _advance(bar))
+    hook = fit.optimizer.register_step_post_hook(lambda *_: bar.update())
     try:
-        yield lambda epoch: bar.set_description(f"epoch {epoch + 1}/{fit.epochs}", refresh=False)
+        yield lambda epoch: bar.name(f"epoch {epoch + 1}/{fit.epochs}")
     finally:
         hook.remove()
         bar.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning, TorchshrinkError
 from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
 from torchshrink.paths.family import Family
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
@@ -28,7 +29,7 @@ from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.support.storage import brief
-from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch, train_step
 
 Build = Callable[[], nn.Module]
 
@@ -185,9 +186,7 @@ def make_recipe(
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
     first_seed = mix_seed(settings.seed, WHOLE + 1)
     with seeded(first_seed):
-        model = build()
-        if not isinstance(model, nn.Module):
-            raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
+        model = _built(build)
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
@@ -219,13 +218,13 @@ def make_recipe(
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = settings.optimizer or default_optimizer
-        made = make_optimizer(model.parameters())
-        if not isinstance(made, torch.optim.Optimizer):
-            raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
+        made = _made_optimizer(make_optimizer, model)
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
+        few = torch.arange(min(len(X), settings.batch_size, FEW))
+        _check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
     return Recipe(
         build=build,
         X=X,
@@ -244,6 +243,68 @@ def _ignored(loss: object) -> int:
     """The code of the targets that the loss leaves out, as padding is."""
     given = loss if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else nn.CrossEntropyLoss()
     return given.ignore_index
+
+
+def _built(build: Callable[[], object]) -> nn.Module:
+    name = build.__name__ if isinstance(build, type) else "build"
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise InputError(
+            f"build: {name} cannot be called without arguments ({error}): give a function that needs none, such as "
+            f"lambda: {'Net' if name == 'build' else name}(…)"
+        ) from error
+    except ValueError:  # a callable that does not tell what it takes
+        pass
+    try:
+        model = build()
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"build() raised {brief(error)}") from error
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise InputError(f"build() returned {what}, an nn.Module expected")
+    return model
+
+
+def _made_optimizer(make_optimizer: Callable[[Any], object], model: nn.Module) -> torch.optim.Optimizer:
+    try:
+        made = make_optimizer(model.parameters())
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"optimizer(parameters) raised {brief(error)}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+        raise InputError(f"optimizer(parameters) returned {what}, a torch.optim.Optimizer expected")
+    mine = {id(p) for p in model.parameters()}
+    if any(id(p) not in mine for group in made.param_groups for p in group["params"]):
+        raise InputError(
+            f"optimizer(parameters) returned {type(made).__name__} over other parameters than the model's: make a new "
+            "one of the parameters that it is given, in each call"
+        )
+    return made
+
+
+def _check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+    """Try a step of a model that is thrown away, so that what fails in training only is told before any training."""
+    model.train()
+    try:
+        mean = loss(model(X), y)
+        if not mean.requires_grad:
+            raise InputError(
+                "the loss has no gradient: all that is trainable is detached from it, or it counts, as an accuracy does"
+            )
+        train_step(model, X, y, loss=loss, optimizer=optimizer)
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        takes = inspect.signature(optimizer.step).parameters
+        hint = "; its step() is called without a closure" if "closure" in takes else ""
+        raise InputError(
+            f"a training step of {type(optimizer).__name__} on {len(X)} rows raised {brief(error)}{hint}"
+        ) from error
 
 
 def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
@@ -277,7 +338,7 @@ def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
 
 def _tensor(name: str, part: Any) -> Tensor:
     if isinstance(part, Tensor):
-        return part.detach()
+        return part.clone() if part.is_inference() else part.detach()
     try:
         return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
     except (TypeError, ValueError) as error:

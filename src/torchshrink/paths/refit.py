@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from torchshrink.certifying import certify
@@ -42,7 +43,7 @@ class Source:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
         if polished and isinstance(self.recipe.X, LazyRows):
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
-        with kept(self.recipe.X):
+        with torch.inference_mode(False), kept(self.recipe.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished)
 
     def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:

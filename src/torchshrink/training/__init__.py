@@ -16,6 +16,7 @@ from torchshrink.training.loop import (
     row_losses,
     row_weights,
     train_epoch,
+    train_step,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "row_losses",
     "row_weights",
     "train_epoch",
+    "train_step",
 ]

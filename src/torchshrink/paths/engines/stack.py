@@ -36,6 +36,7 @@ from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
 from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
 from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.engines.watching import Watch, made_anew
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe
@@ -63,6 +64,7 @@ class Stack:
         family: of penalties.
         strengths: one per lane of a fold.
         compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
+        same_draws: whether all lanes have the same random numbers, those that a model has that is trained alone.
 
     Raises:
         CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
@@ -76,12 +78,16 @@ class Stack:
         strengths: Sequence[float],
         *,
         compiled: bool = False,
+        same_draws: bool = False,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         check_stackable(models[0])
+        self._randomness = "same" if same_draws else "different"
+        self._initial = models[0]
         self._skeleton = copy.deepcopy(models[0])
+        self._watch = Watch(self._skeleton)
         first = next(iter(folds.values()))
         changing = changing_buffers(models[0], recipe, first)
         self.chain = not changing and dense_fits(recipe, models[0], len(folds))
@@ -106,6 +112,9 @@ class Stack:
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
         self.strengths = tuple(strengths)
+        if not self.chain:  # its code may count its passes
+            self._skeleton = copy.deepcopy(self._initial)
+            self._watch = Watch(self._skeleton)
         self._begin(self.strengths)
         with torch.no_grad():
             for f, number in enumerate(self.folds):
@@ -226,7 +235,9 @@ class Stack:
 
     def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):
-            return program(self.parameters, self.own, self._shared, rows, weights)
+            losses = program(self.parameters, self.own, self._shared, rows, weights)
+        self._watch.check()
+        return losses
 
     def _lane_by_lane(
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
@@ -237,10 +248,16 @@ class Stack:
         mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
-            return mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+            given = {**parameters, **own, **shared}
+            after = dict(given)  # in which `functional_call` leaves what the pass has put in their places
+            output = functional_call(self._skeleton, after, (X,))
+            for name, tensor in given.items():
+                if after[name] is not tensor:
+                    raise made_anew(name)
+            return mean_loss(loss, output, y)
 
-        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
-        all_lanes = vmap(strengths_of_a_fold, randomness="different")
+        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness=self._randomness)
+        all_lanes = vmap(strengths_of_a_fold, randomness=self._randomness)
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
         y = self.recipe.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
