@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from torchshrink.errors import InputError, JournalWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.weights import Weights
 from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
 from torchshrink.paths.family import Family
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.support.streams import Bar, say
 
 

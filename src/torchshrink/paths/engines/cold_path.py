@@ -10,13 +10,13 @@ from typing import final
 import torch
 
 from torchshrink.errors import InputError, LanesWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
 from torchshrink.paths.engines.parallel import Work, finished
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid, null_losses
 from torchshrink.paths.journal import Journal
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.support.randomness import seeded

@@ -28,11 +28,12 @@ import torch
 
 from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
-from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_units
+from torchshrink.paths.engines.one_by_one import train_units
 from torchshrink.paths.engines.planner import Chunk
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.recipe import Recipe
 from torchshrink.support.optional import needed
 from torchshrink.support.storage import brief

@@ -32,13 +32,13 @@ from torchshrink.paths.engines.chain import dense_fits
 from torchshrink.paths.engines.chain_program import DenseProgram, Named
 from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
 from torchshrink.paths.engines.judging import evaluate_lanes
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
 from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
 from torchshrink.paths.engines.vmap_support import batchable
 from torchshrink.paths.engines.watching import Watch, made_anew
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.recipe import Recipe
 from torchshrink.paths.weights import Weights
 from torchshrink.step_sizes import geometry_of

@@ -28,13 +28,14 @@ from typing import final
 from torch import nn
 
 from torchshrink.errors import DivergenceError, LanesWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_unit
+from torchshrink.paths.engines.one_by_one import train_unit
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import Journal
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.paths.statistics.points import make_point
