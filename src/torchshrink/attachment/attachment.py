@@ -135,8 +135,8 @@ class Attachment:
                 for bundle in self._after:
                     live = bundle.live()
                     if live:
-                        steps = self._steps(bundle, live, kept)
-                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps)
+                        steps, limits = self._steps(bundle, live, kept)
+                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps, limits)
         self.schedule.advance(kept)
 
     def _after_load(self, optimizer: Optimizer) -> None:
@@ -218,14 +218,21 @@ class Attachment:
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
 
-    def _steps(self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None) -> list[float | Tensor]:
-        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``."""
+    def _steps(
+        self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None
+    ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
+        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``; and its limits."""
         group = self.optimizer.param_groups[bundle.group]
         if bundle.geometry is None:
-            return [_masked(group["lr"], kept, p) for p in live]
+            return [_masked(group["lr"], kept, p) for p in live], None
         geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
-        steps = geometry.step_sizes(group, [self._state(p) for p in live])
-        return steps if kept is None else [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+        states = [self._state(p) for p in live]
+        # A projection that is cut short may end outside the set, so a constraint has no limit.
+        limits = None if bundle.penalty.constraint else geometry.limits(group, states)
+        steps = geometry.step_sizes(group, states)
+        if kept is not None:
+            steps = [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+        return steps, limits
 
     def _state(self, parameter: nn.Parameter) -> State:
         """The optimizer's state, with what `_remember` kept."""

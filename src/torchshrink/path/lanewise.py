@@ -18,6 +18,7 @@ from torchshrink.geometry.registry import Group, State
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import Recipe, said_before
 from torchshrink.penalties import L1, L2, Penalty
+from torchshrink.penalties.multitensor import limited
 from torchshrink.selection import select
 
 Prox = Callable[[Penalty, Tensor, Tensor | None, Geometry, Group, State], None]
@@ -93,16 +94,22 @@ def prox_of_lanes(
     penalty: Penalty, lanes: Tensor, strengths: Tensor | None, geometry: Geometry, group: Group, state: State
 ) -> None:
     """Replace lanes (N, …) by their proxes, each with its own strength (N,); None: with the penalty's own."""
+    limits = None if penalty.constraint else geometry.limits(group, [state])
+    limit = None if limits is None else limits[0]
     step = geometry.step_size(group, state)
     if isinstance(penalty, L1) and strengths is not None:
         strengths = strengths.view(-1, *(1,) * (lanes.ndim - 1))
         own = isinstance(step, Tensor) and step.shape == lanes.shape  # ours to overwrite
         threshold = step.mul_(strengths) if own else strengths * step  # type: ignore[union-attr]
+        if limit is not None:
+            threshold = threshold.clamp_(max=limit)
         lanes.sub_(torch.clamp(lanes, -threshold, threshold))  # as `proximal.soft_threshold`
-    elif isinstance(step, Tensor) and step.ndim > 0:
-        lanes.copy_(_lanewise(lambda penalty, w, s: penalty.prox(w, s), penalty, strengths, lanes, step))
+        return
+    if isinstance(step, Tensor) and step.ndim > 0:
+        moved = _lanewise(lambda penalty, w, s: penalty.prox(w, s), penalty, strengths, lanes, step)
     else:
-        lanes.copy_(_lanewise(lambda penalty, w: penalty.prox(w, step), penalty, strengths, lanes))
+        moved = _lanewise(lambda penalty, w: penalty.prox(w, step), penalty, strengths, lanes)
+    lanes.copy_(moved if limit is None else limited(moved, lanes, limit))
 
 
 def _lanewise(method: Callable[..., Tensor], penalty: Penalty, strengths: Tensor | None, *tensors: Tensor) -> Tensor:
