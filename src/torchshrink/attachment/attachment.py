@@ -3,8 +3,9 @@
 Three methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
-- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.geometry`). Ends at
-  a stationary point of F, with exact zeros.
+- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.geometry`), and no
+  further than twice its reach. Ends at a stationary point of F, with exact zeros. Of a penalty that is not convex
+  only the convex part C acts so, since no step is too long for its prox, and before the step grad += ∂(Ω − C)(w).
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
@@ -50,7 +51,7 @@ class Attachment:
         self.schedule = schedule
         self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
         self._bundles = bundled(optimizer, terms, self.methods)
-        self._before = [bundle for bundle in self._bundles if bundle.acts_before]
+        self._before = [bundle for bundle in self._bundles if bundle.acts_before or bundle.has_rest]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
         self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
@@ -136,7 +137,9 @@ class Attachment:
                     live = bundle.live()
                     if live:
                         steps, limits = self._steps(bundle, live, kept)
-                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps, limits)
+                        penalty = self.schedule.scaled(bundle.penalty)
+                        convex = penalty.convex_part if bundle.has_rest else None
+                        distributed.prox_(convex or penalty, live, steps, limits)
         self.schedule.advance(kept)
 
     def _after_load(self, optimizer: Optimizer) -> None:
@@ -209,10 +212,12 @@ class Attachment:
                     continue
                 group = self.optimizer.param_groups[bundle.group]
                 penalty = self.schedule.scaled(bundle.penalty)
-                if bundle.method == "gradient":
+                if bundle.method != "decoupled":
                     sign = -1.0 if group.get("maximize", False) else 1.0
                     grads = [_dense_gradient(p) for p in live]
                     distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
+                    if bundle.has_rest and penalty.convex_part is not None:
+                        distributed.add_gradients_(penalty.convex_part, live, grads, -sign * self._loss_scale())
                 else:
                     moves = distributed.gradients(penalty, live, -_masked(group["lr"], kept, live[0]))
                     for p, move in zip(live, moves, strict=True):

@@ -29,6 +29,7 @@ def caveats(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bu
         notes.append(DECOUPLED_NOTE)
     notes += [note for _, note in _of_decay(optimizer, bundles)]
     notes += _of_two_proxes(bundles, others)
+    notes += _of_unknown_convexity(bundles)
     notes += _of_half_precision(bundles)
     return tuple(dict.fromkeys(notes))
 
@@ -101,6 +102,16 @@ def _of_two_proxes(bundles: Sequence[Bundle], others: Sequence[Bundle]) -> list[
         if not bundle.acts_before
         for name, p in zip(bundle.names, bundle.parameters, strict=True)
         if id(p) in theirs
+    ]
+
+
+def _of_unknown_convexity(bundles: Sequence[Bundle]) -> list[str]:
+    return [
+        f"{bundle.penalty} is not known to be convex, and the prox of one that is not may keep a training from coming "
+        f"to rest where steps are long; set convex = True in {type(bundle.penalty).__name__} if it is, else give it a "
+        "convex_part, or look at the certificate"
+        for bundle in bundles
+        if bundle.method == "prox" and bundle.penalty.convex_part is None and not bundle.penalty.constraint
     ]
 
 

@@ -17,7 +17,6 @@ from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.path.family import Family
 from torchshrink.path.recipe import WHOLE, Recipe
-from torchshrink.penalties import MCP, SCAD, Orthogonal
 from torchshrink.proof.fulldata import FullLoss
 from torchshrink.randomness import seeded
 from torchshrink.regularizer import Regularizer
@@ -168,8 +167,8 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
         gradients = _null_gradients(model, [term.parameter for term in regularizer.terms], exact)
     tops = []
     for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
-        if isinstance(term.penalty, MCP | SCAD | Orthogonal):
-            return None  # not convex: zero may be stationary and no minimum
+        if not term.penalty.convex:
+            return None  # zero may be stationary and no minimum
         unit = float(term.penalty.strength)
         if not (unit > 0 and math.isclose(float(double.penalty.strength), 2 * unit)):
             return None  # the strength given does not multiply this term's: no one number is its top

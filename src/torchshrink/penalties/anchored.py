@@ -50,6 +50,7 @@ class L2SP(Penalty):
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))

@@ -65,6 +65,7 @@ class MaxNorm(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     constraint: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))
@@ -151,6 +152,7 @@ class L1Ball(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     constraint: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, register_sum, show, working
+from torchshrink.penalties.base import (
+    Kinks,
+    Penalty,
+    ProxSteps,
+    Strength,
+    checked_strength,
+    register_sum,
+    show,
+    working,
+)
 from torchshrink.proximal import soft_threshold
 
 
@@ -53,9 +62,16 @@ class L1(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(λ, 0)."""
+        return self.strength, 0.0
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σ|w|."""
@@ -112,9 +128,15 @@ class L2(Penalty):
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(0, λ)."""
+        return 0.0, self.strength
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σw²."""
@@ -173,6 +195,8 @@ class ElasticNet(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1", checked_strength(self.l1, "l1"))
@@ -182,6 +206,11 @@ class ElasticNet(Penalty):
     def strength(self) -> Strength:
         """l1 + l2."""
         return self.l1 + self.l2
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(l1, l2)."""
+        return self.l1, self.l2
 
     def value(self, w: Tensor) -> Tensor:
         """l1·Σ|w| + l2·Σw²."""

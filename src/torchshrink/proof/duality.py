@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import InputError
 from torchshrink.models import Rescale
-from torchshrink.penalties import L1, L2, ElasticNet, Penalty
+from torchshrink.penalties import Penalty
 from torchshrink.proof.conjugates import Logistic, RowLoss, Softmax, Squares
 from torchshrink.proof.fulldata import Data, FullLoss, full_loss
 from torchshrink.proximal import soft_threshold
@@ -155,16 +155,12 @@ def _bias_strengths(bias: Tensor, regularizer: Regularizer) -> tuple[float, floa
 
 
 def _split(penalty: Penalty | None) -> tuple[float, float]:
-    match penalty:
-        case None:
-            return 0.0, 0.0
-        case L1():
-            return float(penalty.strength), 0.0
-        case L2():
-            return 0.0, float(penalty.strength)
-        case ElasticNet():
-            return float(penalty.l1), float(penalty.l2)
-    raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
+    if penalty is None:
+        return 0.0, 0.0
+    known = penalty.as_elastic_net
+    if known is None:
+        raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
+    return float(known[0]), float(known[1])
 
 
 def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]:
