@@ -313,14 +313,14 @@ def _critical_strength_is_critical(subject: _Subject) -> None:
 
 
 def _convexity_is_true(subject: _Subject) -> None:
-    """Ω is at most the mean of its values at two ends, half way between them: near 0, far from it, within one tensor."""
+    """Ω is at most the mean of its values at two ends, half way between them: near 0 and far from it."""
     penalty = subject.penalty
     if not penalty.convex:
         return
     generator = torch.Generator().manual_seed(6)
     for w in subject.members():
-        for size in (0.01, 0.1, 0.3, 1.0, 3.0, 30.0):
-            for part in (1.0, 0.5, 0.1):  # of the coordinates that differ
+        for size in (0.1, 1.0, 10.0):
+            for part in (1.0, 0.2):  # of the coordinates that differ
                 changed = (torch.rand(w.shape, generator=generator) < part).to(w.dtype)
                 there = w + size * changed * torch.randn(w.shape, dtype=w.dtype, generator=generator)
                 for a, b in ((w, there), (torch.zeros_like(w), there), (there, 2 * there)):
@@ -333,7 +333,7 @@ def _convexity_is_true(subject: _Subject) -> None:
 
 
 def _convex_part_leaves_a_smooth_rest(subject: _Subject) -> None:
-    """C is convex and has the prox that is asked for; Ω − C has no kink, and C's strength follows Ω's."""
+    """C is convex, for the same steps; Ω − C has no kink, and C's strength follows Ω's. Check C's prox by itself."""
     penalty = subject.penalty
     part = penalty.convex_part
     if part is None:
@@ -346,8 +346,7 @@ def _convex_part_leaves_a_smooth_rest(subject: _Subject) -> None:
         subject.fail("convex_part.prox_steps", part.prox_steps, penalty.prox_steps)
     if part is penalty or penalty.constraint:
         return
-    for clause in (_convexity_is_true, _prox_is_the_minimiser, _prox_takes_steps_per_coordinate):
-        clause(_Subject(part, subject.shapes))
+    _convexity_is_true(_Subject(part, subject.shapes))
     doubled = penalty.with_strength(2 * float(penalty.strength))
     twice = doubled.convex_part
     if twice is None or type(twice) is not type(part):

@@ -1,5 +1,6 @@
 """Every penalty keeps the contract, and the contract is sharp: it fails on each of these seeded mutants."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -157,9 +158,26 @@ MUTANTS = {
 }
 
 
+NAMED = {
+    "convex, where it is not": "convex",
+    "convex far from 0 only": "convex",
+    "convex, where matrices make it bend": "convex",
+    "a convex part that is not convex": "convex_part.convex",
+    "a convex part whose rest has a kink": "slope of Ω − convex_part",
+    "a convex part that stays behind": "slope of Ω − convex_part",
+    "a convex part for fewer steps": "convex_part.prox_steps",
+    "a convex penalty with another for its part": "convex_part of a convex penalty",
+    "kinks at coordinates called kinks at groups": "slopes from both sides, kinks = 'groups'",
+    "kinks at groups without groups": "kinks = 'groups'",
+    "kinks of singular values called kinks at coordinates": "slopes from both sides, kinks = 'coordinates'",
+    "an elastic net that it is not": "as_elastic_net",
+    "an elastic net with a lost ½": "as_elastic_net",
+}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_contract_fails_on_a_mutant(name):
-    with pytest.raises(ContractError):
+    with pytest.raises(ContractError, match=f", {re.escape(NAMED[name])}.*: found" if name in NAMED else ": found"):
         check_penalty(MUTANTS[name])
 
 
@@ -182,7 +200,7 @@ def test_a_wrapper_that_passes_the_facts_on_keeps_the_contract(penalty):
     own = {name: getattr(penalty, name) for name in FACTS if name != "convex_part"}
     own |= {name: getattr(penalty, name) for name in ("smooth", "prox_steps", "constraint", "elementwise")}
     part = property(lambda self: self if self.convex else self.inside.convex_part)
-    check_penalty(mutant(penalty, **own, convex_part=part), shapes=((5, 3), (7,), ()))
+    check_penalty(mutant(penalty, **own, convex_part=part), shapes=((5, 3), ()))
 
 
 def test_what_is_not_said_is_taken_for_unknown():
