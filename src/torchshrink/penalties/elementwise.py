@@ -25,7 +25,8 @@ from torchshrink.proximal import soft_threshold
 def infinite_unless_zero(grad: Tensor) -> Tensor:
     """The critical strength of a penalty that never holds a weight at zero: 0 if the gradient is 0, else infinite."""
     g = working(grad)
-    return torch.where((g == 0).all(), 0.0, torch.inf).to(g.dtype)
+    found = torch.where((g == 0).all(), 0.0, torch.inf).to(g.dtype)
+    return torch.where(g.isnan().any(), torch.nan, found).to(g.dtype)
 
 
 def largest_magnitude(grad: Tensor) -> Tensor:
@@ -79,7 +80,8 @@ class L1(Penalty):
 
     def grad(self, w: Tensor) -> Tensor:
         """λ·sign(w)."""
-        return (self.strength * working(w).sign()).to(w.dtype)
+        x = working(w)
+        return (self.strength * torch.where(x.isnan(), x, x.sign())).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """sign(w)·(|w| − step·λ)₊."""
@@ -233,8 +235,9 @@ class ElasticNet(Penalty):
     def critical_strength(self, grad: Tensor) -> Tensor:
         """Max |g|·(l1 + l2)/l1: at w = 0 only the l1 part holds."""
         largest = largest_magnitude(grad)
-        scaled = largest / torch.as_tensor(self.l1 / self.strength if _positive(self.strength) else 0.0)
-        return torch.where(largest == 0, torch.zeros_like(largest), scaled.to(largest.dtype))
+        l1, total = (torch.as_tensor(s, dtype=largest.dtype, device=largest.device) for s in (self.l1, self.strength))
+        scaled = torch.where(l1 > 0, largest * (total / torch.where(l1 > 0, l1, 1.0)), torch.inf)
+        return torch.where(largest == 0, largest, torch.where(largest.isnan(), largest, scaled))
 
     def with_strength(self, strength: Strength) -> Self:
         """l1 and l2 scaled so that they sum to ``strength``."""
