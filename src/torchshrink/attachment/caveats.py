@@ -59,13 +59,13 @@ def of_other_terms(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequ
 
 
 def of_untouched_rows(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """That a prox in one step size per coordinate zeroes the rows of an embedding before any batch has had them."""
+    """That a prox zeroes rows of an embedding before any batch has had them, where the optimizer's reach is unknown."""
     return tuple(
         f"{name}: rows of an embedding that no batch has touched have no gradient yet, and with one step size per "
-        f"coordinate the prox of {bundle.penalty} sets them to 0 at the first step; use SGD, an L2 penalty, "
-        "or exempt it with a rule None"
+        f"coordinate and no reach known the prox of {bundle.penalty} sets them to 0 at the first step; say the "
+        "optimizer's reach with torchshrink.geometry.register_geometry, or exempt it with a rule None"
         for bundle in bundles
-        if bundle.geometry is not None and bundle.geometry.coordinatewise
+        if bundle.geometry is not None and bundle.geometry.coordinatewise and bundle.geometry.reach is None
         if not bundle.penalty.smooth and not bundle.penalty.constraint
         for name in bundle.embeddings
     )
