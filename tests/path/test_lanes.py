@@ -181,7 +181,7 @@ class TestAgreement:
         for stack in stacks:
             stack.train()
             name = next(name for name in stack.parameters if name.startswith("hidden"))
-            assert float((stack.parameters[name] == 0).double().mean()) < 0.1  # an unlimited prox leaves none
+            assert float((stack.parameters[name] == 0).double().mean()) < 0.2  # an unlimited prox leaves none
         assert largest_difference(recipe, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize("method", ["loss", "gradient", "prox"])
