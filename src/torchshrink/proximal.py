@@ -228,7 +228,8 @@ def project_l1_ball(x: Tensor, radius: Threshold, step: Threshold = 1.0) -> Tens
     u = (v - _multiplier(v, s, left) * s).clamp(min=0)
     u = torch.where(moves, u, 0.0)
     u = u * (left / u.sum().clamp(min=torch.finfo(x.dtype).tiny))  # the last digits
-    u = torch.where(moves, torch.minimum(u, size) * x.reshape(-1).sign(), x.reshape(-1))
+    u = torch.where(u == 0, 0.0, torch.minimum(u, size) * x.reshape(-1).sign())  # no −0
+    u = torch.where(moves, u, x.reshape(-1))
     u = torch.where(x.isfinite().all(), u, torch.nan)
     stays = (size.sum() <= radius) | ~moves.any()  # neither for what is not a number
     return torch.where(stays, x.reshape(-1), u).reshape(x.shape)

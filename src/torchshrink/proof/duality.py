@@ -76,6 +76,7 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
         >>> model = nn.Linear(1, 1, dtype=torch.float64)
         >>> _ = nn.init.zeros_(model.weight), nn.init.constant_(model.bias, 2.0)
         >>> X, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+        >>> from torchshrink.penalties import L1
         >>> duality_gap(model, (X, y), Regularizer(model, L1(1.5))).gap
         0.0
         >>> round(duality_gap(model, (X, y), Regularizer(model, L1(0.5))).gap, 3)
