@@ -144,20 +144,35 @@ def add_gradients_(penalty: Penalty, tensors: Sequence[Tensor], grads: Sequence[
         _local(grad).add_(_local(_gradient(penalty, w, factor)))
 
 
-def prox_(penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
-    """w ← prox(w, step), in place, for each tensor with its step (a number, or one per coordinate)."""
+def prox_(
+    penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None
+) -> None:
+    """w ← prox(w, step), in place, for each tensor with its step (a number, or one per coordinate) and its limit."""
     if not any(map(is_spread, tensors)):
-        multitensor.prox_(penalty, tensors, steps)
+        multitensor.prox_(penalty, tensors, steps, limits)
         return
-    for w, step in zip(tensors, steps, strict=True):
+    for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
+        limit = None if limits is None else limits[i]
         if not is_spread(w):
-            multitensor.prox_(penalty, [w], [step])
+            multitensor.prox_(penalty, [w], [step], None if limit is None else [limit])
         elif _is_uncut(penalty, w):
-            here = _local(step.redistribute(placements=w.placements)) if is_spread(step) else step
-            multitensor.prox_(penalty.with_state(_local), [_local(w)], [here])
+            here = None if limit is None else [_placed_like(limit, w)]
+            multitensor.prox_(penalty.with_state(_local), [_local(w)], [_placed_like(step, w)], here)
         else:
-            moved = penalty.with_state(whole).prox(whole(w), whole(step) if isinstance(step, Tensor) else step)
+            full = whole(w)
+            moved = penalty.with_state(whole).prox(full, _whole_step(step))
+            if limit is not None:
+                moved = multitensor.limited(moved, full, _whole_step(limit))
             _local(w).copy_(_local(shard_like(moved, w)))
+
+
+def _placed_like(step: Step, w: DTensor) -> Step:
+    """A step's part on this process, for the shard of ``w`` here."""
+    return _local(step.redistribute(placements=w.placements)) if is_spread(step) else step
+
+
+def _whole_step(step: Step) -> Step:
+    return whole(step) if isinstance(step, Tensor) else step
 
 
 def align_gradient_(parameter: nn.Parameter) -> None:

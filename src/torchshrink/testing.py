@@ -20,6 +20,7 @@ from torch import Tensor
 from torchshrink.errors import ContractError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import Strength
+from torchshrink.penalties.proximal import reduced_dims
 
 SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
 STEPS = (1e-3, 0.3, 1.0, 4.0, 50.0)
@@ -98,6 +99,10 @@ def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHA
         _prox_satisfies_its_optimality_condition,
         _distance_is_the_limit_of_prox_steps,
         _critical_strength_is_critical,
+        _convexity_is_true,
+        _convex_part_leaves_a_smooth_rest,
+        _kinks_are_where_it_says,
+        _elastic_net_is_the_same,
         _falls_into_shards,
         _strength_can_be_a_tensor,
         _works_under_vmap,
@@ -302,6 +307,100 @@ def _critical_strength_is_critical(subject: _Subject) -> None:
             subject.fail("distance(0, g) at the critical strength", above.max().item(), 0.0)
         if not bool((below > 0).any()):
             subject.fail("distance(0, g) below the critical strength", 0.0, "> 0 somewhere")
+
+
+def _convexity_is_true(subject: _Subject) -> None:
+    """Ω is at most the mean of its values at two ends, half way between them: near 0 and far from it."""
+    penalty = subject.penalty
+    if not penalty.convex:
+        return
+    generator = torch.Generator().manual_seed(6)
+    for w in subject.members():
+        for size in (0.1, 1.0, 10.0):
+            for part in (1.0, 0.2):  # of the coordinates that differ
+                changed = (torch.rand(w.shape, generator=generator) < part).to(w.dtype)
+                there = w + size * changed * torch.randn(w.shape, dtype=w.dtype, generator=generator)
+                for a, b in ((w, there), (torch.zeros_like(w), there), (there, 2 * there)):
+                    ends = (penalty.value(a) + penalty.value(b)) / 2
+                    middle = penalty.value((a + b) / 2)
+                    if bool(middle > ends + 1e-10 * (1 + ends.abs())):
+                        subject.fail(
+                            "convex", f"{middle:.12g} between two points", f"at most {ends:.12g}, or convex = False"
+                        )
+
+
+def _convex_part_leaves_a_smooth_rest(subject: _Subject) -> None:
+    """C is convex, for the same steps; Ω − C has no kink, and C's strength follows Ω's. Check C's prox by itself."""
+    penalty = subject.penalty
+    part = penalty.convex_part
+    if part is None:
+        return
+    if penalty.convex and part is not penalty and part != penalty:
+        subject.fail("convex_part of a convex penalty", part, "the penalty itself")
+    if not part.convex:
+        subject.fail("convex_part.convex", part.convex, True)
+    if part.prox_steps != penalty.prox_steps:
+        subject.fail("convex_part.prox_steps", part.prox_steps, penalty.prox_steps)
+    if part is penalty or penalty.constraint:
+        return
+    _convexity_is_true(_Subject(part, subject.shapes))
+    doubled = penalty.with_strength(2 * float(penalty.strength))
+    twice = doubled.convex_part
+    if twice is None or type(twice) is not type(part):
+        subject.fail("convex_part at another strength", twice, f"a {type(part).__name__}")
+    for w in subject.samples():
+        for near in (w, 1e-7 * w, torch.zeros_like(w)):
+            for penalty_now, part_now in ((penalty, part), (doubled, twice)):
+                _is_smooth_there(subject, penalty_now, part_now, near)
+
+
+def _is_smooth_there(subject: _Subject, penalty: Penalty, part: Penalty, w: Tensor) -> None:
+    """Across each coordinate's 0, and around w, the slope of Ω − C changes by no more than a small move's worth."""
+
+    def slope(at: Tensor) -> Tensor:
+        return penalty.grad(at) - part.grad(at)
+
+    h = 1e-7
+    for direction in (torch.ones_like(w), -torch.ones_like(w), w.sign()):
+        for start in (w, torch.where(w.abs() < 1e-3, torch.zeros_like(w), w)):
+            subject.near("slope of Ω − convex_part", slope(start + h * direction), slope(start - h * direction), 1e-4)
+            subject.near("slope of Ω − convex_part", slope(start), slope(start + h * direction), 1e-4)
+
+
+def _kinks_are_where_it_says(subject: _Subject) -> None:
+    """Along coordinates (of groups) that are not 0 the slopes from both sides are the same, zeros elsewhere or not."""
+    penalty = subject.penalty
+    if penalty.smooth or penalty.kinks == "unknown":
+        return
+    if penalty.kinks == "groups" and penalty.group_dims is None:
+        subject.fail("kinks = 'groups'", "group_dims None", "the dimensions that number the groups")
+    h = 1e-6
+    for w in subject.members():
+        for x in (w, torch.ones_like(w)):  # the latter as a matrix is of rank one
+            value = penalty.value(x)
+            free = x != 0
+            if penalty.kinks == "groups":
+                reduced = reduced_dims(x.ndim, penalty.group_dims or ())
+                free = free.any(dim=reduced, keepdim=True).expand(x.shape) if reduced else free
+            flat = x.flatten()
+            for i in [int(i) for i in free.flatten().nonzero().flatten()[:6]]:
+                up, down = flat.clone(), flat.clone()
+                up[i] += h
+                down[i] -= h
+                ahead = (penalty.value(up.view(x.shape)) - value) / h
+                behind = (value - penalty.value(down.view(x.shape))) / h
+                subject.near(f"slopes from both sides, kinks = {penalty.kinks!r}", ahead, behind, 1e-3)
+
+
+def _elastic_net_is_the_same(subject: _Subject) -> None:
+    penalty = subject.penalty
+    parts = penalty.as_elastic_net
+    if parts is None:
+        return
+    l1, l2 = (float(part) for part in parts)
+    for w in subject.samples():
+        expected = l1 * w.abs().sum() + l2 * w.square().sum()
+        subject.near("as_elastic_net: l1·Σ|w| + l2·Σw²", expected, penalty.value(w), 1e-9)
 
 
 def _methods(penalty: Penalty) -> dict[str, Callable[[Penalty, Tensor, Tensor], Tensor]]:

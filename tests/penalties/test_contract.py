@@ -1,5 +1,6 @@
 """Every penalty keeps the contract, and the contract is sharp: it fails on each of these seeded mutants."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -137,19 +138,80 @@ MUTANTS = {
     "its argument changed in place": mutant(L2(0.2), prox=lambda self, w, s: w.div_(1 + 2 * s * self.strength)),
     "a strength that is not kept": mutant(L1(0.3), with_strength=lambda self, strength: self),
     "groups that claim to be single coordinates": mutant(GROUPS, elementwise=True),
+    "convex, where it is not": mutant(MCP(0.3), convex=True),
+    "convex far from 0 only": mutant(SCAD(0.3), convex=True),
+    "convex, where matrices make it bend": mutant(Orthogonal(0.3), convex=True, smooth=True, prox_steps="none"),
+    "a convex part that is not convex": mutant(MCP(0.3), convex_part=property(lambda self: SCAD(self.strength))),
+    "a convex part whose rest has a kink": mutant(MCP(0.3), convex_part=property(lambda self: L1(self.strength / 2))),
+    "a convex part that stays behind": mutant(MCP(0.3), convex_part=property(lambda self: L1(0.3))),
+    "a convex part for fewer steps": mutant(MCP(0.3), convex_part=property(lambda self: NuclearNorm(self.strength))),
+    "a convex penalty with another for its part": mutant(
+        L1(0.3), convex=True, convex_part=property(lambda self: ElasticNet(self.strength, 0.1))
+    ),
+    "kinks at coordinates called kinks at groups": mutant(SparseGroupLasso(0.2, 0.3), kinks="groups"),
+    "kinks at groups without groups": mutant(L1(0.3), kinks="groups"),
+    "kinks of singular values called kinks at coordinates": mutant(
+        NuclearNorm(0.3), kinks="coordinates", prox_steps="scalar"
+    ),
+    "an elastic net that it is not": mutant(MCP(0.3), as_elastic_net=property(lambda self: (self.strength, 0.0))),
+    "an elastic net with a lost ½": mutant(L2(0.2), as_elastic_net=property(lambda self: (0.0, self.strength / 2))),
     "control flow on data": mutant(L1(0.3), value=lambda self, w: self.inside.value(w) if (w != 0).any() else w.sum()),
+}
+
+
+NAMED = {
+    "convex, where it is not": "convex",
+    "convex far from 0 only": "convex",
+    "convex, where matrices make it bend": "convex",
+    "a convex part that is not convex": "convex_part.convex",
+    "a convex part whose rest has a kink": "slope of Ω − convex_part",
+    "a convex part that stays behind": "slope of Ω − convex_part",
+    "a convex part for fewer steps": "convex_part.prox_steps",
+    "a convex penalty with another for its part": "convex_part of a convex penalty",
+    "kinks at coordinates called kinks at groups": "slopes from both sides, kinks = 'groups'",
+    "kinks at groups without groups": "kinks = 'groups'",
+    "kinks of singular values called kinks at coordinates": "slopes from both sides, kinks = 'coordinates'",
+    "an elastic net that it is not": "as_elastic_net",
+    "an elastic net with a lost ½": "as_elastic_net",
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_contract_fails_on_a_mutant(name):
-    with pytest.raises(ContractError):
+    with pytest.raises(ContractError, match=f", {re.escape(NAMED[name])}.*: found" if name in NAMED else ": found"):
         check_penalty(MUTANTS[name])
 
 
-@pytest.mark.parametrize("inside", [L1(0.3), L2(0.2), GROUPS], ids=str)
+@pytest.mark.parametrize("inside", [L1(0.3), L2(0.2), GROUPS, MCP(0.3), SCAD(0.3), SparseGroupLasso(0.2, 0.3)], ids=str)
 def test_the_mutants_fail_for_what_they_change_and_not_for_being_wrapped(inside):
     check_penalty(Wrapped(inside))
+
+
+@pytest.mark.parametrize("inside", [NuclearNorm(0.3), Orthogonal(0.3)], ids=str)
+def test_nor_do_those_with_fewer_proxes_or_none(inside):
+    check_penalty(mutant(inside, smooth=inside.smooth, prox_steps=inside.prox_steps))
+
+
+FACTS = ("convex", "kinks", "convex_part", "as_elastic_net")
+
+
+@pytest.mark.parametrize("penalty", [p for ps in EXAMPLES.values() for p in ps], ids=str)
+def test_a_wrapper_that_passes_the_facts_on_keeps_the_contract(penalty):
+    """So none of them is true of a class and not of what it computes."""
+    own = {name: getattr(penalty, name) for name in FACTS if name != "convex_part"}
+    own |= {name: getattr(penalty, name) for name in ("smooth", "prox_steps", "constraint", "elementwise")}
+    part = property(lambda self: self if self.convex else self.inside.convex_part)
+    check_penalty(mutant(penalty, **own, convex_part=part), shapes=((5, 3), ()))
+
+
+def test_what_is_not_said_is_taken_for_unknown():
+    wrapped = Wrapped(MCP(0.3))
+    assert (wrapped.convex, wrapped.kinks, wrapped.convex_part, wrapped.as_elastic_net) == (
+        False,
+        "unknown",
+        None,
+        None,
+    )
 
 
 def test_a_failure_names_the_penalty_and_the_clause():

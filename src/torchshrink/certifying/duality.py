@@ -23,7 +23,7 @@ from torchshrink.certifying.full_data import Data, FullLoss, full_loss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
-from torchshrink.penalties import L1, L2, ElasticNet, Penalty
+from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss, StandardisedMSELoss
@@ -68,6 +68,7 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
         >>> model = nn.Linear(1, 1, dtype=torch.float64)
         >>> _ = nn.init.zeros_(model.weight), nn.init.constant_(model.bias, 2.0)
         >>> X, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [3.0]])
+        >>> from torchshrink.penalties import L1
         >>> duality_gap(model, (X, y), Regularizer(model, L1(1.5))).gap
         0.0
         >>> round(duality_gap(model, (X, y), Regularizer(model, L1(0.5))).gap, 3)
@@ -147,16 +148,12 @@ def _bias_strengths(bias: Tensor, regularizer: Regularizer) -> tuple[float, floa
 
 
 def _split(penalty: Penalty | None) -> tuple[float, float]:
-    match penalty:
-        case None:
-            return 0.0, 0.0
-        case L1():
-            return float(penalty.strength), 0.0
-        case L2():
-            return 0.0, float(penalty.strength)
-        case ElasticNet():
-            return float(penalty.l1), float(penalty.l2)
-    raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
+    if penalty is None:
+        return 0.0, 0.0
+    known = penalty.as_elastic_net
+    if known is None:
+        raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
+    return float(known[0]), float(known[1])
 
 
 def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]:

@@ -18,7 +18,6 @@ from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.paths.family import Family
 from torchshrink.paths.recipe import WHOLE, Recipe
-from torchshrink.penalties import MCP, SCAD, Orthogonal
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.randomness import seeded
 from torchshrink.support.storage import brief
@@ -30,6 +29,7 @@ RATIO = 1e-3
 NULL_SHARE = 0.01  # a strength is at the top when the model keeps no more than this of what it learns without penalty
 LEAP = 4.0  # from one probe to the next
 MOST_PROBES = 12
+MOST_SETTLED = 200  # unpenalised numbers that Newton steps are taken for
 
 CONVEX = (
     nn.CrossEntropyLoss,
@@ -152,8 +152,8 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
         gradients = _null_gradients(model, [term.parameter for term in regularizer.terms], exact)
     tops = []
     for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
-        if isinstance(term.penalty, MCP | SCAD | Orthogonal):
-            return None  # not convex: zero may be stationary and no minimum
+        if not term.penalty.convex:
+            return None  # zero may be stationary and no minimum
         unit = float(term.penalty.strength)
         if not (unit > 0 and math.isclose(float(double.penalty.strength), 2 * unit)):
             return None  # the strength given does not multiply this term's: no one number is its top
@@ -236,7 +236,50 @@ def _fit(mean_loss: Callable[[], Tensor], parameters: list[nn.Parameter] | list[
 
         optimizer.step(closure)
         optimizer.zero_grad()
+        _settle(mean_loss, parameters)
     return mean_loss()
+
+
+def _settle(mean_loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
+    """Newton steps from a fit that LBFGS ended early, so that features far from 0 do not multiply what is left of it.
+
+    Only where the parameters are few, as intercepts are. A step that does not lower the gradient is taken back.
+    """
+    if sum(p.numel() for p in parameters) > MOST_SETTLED:
+        return
+
+    def gradient() -> Tensor:
+        found = torch.autograd.grad(mean_loss(), list(parameters), create_graph=True, materialize_grads=True)
+        return torch.cat([each.reshape(-1) for each in found])
+
+    slope = gradient()
+    for _ in range(5):
+        if not slope.requires_grad or not bool(slope.detach().any()):
+            return
+        rows = [
+            torch.cat(
+                [
+                    each.reshape(-1)
+                    for each in torch.autograd.grad(one, list(parameters), retain_graph=True, materialize_grads=True)
+                ]
+            )
+            for one in slope
+        ]
+        curvature = torch.stack(rows)
+        if not bool(curvature.isfinite().all()):
+            return
+        move = torch.linalg.pinv(curvature, hermitian=True) @ slope.detach()
+        before = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            for p, part in zip(parameters, move.split([p.numel() for p in parameters]), strict=True):
+                p.sub_(part.view_as(p))
+        after = gradient()
+        if not float(after.detach().abs().max()) < float(slope.detach().abs().max()):
+            with torch.no_grad():
+                for p, value in zip(parameters, before, strict=True):
+                    p.copy_(value)
+            return
+        slope = after
 
 
 @torch.no_grad()

@@ -50,6 +50,7 @@ class L2SP(Penalty):
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -106,7 +107,8 @@ class L2SP(Penalty):
         """Infinite: from no strength on does w = 0 stay stationary, unless both the gradient and w⁰ are 0."""
         g = working(grad)
         at_rest = (g == 0) & (self._anchor(grad) == 0)
-        return torch.where(at_rest.all(), 0.0, torch.inf).to(g.dtype)
+        found = torch.where(at_rest.all(), 0.0, torch.inf)
+        return torch.where(g.isnan().any(), torch.nan, found).to(g.dtype)
 
     def with_strength(self, strength: Strength) -> Self:
         """Towards the same anchor at another strength."""

@@ -34,6 +34,7 @@ from torchshrink.errors import InputError
 
 Strength = float | Tensor
 ProxSteps = Literal["none", "scalar", "coordinate"]
+Kinks = Literal["coordinates", "groups", "unknown"]
 
 
 class Penalty(abc.ABC):
@@ -47,12 +48,19 @@ class Penalty(abc.ABC):
       ``"scalar"`` (one number only) or ``"none"`` (there is no closed prox).
     - ``elementwise``: whether Ω is a sum over coordinates, so that a shard of a tensor needs nothing of the others.
       False is never wrong. With groups, ``group_dims`` says what a shard may hold by itself.
+    - ``convex``: whether Ω is convex in all of ``w``. False is never wrong, and then `convex_part` matters: the
+      prox of a penalty that is not convex is expansive for long steps, and a training with it need not come to rest.
+    - ``kinks``: where a penalty that is not smooth has its kinks: ``"coordinates"``, nowhere but where a coordinate is
+      0; ``"groups"``, nowhere but where a whole group is. ``"unknown"`` is never wrong. Polishing can do more where it
+      knows.
     """
 
     smooth: ClassVar[bool]
     prox_steps: ClassVar[ProxSteps]
     constraint: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
+    convex: ClassVar[bool] = False
+    kinks: ClassVar[Kinks] = "unknown"
 
     if TYPE_CHECKING:  # a dataclass field may stand in for it, which `abstractmethod` would not accept
 
@@ -63,6 +71,20 @@ class Penalty(abc.ABC):
     @property
     def group_dims(self) -> tuple[int, ...] | None:
         """The dimensions that number the groups, or None where each coordinate is on its own."""
+        return None
+
+    @property
+    def convex_part(self) -> Penalty | None:
+        """A convex penalty C with a prox for the same steps, such that the rest, Ω − C, has a continuous gradient.
+
+        Itself where it is convex; `L1` for `MCP` and `SCAD`; None where none is known. A training adds the gradient of
+        the rest to the loss's, and takes the prox of C: the stationary points are the same, and no step is too long.
+        """
+        return self if self.convex else None
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength] | None:
+        """(l1, l2) where Ω(w) = l1·Σ|w| + l2·Σw², whose duality gap is known; None elsewhere."""
         return None
 
     @abc.abstractmethod

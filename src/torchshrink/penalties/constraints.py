@@ -65,6 +65,7 @@ class MaxNorm(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     constraint: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))
@@ -151,6 +152,7 @@ class L1Ball(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     constraint: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))
@@ -255,10 +257,12 @@ def _slack(w: Tensor) -> float:
 
 def _indicator(x: Tensor, inside: Tensor) -> Tensor:
     """0 or infinite, with derivative 0."""
-    return torch.where(inside.all(), 0 * x.sum().abs(), torch.inf)
+    found = torch.where(inside.all(), 0 * x.clamp(-1, 1).sum().abs(), torch.inf)  # 0·∞ would not be a number
+    return torch.where(x.detach().isnan().any(), torch.nan, found)
 
 
 def _choose(norm: Tensor, radius: Strength, slack: float, inside: Tensor, boundary: Tensor) -> Tensor:
     """The distance to the normal cone, by where the norm lies."""
     feasible = torch.where(norm < radius * (1 - slack), inside, boundary)
+    feasible = torch.where(norm.isnan(), torch.nan, feasible)
     return torch.where(norm > radius * (1 + slack), torch.inf, feasible)

@@ -9,14 +9,24 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, register_sum, show, working
+from torchshrink.penalties.base import (
+    Kinks,
+    Penalty,
+    ProxSteps,
+    Strength,
+    checked_strength,
+    register_sum,
+    show,
+    working,
+)
 from torchshrink.penalties.proximal import soft_threshold
 
 
 def infinite_unless_zero(grad: Tensor) -> Tensor:
     """The critical strength of a penalty that never holds a weight at zero: 0 if the gradient is 0, else infinite."""
     g = working(grad)
-    return torch.where((g == 0).all(), 0.0, torch.inf).to(g.dtype)
+    found = torch.where((g == 0).all(), 0.0, torch.inf).to(g.dtype)
+    return torch.where(g.isnan().any(), torch.nan, found).to(g.dtype)
 
 
 def largest_magnitude(grad: Tensor) -> Tensor:
@@ -53,9 +63,16 @@ class L1(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(λ, 0)."""
+        return self.strength, 0.0
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σ|w|."""
@@ -63,7 +80,8 @@ class L1(Penalty):
 
     def grad(self, w: Tensor) -> Tensor:
         """λ·sign(w)."""
-        return (self.strength * working(w).sign()).to(w.dtype)
+        x = working(w)
+        return (self.strength * torch.where(x.isnan(), x, x.sign())).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """sign(w)·(|w| − step·λ)₊."""
@@ -112,9 +130,15 @@ class L2(Penalty):
     smooth: ClassVar[bool] = True
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(0, λ)."""
+        return 0.0, self.strength
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σw²."""
@@ -173,6 +197,8 @@ class ElasticNet(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1", checked_strength(self.l1, "l1"))
@@ -182,6 +208,11 @@ class ElasticNet(Penalty):
     def strength(self) -> Strength:
         """l1 + l2."""
         return self.l1 + self.l2
+
+    @property
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(l1, l2)."""
+        return self.l1, self.l2
 
     def value(self, w: Tensor) -> Tensor:
         """l1·Σ|w| + l2·Σw²."""
@@ -204,8 +235,9 @@ class ElasticNet(Penalty):
     def critical_strength(self, grad: Tensor) -> Tensor:
         """Max |g|·(l1 + l2)/l1: at w = 0 only the l1 part holds."""
         largest = largest_magnitude(grad)
-        scaled = largest / torch.as_tensor(self.l1 / self.strength if _positive(self.strength) else 0.0)
-        return torch.where(largest == 0, torch.zeros_like(largest), scaled.to(largest.dtype))
+        l1, total = (torch.as_tensor(s, dtype=largest.dtype, device=largest.device) for s in (self.l1, self.strength))
+        scaled = torch.where(l1 > 0, largest * (total / torch.where(l1 > 0, l1, 1.0)), torch.inf)
+        return torch.where(largest == 0, largest, torch.where(largest.isnan(), largest, scaled))
 
     def with_strength(self, strength: Strength) -> Self:
         """l1 and l2 scaled so that they sum to ``strength``."""

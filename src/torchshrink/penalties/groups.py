@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, register_sum, show, working
+from torchshrink.penalties.base import (
+    Kinks,
+    Penalty,
+    ProxSteps,
+    Strength,
+    checked_strength,
+    register_sum,
+    show,
+    working,
+)
 from torchshrink.penalties.elementwise import L1
 from torchshrink.penalties.proximal import (
     block_soft_threshold,
@@ -67,6 +76,8 @@ class GroupLasso(Penalty):
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "groups"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -140,6 +151,8 @@ class SparseGroupLasso(Penalty):
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
+    convex: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"  # a group is 0 where its coordinates are
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1", checked_strength(self.l1, "l1"))

@@ -101,49 +101,91 @@ def _(penalty: L2, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: S
     torch._foreach_add_(list(grads), list(tensors), alpha=strength)
 
 
+def limited(moved: Tensor, w: Tensor, limit: Step) -> Tensor:
+    """``moved``, no coordinate of it further from ``w`` than ``limit``; what is within is not touched by rounding."""
+    return torch.clamp(moved, w - limit, w + limit)
+
+
 @singledispatch
-def prox_(penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
-    """w ← prox(w, step), in place, for each tensor with its step: a number, or a tensor that may be overwritten."""
-    for w, step in zip(tensors, steps, strict=True):
-        w.copy_(penalty.prox(w, step))
+def prox_(
+    penalty: Penalty, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None
+) -> None:
+    """w ← prox(w, step), in place, for each tensor with its step: a number, or a tensor that may be overwritten.
+
+    ``limits``, where given, say for each tensor how far each coordinate may be moved at most: numbers or tensors too.
+    """
+    for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
+        moved = penalty.prox(w, step)
+        w.copy_(moved if limits is None else limited(moved, w, limits[i]))
 
 
 @prox_.register
-def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
+def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None) -> None:
     per_coordinate = [step for step in steps if isinstance(step, Tensor) and step.ndim > 0]
     if len(per_coordinate) == len(steps) and not isinstance(penalty.strength, Tensor) and _accumulates_exactly(tensors):
         torch._foreach_mul_(per_coordinate, penalty.strength)
+        if limits is not None:  # the threshold is as far as any coordinate is moved
+            _clamp_max_(per_coordinate, limits)
         clamped = list(torch._foreach_minimum(list(tensors), per_coordinate))
         torch._foreach_neg_(per_coordinate)
         torch._foreach_maximum_(clamped, per_coordinate)
         torch._foreach_sub_(list(tensors), clamped)
         return
-    for w, step in zip(tensors, steps, strict=True):
-        _soft_threshold_(w, step, penalty.strength)
+    for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
+        _soft_threshold_(w, step, penalty.strength, None if limits is None else limits[i])
 
 
 @prox_.register
-def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
-    for w, step in zip(tensors, steps, strict=True):
+def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None) -> None:
+    for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
+        before = None if limits is None else w.clone()
         w.div_(1 + 2 * step * penalty.strength)
+        if limits is not None and before is not None:
+            _limit_(w, before, limits[i])
 
 
 @prox_.register
-def _(penalty: ElasticNet, tensors: Sequence[Tensor], steps: Sequence[Step]) -> None:
-    for w, step in zip(tensors, steps, strict=True):
+def _(
+    penalty: ElasticNet, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None
+) -> None:
+    for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
+        before = None if limits is None else w.clone()
         shrinkage = 1 + 2 * step * penalty.l2
         _soft_threshold_(w, step, penalty.l1)
         w.div_(shrinkage)
+        if limits is not None and before is not None:
+            _limit_(w, before, limits[i])
 
 
-def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor) -> None:
+def _clamp_max_(thresholds: list[Tensor], limits: Sequence[Step]) -> None:
+    first = limits[0]
+    if not isinstance(first, Tensor) and all(limit == first for limit in limits):
+        torch._foreach_clamp_max_(thresholds, first)
+        return
+    for threshold, limit in zip(thresholds, limits, strict=True):
+        threshold.clamp_(max=limit)
+
+
+def _limit_(w: Tensor, before: Tensor, limit: Step) -> None:
+    """`limited`, in place, with one more tensor."""
+    bound = before - limit
+    torch.maximum(w, bound, out=w)
+    torch.add(before, limit, out=bound)
+    torch.minimum(w, bound, out=w)
+
+
+def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor, limit: Step | None = None) -> None:
     """w ← S(w, step·λ) in place. A fresh buffer of a large weight costs as much as two passes over it: so one only."""
     if isinstance(step, Tensor) and step.shape == w.shape and step.dtype == w.dtype:
         high = step.mul_(strength)
+        if limit is not None:
+            high.clamp_(max=limit)
         low = high.neg()
         w.sub_(torch.clamp(w, low, high, out=low))
         return
     threshold = step * strength
+    if limit is not None:
+        threshold = torch.as_tensor(threshold).clamp(max=limit)
     if isinstance(threshold, Tensor):
         w.sub_(w.clamp(threshold.neg(), threshold))
     elif type(w) in (Tensor, torch.nn.Parameter) and w.is_floating_point():

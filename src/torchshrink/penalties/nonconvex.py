@@ -1,7 +1,9 @@
 """Penalties that zero small weights like L1 and leave large ones alone: MCP and SCAD.
 
 Both are λ|w| near 0 and constant far from it, so they are not convex: `prox` is the global minimiser for every step,
-also for the long ones at which a coordinate's problem has two local minima (a step inside Adam has no upper bound).
+also for the long ones at which a coordinate's problem has two local minima. There it is discontinuous, and below that
+it stretches: alternated with the steps of an optimizer it need not come to rest. So an attached regularizer takes them
+apart, the prox of λ|w| after the step, and the slope of the rest added to the gradient before it (`convex_part`).
 The subdifferential that `distance` measures is the limiting one: [−λ, λ] at 0, the derivative elsewhere.
 """
 
@@ -17,8 +19,8 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, show, working
-from torchshrink.penalties.elementwise import largest_magnitude
+from torchshrink.penalties.base import Kinks, Penalty, ProxSteps, Strength, checked_strength, show, working
+from torchshrink.penalties.elementwise import L1, largest_magnitude
 
 
 @final
@@ -53,10 +55,16 @@ class MCP(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
         object.__setattr__(self, "gamma", _checked_shape("gamma", self.gamma, above=0))
+
+    @property
+    def convex_part(self) -> L1:
+        """λ·Σ|w|; the rest, 0 at 0, has the slope −min(|w|/γ, λ)·sign(w), which is continuous."""
+        return L1(self.strength)
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λm − m²/(2γ), with m = min(|w|, γλ)."""
@@ -132,10 +140,16 @@ class SCAD(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     elementwise: ClassVar[bool] = True
+    kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
         object.__setattr__(self, "a", _checked_shape("a", self.a, above=2))
+
+    @property
+    def convex_part(self) -> L1:
+        """λ·Σ|w|; the rest, 0 at 0, has the slope −min((|w| − λ)₊/(a−1), λ)·sign(w), which is continuous."""
+        return L1(self.strength)
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λ·min(|w|, aλ), less the parabola (min(|w|, aλ) − λ)₊²/(2(a−1))."""

@@ -61,8 +61,18 @@ def group_norm(w: Tensor, dims: tuple[int, ...]) -> Tensor:
     reduced = reduced_dims(w.ndim, dims)
     if not reduced:  # vector_norm(dim=()) would reduce everything
         return w.abs()
-    norm: Tensor = torch.linalg.vector_norm(w, dim=reduced, keepdim=True)
-    return norm
+    return scaled_norm(w, reduced)
+
+
+def scaled_norm(w: Tensor, reduced: tuple[int, ...]) -> Tensor:
+    """The Euclidean norm over some dimensions, kept as 1, where neither huge nor tiny entries are lost when squared."""
+    if w.numel() == 0:
+        return torch.linalg.vector_norm(w, dim=reduced, keepdim=True)  # type: ignore[no-any-return]
+    largest = torch.linalg.vector_norm(w.detach(), math.inf, dim=reduced, keepdim=True)
+    # A power of two, so that no digit changes; what is not finite stays as it is.
+    scale = torch.where((largest > 0) & (largest < math.inf), torch.exp2(largest.log2().floor()), 1.0).to(w.dtype)
+    scale = scale.clamp(min=torch.finfo(w.dtype).tiny)
+    return torch.linalg.vector_norm(w / scale, dim=reduced, keepdim=True) * scale  # type: ignore[no-any-return]
 
 
 def per_group(kept: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -79,7 +89,10 @@ def block_soft_threshold(z: Tensor, threshold: Threshold, dims: tuple[int, ...])
         threshold: t ≥ 0, a number or a tensor of one value.
         dims: the dimensions that number the groups.
     """
-    norm = group_norm(z, dims)
+    reduced = reduced_dims(z.ndim, dims)
+    # Not `group_norm`, which takes three times as long: a norm that overflows leaves z as it is, which under any usual
+    # threshold is right to the last digit, and one whose square is lost is below 1e-19 in float32.
+    norm = torch.linalg.vector_norm(z, dim=reduced, keepdim=True) if reduced else z.abs()
     # Where ‖z‖ ≤ t the quotient is clamped to 1 and the factor is exactly 0, the zero group included.
     shrinkage = threshold / torch.clamp(norm, min=torch.finfo(norm.dtype).tiny)
     factor = 1 - torch.clamp(shrinkage, max=1.0)
@@ -119,7 +132,7 @@ def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, .
     # θ ≥ |x_i| − t_i for every i makes each quotient below at most 1, so nothing overflows.
     theta = torch.maximum(
         (x.abs() - threshold).amax(dim=reduced, keepdim=True),
-        torch.linalg.vector_norm(x, dim=reduced, keepdim=True) - threshold.amax(dim=reduced, keepdim=True),
+        scaled_norm(x, reduced) - threshold.amax(dim=reduced, keepdim=True),
     ).clamp(min=0)
     for _ in range(NEWTON_ITERATIONS):
         denominator = (theta + threshold).clamp(min=tiny)
@@ -168,29 +181,31 @@ def metric_project_ball(x: Tensor, radius: Threshold, step: Tensor, dims: tuple[
     if not reduced:
         return torch.where(step > 0, x.sign() * x.abs().clamp(max=radius), x)
     tiny = torch.finfo(x.dtype).tiny
+    given, x = x, x / radius  # a ball of radius 1, whose squares are near 1
     norm, fastest = group_norm(x, dims), step.amax(dim=reduced, keepdim=True)
-    # ‖u‖ = c needs every |u_i| ≤ c, and ‖u‖ ≥ ‖x‖/(1 + μ·max s).
-    alone = torch.where(step > 0, (x.abs() / radius - 1) / step.clamp(min=tiny), 0.0)
-    together = torch.where(fastest > 0, (norm / radius - 1) / fastest.clamp(min=tiny), 0.0)
+    # ‖u‖ = 1 needs every |u_i| ≤ 1, and ‖u‖ ≥ ‖x‖/(1 + μ·max s).
+    alone = torch.where(step > 0, (x.abs() - 1) / step.clamp(min=tiny), 0.0)
+    together = torch.where(fastest > 0, (norm - 1) / fastest.clamp(min=tiny), 0.0)
     mu = torch.maximum(alone.amax(dim=reduced, keepdim=True), together).clamp(min=0)
     for _ in range(BALL_ITERATIONS):
         shrinkage = 1 + mu * step
         squares = (x / shrinkage).square()
         total = squares.sum(dim=reduced, keepdim=True)
         slope = (squares * (step / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dμ
-        climb = total * (total.sqrt() / radius - 1) / slope.clamp(min=tiny)
+        climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
         mu = mu + climb.clamp(min=0)  # monotone; what is negative here is rounding
     u = x / (1 + mu * step)
     u = u * (radius / group_norm(u, dims).clamp(min=tiny))  # onto the sphere to the last digit
-    return torch.where((norm > radius) & (fastest > 0), u, x)
+    stays = (norm <= 1) | (fastest <= 0)  # neither for what is not a number
+    return torch.where(stays, given, u)
 
 
 def project_l1_ball(x: Tensor, radius: Threshold, step: Threshold = 1.0) -> Tensor:
     """argmin_u Σ (u_i−x_i)²/(2 s_i) subject to Σ|u_i| ≤ r over the whole tensor, with exact zeros.
 
-    From outside it is the soft-thresholding by μ·s_i with Σ (|x_i| − μs_i)₊ = r. Every set A of coordinates gives a
-    lower bound (Σ_A |x_i| − r)/Σ_A s_i of μ, and the one that stays nonzero attains it: with |x_i|/s_i sorted
-    downwards that set is a prefix, so μ is the largest of the prefixes' bounds. Where all steps are 0 nothing moves.
+    From outside it is |u_i| = (|x_i| − μs_i)₊ with the μ at which they sum to r. Subtracting multiples of s beforehand
+    changes μ and not u: so once μ is known to rounding of x, it is found again from |x| − μs, to rounding of u. Without
+    that, x = 2e7 and r = 1 in float32 would leave nothing. Where s_i = 0 nothing moves.
 
     Args:
         x: any shape.
@@ -206,18 +221,35 @@ def project_l1_ball(x: Tensor, radius: Threshold, step: Threshold = 1.0) -> Tens
     """
     if x.numel() == 0:
         return x.clone()
-    tiny = torch.finfo(x.dtype).tiny
     s = torch.as_tensor(step, dtype=x.dtype, device=x.device).expand(x.shape).reshape(-1)
-    size = x.abs().reshape(-1)
-    enters = torch.where(s > 0, size / s.clamp(min=tiny), torch.inf)  # the μ below which a coordinate is nonzero
-    order = enters.argsort(descending=True)
-    sizes, steps = size.gather(0, order).cumsum(0), s.gather(0, order).cumsum(0)
-    mu = torch.where(steps > 0, (sizes - radius) / steps.clamp(min=tiny), 0.0).amax().clamp(min=0)
+    size, moves = x.abs().reshape(-1), s > 0
+    left = (radius - torch.where(moves, 0.0, size).sum()).clamp(min=0)
+    v = size - _multiplier(size, s, left) * s
+    u = (v - _multiplier(v, s, left) * s).clamp(min=0)
+    u = torch.where(moves, u, 0.0)
+    u = u * (left / u.sum().clamp(min=torch.finfo(x.dtype).tiny))  # the last digits
+    u = torch.where(u == 0, 0.0, torch.minimum(u, size) * x.reshape(-1).sign())  # no −0
+    u = torch.where(moves, u, x.reshape(-1))
+    u = torch.where(x.isfinite().all(), u, torch.nan)
+    stays = (size.sum() <= radius) | ~moves.any()  # neither for what is not a number
+    return torch.where(stays, x.reshape(-1), u).reshape(x.shape)
+
+
+def _multiplier(v: Tensor, s: Tensor, budget: Tensor) -> Tensor:
+    """The ν with Σ (v_i − νs_i)₊ = budget over the coordinates whose s_i is above 0; v of any sign, flat.
+
+    Every set A of coordinates gives a lower bound (Σ_A v_i − budget)/Σ_A s_i of ν, and the one that stays nonzero
+    attains it: with v_i/s_i sorted downwards that set is a prefix, so ν is the largest of the prefixes' bounds.
+    """
+    tiny = torch.finfo(v.dtype).tiny
+    moves = s > 0
+    v = torch.where(moves, v, 0.0)
+    order = torch.where(moves, v / s.clamp(min=tiny), -torch.inf).argsort(descending=True)
+    sums, steps = v.gather(0, order).cumsum(0), s.gather(0, order).cumsum(0)
+    nu = torch.where(steps > 0, (sums - budget) / steps.clamp(min=tiny), -torch.inf).amax()
     for _ in range(2):  # the same bound for the set found, summed more accurately than a running sum
-        kept = size > mu * s
+        kept = moves & (v > nu * s)
         weight = torch.where(kept, s, 0.0).sum()
-        exact = (torch.where(kept, size, 0.0).sum() - radius) / weight.clamp(min=tiny)
-        mu = torch.where(weight > 0, exact, mu).clamp(min=0)
-    u = soft_threshold(x.reshape(-1), mu * s)
-    u = u * (radius / u.abs().sum().clamp(min=tiny))  # the subtraction's rounding, where x lies far outside
-    return torch.where((size.sum() > radius) & (s.amax() > 0), u, x.reshape(-1)).reshape(x.shape)
+        exact = (torch.where(kept, v, 0.0).sum() - budget) / weight.clamp(min=tiny)
+        nu = torch.where(weight > 0, exact, nu)
+    return nu

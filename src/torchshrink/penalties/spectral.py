@@ -16,6 +16,7 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, show, working
 from torchshrink.penalties.elementwise import infinite_unless_zero
+from torchshrink.penalties.proximal import scaled_norm
 
 
 def as_matrix(w: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ class NuclearNorm(Penalty):
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "scalar"
+    convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
@@ -119,8 +121,8 @@ class NuclearNorm(Penalty):
         outside = outside - (outside @ vh.mT) @ vh  # (I − UUᵀ)·g·(I − VVᵀ)
         tangent = g - outside + self.strength * (u @ vh)
         excess = (_svd(outside)[1] - self.strength).clamp(min=0)
-        both = torch.stack([torch.linalg.vector_norm(tangent), torch.linalg.vector_norm(excess)])
-        return _finite_or_nan(matrix, torch.linalg.vector_norm(both)).to(w.dtype)
+        both = torch.stack([scaled_norm(tangent, (0, 1)).reshape(()), scaled_norm(excess, (0,)).reshape(())])
+        return _finite_or_nan(matrix, scaled_norm(both, (0,)).reshape(())).to(w.dtype)
 
     def critical_strength(self, grad: Tensor) -> Tensor:
         """The largest singular value of g."""

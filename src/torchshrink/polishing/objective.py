@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.certifying.full_data import FullLoss
-from torchshrink.penalties import L1, MCP, SCAD, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import reduced_dims
 from torchshrink.regularizer.certificate import Certificate, measure
 
-_KINKED = (L1, ElasticNet, MCP, SCAD, SparseGroupLasso)  # not smooth where a single coordinate is zero
-_GROUPED = (GroupLasso,)  # not smooth where a whole group is
 _SEEDS = 2**23  # numbers that the second derivatives may take at once: 64 MiB
 
 
@@ -35,12 +33,17 @@ class Block:
     @property
     def kinked(self) -> bool:
         """Whether a coordinate that changes its sign meets a kink."""
-        return isinstance(self.penalty, _KINKED)
+        return self.penalty is not None and not self.smooth and self.penalty.kinks == "coordinates"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a group that turns around meets one."""
+        return self.penalty is not None and not self.smooth and self.penalty.kinks == "groups"
 
     @property
     def supported(self) -> bool:
         """Whether F is smooth in the coordinates that are not zero."""
-        return self.smooth or isinstance(self.penalty, _KINKED + _GROUPED)
+        return self.smooth or self.kinked or self.grouped
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +129,8 @@ class Objective:
         """``after``, with what went through a kink stopped there: coordinates, and groups that turned around."""
         stopped = torch.where(self._kinked & (before * after < 0), 0.0, after)
         for block, old, new in zip(self.blocks, self.views(before), self.views(stopped), strict=True):
-            if isinstance(block.penalty, _GROUPED):
-                inside = reduced_dims(new.ndim, block.penalty.group_dims)
+            if block.penalty is not None and block.grouped:
+                inside = reduced_dims(new.ndim, block.penalty.group_dims or ())
                 along = (old * new).sum(inside, keepdim=True) if inside else old * new
                 new.copy_(torch.where(along < 0, 0.0, new))  # a view of ``stopped``
         return stopped

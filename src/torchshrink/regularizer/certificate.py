@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.distributed import whole
-from torchshrink.penalties import MCP, SCAD, Penalty
+from torchshrink.penalties import Penalty
 
 TOLERANCE = 1e-4
 
@@ -227,19 +227,17 @@ def _pull(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
 
 def _residual(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
     """‖(w − prox(w − s·g))/s‖ with s such that a step would move the tensor by about its own size."""
-    if penalty.prox_steps == "none":
-        return distance  # a smooth penalty, whose residual for s → 0 this is
+    convex = penalty.convex_part
+    if convex is None or penalty.prox_steps == "none":
+        return distance  # the residual for s → 0; for a longer step it would ask for more than stationarity
     size, against = _norm(w), _norm(grad)
     pull = _norm(penalty.distance(w, torch.zeros_like(w)))
     if math.isfinite(pull):
         against = max(against, pull)
     step = size / against if size > 0 and against > 0 and math.isfinite(size / against) else 1.0
-    # Where Ω is not convex, a longer step would ask for more than stationarity.
-    if isinstance(penalty, MCP):
-        step = min(step, penalty.gamma / 2)
-    elif isinstance(penalty, SCAD):
-        step = min(step, (penalty.a - 1) / 2)
-    return _norm(w - penalty.prox(w - step * grad, step)) / step
+    if convex is not penalty:  # the rest, which is smooth, belongs to the loss
+        grad = grad + (penalty.grad(w) - convex.grad(w))
+    return _norm(w - convex.prox(w - step * grad, step)) / step
 
 
 def _place(name: str, w: Tensor, penalty: Penalty | None, index: tuple[int, ...]) -> str:

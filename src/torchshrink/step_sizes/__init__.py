@@ -6,13 +6,17 @@ displacement if and only if −g is in ∂Ω(w). With any other step sizes the f
 soft-thresholding by lr·λ after SGD(momentum=0.9) solves the problem for λ/10, and after Adam it solves no lasso.
 
 One short function per optimizer class gives s, for the very step just taken: where an optimizer corrects an average
-for its start from 0, so does s. Classes are matched exactly: a subclass may step differently. `register_geometry`
-adds a third party's optimizer in the same way as the ones below, `same_geometry` a subclass that steps like its base,
-and `refuse_geometry` says why there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
+for its start from 0, so does s. Where s has no bound, since a weight has had no gradient yet, the optimizer's own
+displacements have one: its *reach*, twice which is as far as a prox may move a coordinate.
+
+Classes are matched exactly: a subclass may step differently. `register_geometry` adds a third party's optimizer in the
+same way as the ones below, `same_geometry` a subclass that steps like its base, and `refuse_geometry` says why there is
+no s and what to do instead. docs/optimizers.md has the formulas in one table.
 """
 
 from torchshrink.step_sizes.registry import (
     PREVIOUS,
+    REACHES,
     Geometry,
     Group,
     Refusal,
@@ -42,6 +46,7 @@ from torchshrink.step_sizes.torch_optim import (
 
 __all__ = [
     "PREVIOUS",
+    "REACHES",
     "Geometry",
     "Group",
     "Refusal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,12 +17,20 @@ State = Mapping[str, Any]
 Step = float | Tensor
 StepSize = Callable[[Group, State], Step]
 StepSizes = Callable[[Group, Sequence[State]], list[Step]]
+Reach = Callable[[Group, State], Step]
 Remember = Callable[[Tensor, State], Mapping[str, Any]]
 Refuses = Callable[[Group], str | None]
 DecayKind = Literal["coupled", "decoupled", "unknown"]
 Decay = DecayKind | Callable[[Group], DecayKind]
 
 PREVIOUS = "previous"
+
+REACHES = 2.0
+"""A prox moves a coordinate by at most this many of the optimizer's reaches.
+
+At a stationary point it moves it by one reach at most, so that from 1 on the limit changes no solution; what is above 1
+leaves room for averages that have not settled or are of noisy gradients.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Geometry:
             It runs under ``torch.no_grad``, and before a closure has made the gradients.
         refuses: from a parameter group to the reason why its settings leave no s, or None.
         many: the same as ``step_size`` for the states of several parameters, in fewer calls; None: one by one.
+        reach: from a parameter group and a parameter's state, both as they are after the step, to the largest
+            displacement s·|g| that the step makes of a constant gradient g, however small v and however large s are:
+            a number, or a new tensor shaped like the parameter. None: without a limit.
     """
 
     step_size: StepSize
@@ -44,12 +56,24 @@ class Geometry:
     remember: Remember | None = None
     refuses: Refuses | None = None
     many: StepSizes | None = None
+    reach: Reach | None = None
 
     def step_sizes(self, group: Group, states: Sequence[State]) -> list[Step]:
         """s for each of these states."""
         if self.many is not None:
             return self.many(group, states)
         return [self.step_size(group, state) for state in states]
+
+    def limits(self, group: Group, states: Sequence[State]) -> list[Step] | None:
+        """How far a prox may move each coordinate, for each of these states; None: as far as it wants.
+
+        At a stationary point a prox takes back s·|g|, which is within reach. Elsewhere s may have no bound: a weight
+        whose gradients have all been 0 has s = lr/ε under Adam, and would become 0 at once under any penalty.
+        """
+        if self.reach is None:
+            return None
+        limits = [REACHES * self.reach(group, state) for state in states]
+        return limits if any(isinstance(limit, Tensor) or limit < math.inf for limit in limits) else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ def register_geometry(
     remember: Remember | None = None,
     refuses: Refuses | None = None,
     many: StepSizes | None = None,
+    reach: Reach | None = None,
     weight_decay: Decay = "unknown",
 ) -> Callable[[StepSize], StepSize]:
     """Say, as a decorator, what the effective step size of these optimizer classes is.
@@ -81,6 +106,8 @@ def register_geometry(
         remember: what the step size needs from before the step (see `Geometry`).
         refuses: which settings of a group leave no step size, and why (see `Geometry`).
         many: the same for several parameters at once, where that is faster (see `Geometry`).
+        reach: the largest displacement of a coordinate under a constant gradient (see `Geometry`). Without it, a weight
+            that has had no gradient yet may be set to 0 by a prox at once.
         weight_decay: whether the group's ``weight_decay`` is added to the gradient ("coupled") or shrinks the weights
             beside it ("decoupled"); a function of the group where that depends on its settings.
 
@@ -95,7 +122,7 @@ def register_geometry(
 
     def register(step_size: StepSize) -> StepSize:
         for optimizer_class in optimizer_classes:
-            _GEOMETRIES[optimizer_class] = Geometry(step_size, coordinatewise, remember, refuses, many)
+            _GEOMETRIES[optimizer_class] = Geometry(step_size, coordinatewise, remember, refuses, many, reach)
             _REFUSALS.pop(optimizer_class, None)
             _DECAYS[optimizer_class] = weight_decay
         return step_size

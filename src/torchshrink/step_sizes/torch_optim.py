@@ -1,10 +1,14 @@
 """The step sizes of torch.optim, one short function each, derived from the sources of torch 2.13.
 
 In the formulas g is the gradient with what coupled decay adds to it, and t the number of the step just taken.
+
+Beside s stands the reach, the most that s·|g| can be under a constant gradient g, where that has a bound: an average of
+squares is then g² up to its start from 0, and the gradient drops out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +35,7 @@ from torch.optim import (
 from torchshrink.penalties.base import working
 from torchshrink.step_sizes.registry import (
     PREVIOUS,
+    REACHES,
     DecayKind,
     Group,
     State,
@@ -56,6 +61,27 @@ def _read(value: Step) -> Step:
 def _over_root(numerator: Step, square: Tensor, offset: Step) -> Tensor:
     """numerator/(√square + offset), in float32 at least. Nothing is divided by a learning rate, which may be 0."""
     return working(square).sqrt().add_(offset).reciprocal_().mul_(numerator)
+
+
+def _rate(group: Group, state: State) -> Step:
+    """The reach of an optimizer that divides by the root of an average that is corrected for its start, or by more."""
+    return _read(group["lr"])
+
+
+def _from_start(reach: Step, relative: Tensor, share: Step) -> Step:
+    """The reach where the average of squares starts from 0 and is not corrected: larger by 1/√share at first.
+
+    That is so of coordinates that have had gradients. For the others, whose s has no bound then, it is ``reach``.
+
+    Args:
+        reach: in the limit.
+        relative: each coordinate's s·|g| under a constant gradient, in units of its limit times the root of the share:
+            near 0 where v is below ε², near 1 elsewhere. Overwritten.
+        share: of a constant gradient's square in its average, 1 − α^t.
+    """
+    if not isinstance(share, Tensor) and share * REACHES**2 >= 1:
+        return reach  # REACHES of it are enough
+    return relative.mul_(share**-0.5).clamp_(min=1.0).mul_(reach)
 
 
 def _decay_by_flag(group: Group) -> DecayKind:
@@ -96,7 +122,7 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     return [*steps]
 
 
-@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag)
+@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, reach=_rate, weight_decay=_decay_by_flag)
 def adam(group: Group, state: State) -> Tensor:
     """lr/(√v̂ + ε), with v̂ corrected for its start from 0, and AMSGrad's running maximum where that is on.
 
@@ -107,36 +133,59 @@ def adam(group: Group, state: State) -> Tensor:
     return _over_root(_read(group["lr"]) * root, second, group["eps"] * root)
 
 
-@register_geometry(NAdam, coordinatewise=True, weight_decay=_decay_by_flag)
+def _nadam_rate(group: Group, state: State) -> Step:
+    """NAdam's lr, times the sum of the two weights that its step gives the gradient and its average."""
+    t, beta1, psi = step_count(state), group["betas"][0], group["momentum_decay"]
+    mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+    product = _read(state["mu_product"])
+    weight = (1 - mu) / (1 - product) + mu_next * (1 - beta1**t) / (1 - product * mu_next)
+    rate: Step = _read(group["lr"]) * weight
+    return rate
+
+
+@register_geometry(NAdam, coordinatewise=True, reach=_nadam_rate, weight_decay=_decay_by_flag)
 def nadam(group: Group, state: State) -> Tensor:
     """lr·((1−μ_t)/(1−Π_t) + μ_{t+1}·(1−β₁^t)/(1−Π_t·μ_{t+1}))/(√v̂ + ε), with Π_t the product of μ_1 … μ_t.
 
     The step weighs the gradient and its average apart, by weights that sum to 1 only in the limit; and the average of
     a constant gradient is (1−β₁^t)·g, since it is not corrected for its start from 0.
     """
-    t, (beta1, beta2), psi = step_count(state), group["betas"], group["momentum_decay"]
-    mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
-    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
-    product = _read(state["mu_product"])
-    weight = (1 - mu) / (1 - product) + mu_next * (1 - beta1**t) / (1 - product * mu_next)
-    root = (1 - beta2**t) ** 0.5
-    return _over_root(_read(group["lr"]) * weight * root, state["exp_avg_sq"], group["eps"] * root)
+    root = (1 - _read(group["betas"][1]) ** step_count(state)) ** 0.5
+    return _over_root(_nadam_rate(group, state) * root, state["exp_avg_sq"], group["eps"] * root)
 
 
-@register_geometry(RAdam, coordinatewise=True, weight_decay=_decay_by_flag)
+def _rectified_rate(group: Group, state: State) -> tuple[Step, Step]:
+    """RAdam's ρ_t, and lr·r_t, which means something where ρ_t > 5."""
+    t, beta2 = step_count(state), group["betas"][1]
+    limit = 2 / (1 - beta2) - 1
+    rho: Step = limit - 2 * t * beta2**t / (1 - beta2**t)
+    lr = _read(group["lr"])
+    if not isinstance(rho, Tensor) and rho <= 5:
+        return rho, lr
+    return rho, lr * ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)) ** 0.5
+
+
+def _radam_reach(group: Group, state: State) -> Step:
+    """lr·r_t once ρ_t > 5. Before, the step is in proportion to the gradient, as SGD's, and has no bound."""
+    rho, rate = _rectified_rate(group, state)
+    if isinstance(rho, Tensor):
+        return torch.where(rho > 5, rate, math.inf)
+    return rate if rho > 5 else math.inf
+
+
+@register_geometry(RAdam, coordinatewise=True, reach=_radam_reach, weight_decay=_decay_by_flag)
 def radam(group: Group, state: State) -> Step:
     """lr·r_t·√(1−β₂^t)/(√v + ε) once ρ_t > 5, and lr before. ε is added to the uncorrected root."""
-    t, beta2, lr = step_count(state), group["betas"][1], _read(group["lr"])
-    limit = 2 / (1 - beta2) - 1
-    rho = limit - 2 * t * beta2**t / (1 - beta2**t)
+    rho, rate = _rectified_rate(group, state)
     if not isinstance(rho, Tensor) and rho <= 5:
-        return lr
-    rectifier = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)) ** 0.5
-    rectified = _over_root(lr * rectifier * (1 - beta2**t) ** 0.5, state["exp_avg_sq"], group["eps"])
-    return torch.where(rho > 5, rectified, lr) if isinstance(rho, Tensor) else rectified
+        return rate
+    root = (1 - group["betas"][1] ** step_count(state)) ** 0.5
+    rectified = _over_root(rate * root, state["exp_avg_sq"], group["eps"])
+    return torch.where(rho > 5, rectified, _read(group["lr"])) if isinstance(rho, Tensor) else rectified
 
 
-@register_geometry(Adamax, coordinatewise=True, weight_decay="coupled")
+@register_geometry(Adamax, coordinatewise=True, reach=_rate, weight_decay="coupled")
 def adamax(group: Group, state: State) -> Tensor:
     """lr/u, with u the running maximum, which has ε inside: u ← max(β₂u, |g| + ε)."""
     return working(state["exp_inf"]).reciprocal().mul_(_read(group["lr"]))
@@ -152,24 +201,46 @@ def _centered_or_momentum(group: Group) -> str | None:
     return _momentum_without_limit(group)
 
 
-@register_geometry(RMSprop, coordinatewise=True, refuses=_centered_or_momentum, weight_decay="coupled")
+def _rmsprop_reach(group: Group, state: State) -> Step:
+    """lr/(1−μ) in the limit: of a constant gradient v is (1 − α^t)·g²."""
+    reach = _read(group["lr"]) / (1 - group["momentum"])
+    root = working(state["square_avg"]).sqrt()
+    return _from_start(reach, root.div_(root + group["eps"]), 1 - group["alpha"] ** step_count(state))
+
+
+@register_geometry(
+    RMSprop, coordinatewise=True, refuses=_centered_or_momentum, reach=_rmsprop_reach, weight_decay="coupled"
+)
 def rmsprop(group: Group, state: State) -> Tensor:
     """lr/(1−μ)/(√v + ε), μ the momentum: a buffer b ← μb + g/(√v + ε) has the limit g/(√v + ε)/(1−μ)."""
     return _over_root(_read(group["lr"]) / (1 - group["momentum"]), state["square_avg"], group["eps"])
 
 
-@register_geometry(Adagrad, coordinatewise=True, weight_decay="coupled")
+def _decayed_rate(group: Group, state: State) -> Step:
+    """lr/(1 + (t−1)·lr_decay); Adagrad's reach, since its sum has the last gradient's square in full."""
+    rate: Step = _read(group["lr"]) / (1 + (step_count(state) - 1) * group["lr_decay"])
+    return rate
+
+
+@register_geometry(Adagrad, coordinatewise=True, reach=_decayed_rate, weight_decay="coupled")
 def adagrad(group: Group, state: State) -> Tensor:
     """lr/(1 + (t−1)·lr_decay)/(√sum + ε)."""
-    rate = _read(group["lr"]) / (1 + (step_count(state) - 1) * group["lr_decay"])
-    return _over_root(rate, state["sum"], group["eps"])
+    return _over_root(_decayed_rate(group, state), state["sum"], group["eps"])
 
 
 def _acc_delta(parameter: Tensor, state: State) -> Mapping[str, Any]:
     return {"acc_delta": state["acc_delta"].clone() if "acc_delta" in state else torch.zeros_like(parameter)}
 
 
-@register_geometry(Adadelta, coordinatewise=True, remember=_acc_delta, weight_decay="coupled")
+def _adadelta_reach(group: Group, state: State) -> Step:
+    """lr·√(a + ε) in the limit: of a constant gradient v is (1 − ρ^t)·g²."""
+    reach = working(state[PREVIOUS]["acc_delta"]).add(group["eps"]).sqrt_().mul_(_read(group["lr"]))
+    square = working(state["square_avg"])
+    relative = (square / (square + group["eps"])).sqrt_()
+    return _from_start(reach, relative, 1 - group["rho"] ** step_count(state))
+
+
+@register_geometry(Adadelta, coordinatewise=True, remember=_acc_delta, reach=_adadelta_reach, weight_decay="coupled")
 def adadelta(group: Group, state: State) -> Tensor:
     """lr·√(a + ε)/√(v + ε), with a the average of squared displacements as it was before this step's went in."""
     before = working(state[PREVIOUS]["acc_delta"])
@@ -191,26 +262,49 @@ def _magnitude(parameter: Tensor, state: State) -> Mapping[str, Any]:
     return {"magnitude": _read(parameter.detach().norm(2) / parameter.numel() ** 0.5), "parameter": parameter}
 
 
-@register_geometry(Adafactor, coordinatewise=True, remember=_magnitude, weight_decay="decoupled")
-def adafactor(group: Group, state: State) -> Tensor:
-    """max(ε₂, RMS(w))·min(lr, 1/√t)/(max(1, RMS(g/√v)/d)·√v), w before the step.
+def _adafactor_rate(group: Group, state: State, inverse: Tensor) -> float:
+    """max(ε₂, RMS(w))·min(lr, 1/√t)/max(1, RMS(g/√v)/d): the displacement of a coordinate whose g² is v."""
+    update = inverse * state[PREVIOUS]["parameter"].grad
+    clip = max(1.0, float(update.norm(2)) / (update.numel() ** 0.5 * group["d"]))
+    rate = min(float(group["lr"]), float(step_count(state)) ** -0.5)
+    return float(max(group["eps"][1], state[PREVIOUS]["magnitude"]) * rate / clip)
 
-    v is the product of the averages over rows and over columns, over the mean of the former; 0-d and 1-d: the average.
-    """
-    parameter: Tensor = state[PREVIOUS]["parameter"]
-    eps1, eps2 = group["eps"]
+
+def _inverse_root(group: Group, state: State) -> Tensor:
+    """1/√v of Adafactor."""
+    eps1 = group["eps"][0]
     if eps1 is None:
-        eps1 = torch.finfo(parameter.dtype).eps
+        eps1 = torch.finfo(state[PREVIOUS]["parameter"].dtype).eps
     if "row_var" in state:
         rows = state["row_var"]
         variance = (rows @ state["col_var"]).div_(rows.mean(dim=-2, keepdim=True).clamp_(min=eps1))
     else:
         variance = state["variance"].clone()
-    inverse = variance.clamp_(min=eps1 * eps1).rsqrt_()
-    update = inverse * parameter.grad
-    clip = max(1.0, float(update.norm(2)) / (update.numel() ** 0.5 * group["d"]))
-    rate = min(float(group["lr"]), float(step_count(state)) ** -0.5)
-    return working(inverse).mul(max(eps2, state[PREVIOUS]["magnitude"]) * rate / clip)
+    root: Tensor = variance.clamp_(min=eps1 * eps1).rsqrt_()
+    return root
+
+
+def _adafactor_reach(group: Group, state: State) -> Step:
+    """The rate, times |g|/√v where v is smaller than g²: g² is at most its row's sum of squares, and its column's."""
+    inverse = _inverse_root(group, state)
+    rate = _adafactor_rate(group, state, inverse)
+    if "row_var" not in state:
+        return rate
+    rows, columns = state["row_var"], state["col_var"]
+    largest = torch.minimum(rows * columns.shape[-1], columns * rows.shape[-2]).sqrt_()
+    return working(inverse).mul_(largest).clamp_(min=1.0).mul_(rate)
+
+
+@register_geometry(
+    Adafactor, coordinatewise=True, remember=_magnitude, reach=_adafactor_reach, weight_decay="decoupled"
+)
+def adafactor(group: Group, state: State) -> Tensor:
+    """max(ε₂, RMS(w))·min(lr, 1/√t)/(max(1, RMS(g/√v)/d)·√v), w before the step.
+
+    v is the product of the averages over rows and over columns, over the mean of the former; 0-d and 1-d: the average.
+    """
+    inverse = _inverse_root(group, state)
+    return working(inverse).mul(_adafactor_rate(group, state, inverse))
 
 
 refuse_geometry(

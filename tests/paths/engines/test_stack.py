@@ -164,6 +164,25 @@ class TestAgreement:
             stack.train()
         assert largest_difference(recipe, folds, family, stacks) < 1e-8
 
+    @pytest.mark.parametrize("penalty", [ts.L1, ts.ElasticNet(1, 1), ts.GroupLasso, ts.MCP, ts.SCAD])
+    @pytest.mark.parametrize(
+        "optimizer",
+        [torch.optim.Adam, partial(torch.optim.RMSprop, lr=1e-3), torch.optim.NAdam, torch.optim.Adagrad],
+    )
+    def test_weights_without_a_gradient_and_penalties_that_are_not_convex(self, optimizer, penalty):
+        def build():  # what a head of 0 lets no gradient through to
+            model = mlp(16, 3, hidden=(8,))
+            nn.init.zeros_(model.output.weight)
+            return model
+
+        recipe, folds, family = recipe_of(build, penalty, optimizer=optimizer, epochs=1)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+            name = next(name for name in stack.parameters if name.startswith("hidden"))
+            assert float((stack.parameters[name] == 0).double().mean()) < 0.2  # an unlimited prox leaves none
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
     @pytest.mark.parametrize("method", ["loss", "gradient", "prox"])
     @pytest.mark.parametrize(
         "optimizer",

@@ -201,7 +201,7 @@ class Stack:
             self._dense.forget()
 
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
-        return {self.parameters[name]: each for name, each in self._penalties.items() if each.method == "prox"}
+        return {self.parameters[name]: each for name, each in self._penalties.items() if each.by_prox}
 
     def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
@@ -217,8 +217,7 @@ class Stack:
             losses.sum().backward()
         with torch.no_grad():
             for name, each in self._penalties.items():
-                if each.method != "prox":
-                    each.add_gradient(self.parameters[name])
+                each.add_gradient(self.parameters[name])
             self._optimizer.step()
             if self._prox_of:
                 self._prox()

@@ -15,6 +15,7 @@ from torchshrink.errors import CannotStackError
 from torchshrink.paths.family import Family
 from torchshrink.paths.recipe import Recipe, said_before
 from torchshrink.penalties import L1, L2, Penalty
+from torchshrink.penalties.multitensor import limited
 from torchshrink.regularizer.attachment import resolve_method
 from torchshrink.regularizer.selection import select
 from torchshrink.step_sizes import Geometry, geometry_of
@@ -42,6 +43,11 @@ class LanePenalty:
     method: str
     folds: int
 
+    @property
+    def by_prox(self) -> bool:
+        """Whether it acts after the optimizer's step, by a prox, too."""
+        return self.method == "prox"
+
     @functools.cached_property
     def per_lane(self) -> Tensor | None:
         """(F·S,), fold after fold."""
@@ -52,7 +58,10 @@ class LanePenalty:
         return self if self.strengths is None else replace(self, strengths=self.strengths[:count])
 
     def add_gradient(self, p: Tensor) -> None:
-        """p.grad += ∂Ω(p), lane by lane."""
+        """p.grad += ∂Ω(p), lane by lane; with a prox, that of the rest beside the convex part, if there is any."""
+        convex = self.penalty.convex_part
+        if self.by_prox and (convex is None or convex is self.penalty):
+            return
         if p.grad is None:
             if self.method != "loss":
                 return
@@ -61,7 +70,8 @@ class LanePenalty:
             p.grad.addcmul_(p, 2 * self.strengths.view(1, -1, *(1,) * (p.ndim - 2)))
         else:
             lanes = p.detach().flatten(0, 1)
-            p.grad += _lanewise(lambda penalty, w: penalty.grad(w), self.penalty, self.per_lane, lanes).view_as(p)
+            gradient = _gradient_of_rest if self.by_prox else _gradient
+            p.grad += _lanewise(gradient, self.penalty, self.per_lane, lanes).view_as(p)
 
     def prox_(self, p: Tensor, geometry: Geometry, group: Group, state: State, *, compiled: Prox | None) -> None:
         """P ← prox(p, s), lane by lane, with the step sizes s of the optimizer's ``group`` and of its ``state`` for p.
@@ -85,20 +95,43 @@ class LanePenalty:
         return self if self.strengths is None else replace(self, strengths=self.strengths[places])
 
 
+def _gradient(penalty: Penalty, w: Tensor) -> Tensor:
+    return penalty.grad(w)
+
+
+def _gradient_of_rest(penalty: Penalty, w: Tensor) -> Tensor:
+    convex = penalty.convex_part
+    return torch.zeros_like(w) if convex is None else penalty.grad(w) - convex.grad(w)
+
+
 def prox_of_lanes(
     penalty: Penalty, lanes: Tensor, strengths: Tensor | None, geometry: Geometry, group: Group, state: State
 ) -> None:
-    """Replace lanes (N, …) by their proxes, each with its own strength (N,); None: with the penalty's own."""
+    """Replace lanes (N, …) by their proxes, each with its own strength (N,); None: with the penalty's own.
+
+    As in an attachment: of the convex part, where there is one, and no further than the optimizer reaches.
+    """
+    limits = None if penalty.constraint else geometry.limits(group, [state])
+    limit = None if limits is None else limits[0]
     step = geometry.step_size(group, state)
     if isinstance(penalty, L1) and strengths is not None:
         strengths = strengths.view(-1, *(1,) * (lanes.ndim - 1))
         own = isinstance(step, Tensor) and step.shape == lanes.shape  # ours to overwrite
         threshold = step.mul_(strengths) if own else strengths * step  # type: ignore[union-attr]
+        if limit is not None:
+            threshold = threshold.clamp_(max=limit)
         lanes.sub_(torch.clamp(lanes, -threshold, threshold))  # as `proximal.soft_threshold`
-    elif isinstance(step, Tensor) and step.ndim > 0:
-        lanes.copy_(_lanewise(lambda penalty, w, s: penalty.prox(w, s), penalty, strengths, lanes, step))
+        return
+    if isinstance(step, Tensor) and step.ndim > 0:
+        moved = _lanewise(lambda penalty, w, s: _acting(penalty).prox(w, s), penalty, strengths, lanes, step)
     else:
-        lanes.copy_(_lanewise(lambda penalty, w: penalty.prox(w, step), penalty, strengths, lanes))
+        moved = _lanewise(lambda penalty, w: _acting(penalty).prox(w, step), penalty, strengths, lanes)
+    lanes.copy_(moved if limit is None else limited(moved, lanes, limit))
+
+
+def _acting(penalty: Penalty) -> Penalty:
+    """Whose prox is taken: that of the convex part, where one is known."""
+    return penalty.convex_part or penalty
 
 
 def _lanewise(method: Callable[..., Tensor], penalty: Penalty, strengths: Tensor | None, *tensors: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 Three methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
-- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.step_sizes`). Ends
-  at a stationary point of F, with exact zeros.
+- ``prox``: after the step, w ← prox(w, s), with the optimizer's step size s (`torchshrink.step_sizes`), and no
+  further than twice its reach. Ends at a stationary point of F, with exact zeros. Of a penalty that is not convex
+  only the convex part C acts so, since no step is too long for its prox, and before the step grad += ∂(Ω − C)(w).
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
@@ -54,7 +55,7 @@ class Attachment:
         self.schedule = schedule
         self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
         self._bundles = bundled(optimizer, terms, self.methods)
-        self._before = [bundle for bundle in self._bundles if bundle.acts_before]
+        self._before = [bundle for bundle in self._bundles if bundle.acts_before or bundle.has_rest]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
         self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
@@ -147,8 +148,10 @@ class Attachment:
                 for bundle in self._after:
                     live = bundle.live()
                     if live:
-                        steps = self._steps(bundle, live, kept)
-                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps)
+                        steps, limits = self._steps(bundle, live, kept)
+                        penalty = self.schedule.scaled(bundle.penalty)
+                        convex = penalty.convex_part if bundle.has_rest else None
+                        distributed.prox_(convex or penalty, live, steps, limits)
         self.schedule.advance(kept)
         if self._between is not None:
             self._between.after_step()
@@ -223,23 +226,32 @@ class Attachment:
                     continue
                 group = self.optimizer.param_groups[bundle.group]
                 penalty = self.schedule.scaled(bundle.penalty)
-                if bundle.method == "gradient":
+                if bundle.method != "decoupled":
                     sign = -1.0 if group.get("maximize", False) else 1.0
                     grads = [_dense_gradient(p) for p in live]
                     distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
+                    if bundle.has_rest and penalty.convex_part is not None:
+                        distributed.add_gradients_(penalty.convex_part, live, grads, -sign * self._loss_scale())
                 else:
                     moves = distributed.gradients(penalty, live, -_masked(group["lr"], kept, live[0]))
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
 
-    def _steps(self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None) -> list[float | Tensor]:
-        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``."""
+    def _steps(
+        self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None
+    ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
+        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``; and its limits."""
         group = self.optimizer.param_groups[bundle.group]
         if bundle.geometry is None:
-            return [_masked(group["lr"], kept, p) for p in live]
+            return [_masked(group["lr"], kept, p) for p in live], None
         geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
-        steps = geometry.step_sizes(group, [self._state(p) for p in live])
-        return steps if kept is None else [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+        states = [self._state(p) for p in live]
+        # A projection that is cut short may end outside the set, so a constraint has no limit.
+        limits = None if bundle.penalty.constraint else geometry.limits(group, states)
+        steps = geometry.step_sizes(group, states)
+        if kept is not None:
+            steps = [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+        return steps, limits
 
     def _state(self, parameter: nn.Parameter) -> State:
         """The optimizer's state, with what `_remember` kept."""

@@ -58,6 +58,12 @@ class Bundle:
         """Whether it acts before the optimizer's own update, through a gradient, and not after it, through a prox."""
         return self.method == "gradient" or (self.method == "decoupled" and self.penalty.smooth)
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether its prox is that of the penalty's convex part, so that the rest acts through the gradient."""
+        convex = self.penalty.convex_part
+        return self.method == "prox" and convex is not None and convex is not self.penalty
+
     def live(self) -> list[nn.Parameter]:
         """The parameters that this step moves. Like the optimizer, a term leaves alone what has no gradient.
 

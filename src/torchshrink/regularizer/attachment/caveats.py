@@ -29,6 +29,7 @@ def caveats(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bu
         notes.append(DECOUPLED_NOTE)
     notes += [note for _, note in _of_decay(optimizer, bundles)]
     notes += _of_two_proxes(bundles, others)
+    notes += _of_unknown_convexity(bundles)
     notes += _of_half_precision(bundles)
     return tuple(dict.fromkeys(notes))
 
@@ -58,13 +59,13 @@ def of_other_terms(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequ
 
 
 def of_untouched_rows(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """That a prox in one step size per coordinate zeroes the rows of an embedding before any batch has had them."""
+    """That a prox zeroes rows of an embedding before any batch has had them, where the optimizer's reach is unknown."""
     return tuple(
         f"{name}: rows of an embedding that no batch has touched have no gradient yet, and with one step size per "
-        f"coordinate the prox of {bundle.penalty} sets them to 0 at the first step; use SGD, an L2 penalty, "
-        "or exempt it with a rule None"
+        f"coordinate and no reach known the prox of {bundle.penalty} sets them to 0 at the first step; say the "
+        "optimizer's reach with torchshrink.step_sizes.register_geometry, or exempt it with a rule None"
         for bundle in bundles
-        if bundle.geometry is not None and bundle.geometry.coordinatewise
+        if bundle.geometry is not None and bundle.geometry.coordinatewise and bundle.geometry.reach is None
         if not bundle.penalty.smooth and not bundle.penalty.constraint
         for name in bundle.embeddings
     )
@@ -101,6 +102,16 @@ def _of_two_proxes(bundles: Sequence[Bundle], others: Sequence[Bundle]) -> list[
         if not bundle.acts_before
         for name, p in zip(bundle.names, bundle.parameters, strict=True)
         if id(p) in theirs
+    ]
+
+
+def _of_unknown_convexity(bundles: Sequence[Bundle]) -> list[str]:
+    return [
+        f"{bundle.penalty} is not known to be convex, and the prox of one that is not may keep a training from coming "
+        f"to rest where steps are long; set convex = True in {type(bundle.penalty).__name__} if it is, else give it a "
+        "convex_part, or look at the certificate"
+        for bundle in bundles
+        if bundle.method == "prox" and bundle.penalty.convex_part is None and not bundle.penalty.constraint
     ]
 
 
