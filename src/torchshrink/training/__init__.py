@@ -1,23 +1,22 @@
-"""The plain training loop and its evaluation (`loop`), and what a training leaves to go on from (`checkpoint`)."""
+"""The plain training loop.
 
+`loop` trains and evaluates, `losses` says what a loss means for a row, `checks` refuses what does not fit before any
+training, and `checkpoint` keeps what a training goes on from.
+"""
+
+from torchshrink.training.checks import check_fit
 from torchshrink.training.loop import (
     ROWS_AT_ONCE,
     EpochStats,
     Evaluation,
-    Loss,
-    StandardisedMSELoss,
     batches,
-    check_fit,
-    counted_of,
-    default_loss,
     default_optimizer,
     evaluate,
     evaluating,
-    row_losses,
-    row_weights,
     train_epoch,
     train_step,
 )
+from torchshrink.training.losses import Loss, StandardisedMSELoss, counted_of, default_loss, row_losses, row_weights
 
 __all__ = [
     "ROWS_AT_ONCE",
