@@ -4,6 +4,7 @@
 training, and `checkpoint` keeps what a training goes on from.
 """
 
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.training.checks import check_fit
 from torchshrink.training.loop import (
     ROWS_AT_ONCE,
@@ -31,8 +32,10 @@ __all__ = [
     "default_optimizer",
     "evaluate",
     "evaluating",
+    "load_checkpoint",
     "row_losses",
     "row_weights",
+    "save_checkpoint",
     "train_epoch",
     "train_step",
 ]
