@@ -1,0 +1,2 @@
+def paths(seeds, only):
+    pass
