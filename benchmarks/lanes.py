@@ -30,12 +30,12 @@ from sklearn.preprocessing import StandardScaler
 import torchshrink as ts
 from timing import table
 from torchshrink.models import mlp
-from torchshrink.path.family import families
-from torchshrink.path.folds import Fold, make_folds
-from torchshrink.path.lanes import Stack
-from torchshrink.path.recipe import Recipe, prepare
-from torchshrink.path.sequential import Unit, train_units
-from torchshrink.selection import WEIGHTS
+from torchshrink.paths.engines.one_by_one import Unit, train_units
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import Fold, make_folds
+from torchshrink.paths.recipe import Recipe, prepare
+from torchshrink.regularizer.selection import WEIGHTS
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "lanes.png"
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("truth.py", "steps.py", "lanes.py", "racing.py", "verdict.py")
+SCRIPTS = ("truth.py", "steps.py", "lanes.py", "verdict.py")
 
 
 def main() -> None:

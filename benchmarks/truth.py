@@ -22,7 +22,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 import torchshrink as ts
 from timing import table
-from torchshrink.proximal import soft_threshold
+from torchshrink.penalties.proximal import soft_threshold
 
 STRENGTH, LR, STEPS = 0.05, 0.1, 1500
 TITLE = "Which strength is solved"

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import RepeatedKFold, ShuffleSplit
+from torchshrink.paths.statistics.gains import HeldOut, by_parts, choices, gains, held_out_ratio
+
+from torchshrink.paths.statistics.verdict import Verdict, judge, judge_rows
 from verdict_old import old_interval
 from verdict_paths import paths
 from verdict_worlds import NOTHING, Failing, Logistic, Split, Squares, Table, tabulate
-
-from torchshrink.path.gains import HeldOut, by_parts, choices, gains, held_out_ratio
-from torchshrink.path.verdict import Verdict, judge, judge_rows
 
 WORDS = ("it helps", "nothing is shown", "it harms")
 REPEATS = 3

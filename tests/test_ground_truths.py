@@ -8,8 +8,8 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.balance import imbalance
-from torchshrink.proximal import group_norm
+from torchshrink.penalties.proximal import group_norm
+from torchshrink.regularizer.balance import imbalance
 
 F64 = torch.float64
 

@@ -7,32 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Not lazy, for it needs no torch and its module has its name: once both are loaded, the name is the function.
-from torchshrink.convert import Conversion, NoEquivalentError, convert
+from torchshrink.conversions.convert import Conversion, convert
+from torchshrink.errors import NoEquivalentError
 
 if TYPE_CHECKING:
-    from torchshrink.certificate import Certificate
+    from torchshrink.certifying import DualityGap, certify, duality_gap
     from torchshrink.errors import (
         AttachmentError,
         DataWarning,
+        DivergenceError,
+        DivergenceWarning,
         GeometryError,
         InputError,
+        LanesWarning,
+        NoDualError,
         ObjectiveWarning,
         ReadError,
         SelectionError,
         SelectionWarning,
+        TasksWarning,
         TorchshrinkError,
+        WorkerLostError,
     )
     from torchshrink.models import load_model
-    from torchshrink.path import (
-        LanesWarning,
-        PathComparison,
-        PathResult,
-        TasksWarning,
-        WorkerLostError,
-        clear_journal,
-        load_path,
-        path,
-    )
+    from torchshrink.paths import PathComparison, PathResult, clear_journal, load_path, path
     from torchshrink.penalties import (
         L1,
         L2,
@@ -49,15 +47,14 @@ if TYPE_CHECKING:
         SparseGroupLasso,
     )
     from torchshrink.polishing import Polished, polish
-    from torchshrink.proof import DualityGap, NoDualError, certify, duality_gap
     from torchshrink.regularizer import Regularizer
-    from torchshrink.selection import ALL, WEIGHTS
-    from torchshrink.training import DivergenceError, DivergenceWarning
+    from torchshrink.regularizer.certificate import Certificate
+    from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "torchshrink.certificate": ("Certificate",),
+    "torchshrink.regularizer.certificate": ("Certificate",),
     "torchshrink.errors": (
         "AttachmentError",
         "DataWarning",
@@ -70,7 +67,7 @@ _HOME = {
         "TorchshrinkError",
     ),
     "torchshrink.models": ("load_model",),
-    "torchshrink.path": (
+    "torchshrink.paths": (
         "LanesWarning",
         "PathComparison",
         "PathResult",
@@ -96,9 +93,9 @@ _HOME = {
         "SparseGroupLasso",
     ),
     "torchshrink.polishing": ("Polished", "polish"),
-    "torchshrink.proof": ("DualityGap", "NoDualError", "certify", "duality_gap"),
+    "torchshrink.certifying": ("DualityGap", "NoDualError", "certify", "duality_gap"),
     "torchshrink.regularizer": ("Regularizer",),
-    "torchshrink.selection": ("ALL", "WEIGHTS"),
+    "torchshrink.regularizer.selection": ("ALL", "WEIGHTS"),
     "torchshrink.training": ("DivergenceError", "DivergenceWarning"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

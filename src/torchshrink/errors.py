@@ -25,6 +25,41 @@ class ReadError(TorchshrinkError, OSError):
     """A row of a data set could be read before, and now cannot be; or a worker that was to read it is gone."""
 
 
+class NoEquivalentError(InputError):
+    """No setting of the other tool has the same solution; the message says why."""
+
+
+class DivergenceError(TorchshrinkError, ArithmeticError):
+    """A training's loss became infinite or NaN. ``epoch`` says in which epoch, counted from 0."""
+
+    def __init__(self, loss: float, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(
+            f"the loss became {loss} in epoch {epoch + 1}: lower the learning rate, "
+            "or look for huge or non-finite values in the data"
+        )
+
+
+class CannotStackError(TorchshrinkError):
+    """These trainings cannot be one stacked program; the message says why. The plain engine takes them."""
+
+
+class WorkerLostError(TorchshrinkError):
+    """A process that trained was killed, and joblib's backend does not start its tasks again."""
+
+
+class NoDualError(InputError):
+    """The model, loss or penalty has no dual here; the message says which, and why."""
+
+
+class UnsettledDualError(NoDualError):
+    """There is a dual, but rounding kept its best intercept from being found, or the rows are not in memory."""
+
+
+class ContractError(AssertionError):
+    """A penalty breaks its contract; the message names the clause, what was found and what was expected."""
+
+
 class DataWarning(UserWarning):
     """The data are not what they were when they were read before."""
 
@@ -35,3 +70,15 @@ class ObjectiveWarning(UserWarning):
 
 class SelectionWarning(UserWarning):
     """A parameter that one might expect to be penalised is not."""
+
+
+class DivergenceWarning(UserWarning):
+    """Some trainings of a path diverged, and were left out of its choice."""
+
+
+class LanesWarning(UserWarning):
+    """Trainings that were to be stacked are done one after another; the message says why."""
+
+
+class TasksWarning(UserWarning):
+    """Trainings that joblib was to send elsewhere are done in this process; the message says why."""

@@ -17,15 +17,12 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from torchshrink.errors import ContractError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import Strength
 
 SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
 STEPS = (1e-3, 0.3, 1.0, 4.0, 50.0)
-
-
-class ContractError(AssertionError):
-    """A penalty breaks its contract; the message names the clause, what was found and what was expected."""
 
 
 @dataclass(frozen=True)

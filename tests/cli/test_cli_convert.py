@@ -9,7 +9,7 @@ import pytest
 
 from torchshrink.cli import convert as verb
 from torchshrink.cli import main
-from torchshrink.convert import REFUSED, TOOLS, convert
+from torchshrink.conversions.convert import REFUSED, TOOLS, convert
 
 
 def run(capsys, *arguments):

@@ -138,7 +138,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, small_csv, options, e
 
 
 def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
-    from torchshrink.path import recipe
+    from torchshrink.paths import recipe
 
     assert run(*BASE, "--penalty", "l1", "--quiet", "--out", "whole").status == 0
     real, calls = recipe.train_epoch, []
@@ -246,7 +246,7 @@ def complete_stacks(folder: str) -> int:
 
 
 def test_lanes_killed_in_the_middle_and_interrupted_in_two_processes(run, here, monkeypatch):
-    from torchshrink.path.lanes import Stack
+    from torchshrink.paths.engines.stack import Stack
 
     with start(*LANES, "--out", "broken") as process:
         wait_for_trainings(process, "broken", 4)  # so at least one stack is complete

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import torchshrink as ts
-from torchshrink.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.penalties import L2, L2SP
 from torchshrink.testing import check_penalty
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 START = torch.tensor([[1.0, -2.0], [0.5, 0.0]], dtype=torch.float64)
 

@@ -7,7 +7,7 @@ import torch
 
 import torchshrink as ts
 from torchshrink.penalties import GroupLasso, L1Ball, MaxNorm
-from torchshrink.proximal import group_norm, metric_project_ball, project_ball
+from torchshrink.penalties.proximal import group_norm, metric_project_ball, project_ball
 
 EXAMPLES = [MaxNorm(1.0), MaxNorm(1.5, dim=-1), MaxNorm(0.7, dim=()), L1Ball(2.0), L1Ball(0.3)]
 SHAPES = [(5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2)]

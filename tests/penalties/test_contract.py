@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from torchshrink.errors import ContractError
 from torchshrink.penalties import (
     BUILTIN,
     L1,
@@ -21,7 +22,7 @@ from torchshrink.penalties import (
     Penalty,
     SparseGroupLasso,
 )
-from torchshrink.testing import SHAPES, ContractError, check_penalty
+from torchshrink.testing import SHAPES, check_penalty
 
 EXAMPLES = {
     "l1": [L1(0.3)],

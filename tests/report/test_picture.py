@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 
 import torchshrink as ts
 from torchshrink.errors import InputError
-from torchshrink.path.assemble import compare, make_result
-from torchshrink.path.family import family
-from torchshrink.path.folds import make_folds
-from torchshrink.path.grid import given_grid
-from torchshrink.path.recipe import prepare
-from torchshrink.path.refit import Source
-from torchshrink.path.sequential import Outcome
-from torchshrink.path.warm import Ways
+from torchshrink.paths.assemble import compare, make_result
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.engines.warm_path import Ways
+from torchshrink.paths.family import family
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.grid import given_grid
+from torchshrink.paths.recipe import prepare
+from torchshrink.paths.refit import Source
+from torchshrink.regularizer.selection import WEIGHTS
 from torchshrink.report.page import page
 from torchshrink.report.picture import draw, png, save_picture
-from torchshrink.selection import WEIGHTS
 
 
 def made(penalty=ts.L1, **settings):

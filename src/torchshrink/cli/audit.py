@@ -73,7 +73,7 @@ def _model(data: str | None, *, target: str | None, task: str, model: str, hidde
 
 def table(regularizer: Regularizer, method: str) -> dict[str, Any]:
     """The summary as JSON: every parameter of the model, penalised or exempt with the reason."""
-    from torchshrink.attachment import resolve_method
+    from torchshrink.regularizer.attachment import resolve_method
 
     def acting(penalty: Penalty | None) -> str | None:
         if penalty is None:

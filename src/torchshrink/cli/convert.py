@@ -10,7 +10,7 @@ from torchshrink.cli import console, options
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
-    from torchshrink.convert import Conversion
+    from torchshrink.conversions.convert import Conversion
 
 _TOOLS, _STRENGTHS, _FACTS, _CHOICES = "Tools", "The source's strengths", "The data", "What else matters"
 
@@ -94,8 +94,8 @@ def convert(
     """Print one tool's strength as another's: the settings with which both minimise the same function."""
     # What convert takes is what its table of tools takes, so that the options are its parameters, name for name.
     given = {name: value for name, value in locals().items() if name not in _NOT_PARAMETERS and value is not None}
-    from torchshrink.convert import TOOLS
-    from torchshrink.convert import convert as converted
+    from torchshrink.conversions.convert import TOOLS
+    from torchshrink.conversions.convert import convert as converted
 
     if list_:
         _list(json=json)
@@ -154,7 +154,7 @@ def _text(conversion: Conversion) -> str:
 def _list(*, json: bool) -> None:
     from rich.table import Table
 
-    from torchshrink.convert import REFUSED, TOOLS
+    from torchshrink.conversions.convert import REFUSED, TOOLS
 
     if json:
         tools = {

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from torchshrink.checkpoint import load_checkpoint, save_checkpoint
 from torchshrink.cli import console
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss, evaluate, train_epoch
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from torchshrink.cli.setup import Penalising

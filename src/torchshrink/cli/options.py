@@ -265,14 +265,6 @@ Compile = Annotated[
         help="Put stacked programs through torch.compile, which takes 5 to 16 s at first. Default: where it pays.",
     ),
 ]
-DropEarly = Annotated[
-    bool,
-    typer.Option(
-        "--drop-early",
-        rich_help_panel=_FIT,
-        help="Drop strengths that cannot win any more, as seen after 1/6, 1/3, 1/2 and 2/3 of the epochs; needs lanes.",
-    ),
-]
 Order = Annotated[
     str,
     typer.Option(
@@ -281,15 +273,6 @@ Order = Annotated[
         rich_help_panel=_FIT,
         help="cold: every strength from the initial weights; warm: ascending from 0, each from where the one before it "
         "ended.",
-    ),
-]
-Hysteresis = Annotated[
-    bool,
-    typer.Option(
-        "--hysteresis",
-        metavar="",
-        rich_help_panel=_FIT,
-        help="Train a warm path back to 0 too, and say whether the direction matters.",
     ),
 ]
 Choose = Annotated[

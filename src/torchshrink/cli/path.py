@@ -13,7 +13,7 @@ from torchshrink.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchshrink.path import PathComparison, PathResult
+    from torchshrink.paths import PathComparison, PathResult
 
 SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
 FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
@@ -47,9 +47,7 @@ def path(
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
-    drop_early: options.DropEarly = False,
     order: options.Order = "cold",
-    hysteresis: options.Hysteresis = False,
     out: options.Out = None,
     force: options.Force = False,
     resume: options.Resume = False,
@@ -70,10 +68,6 @@ def path(
     options.one_of("--choose", choose, options.CHOICES)
     options.one_of("--engine", engine, options.ENGINES)
     options.one_of("--order", order, options.ORDERS)
-    if hysteresis and order != "warm":
-        raise InputError("--hysteresis: a cold path has no direction to compare; take --order warm, or leave it out")
-    if drop_early and order == "warm":
-        raise InputError("--drop-early: the strengths of a warm path train one after another; take one of the two")
     options.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
@@ -117,11 +111,10 @@ def path(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile, "drop_early": drop_early}
+        "engine": {"name": engine, "lanes": lanes, "compile": compile}
         # Where nothing else says how, stacks are cut by it, which decides the last bits.
         | ({"jobs": jobs} if lanes is None and engine != "sequential" else {}),
         "order": order,
-        "hysteresis": hysteresis,
         "versions": setup.versions(),
     }
     run = _Run(folder, settings)
@@ -130,8 +123,7 @@ def path(
             data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
             folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
             method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
-            drop_early=drop_early,
-            order=order, hysteresis=hysteresis,  # type: ignore[arg-type]
+            order=order,  # type: ignore[arg-type]
         )  # fmt: skip
         tuning.check()
         run.claim(force=force, resume=resume)
@@ -143,8 +135,8 @@ def path(
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
     from torchshrink.cli.tables import show_path
-    from torchshrink.path import load_path
-    from torchshrink.storage import read_json
+    from torchshrink.paths import load_path
+    from torchshrink.support.storage import read_json
 
     # What is shown is what is on the disk, whether it was made just now or before.
     files = [str(folder / name) for name in FILES]
@@ -180,7 +172,7 @@ class _Run:
 
     def finished(self) -> bool:
         """Whether a run with these settings has written everything; an error where the folder is of another run."""
-        from torchshrink.storage import read_json
+        from torchshrink.support.storage import read_json
 
         known = self.folder / SETTINGS
         if known.exists():
@@ -193,8 +185,8 @@ class _Run:
 
     def claim(self, *, force: bool, resume: bool) -> None:
         """Make the folder ours; with ``force``, whatever an older path left in it is gone from here on."""
-        from torchshrink.path import clear_journal
-        from torchshrink.storage import claim_folder, write_json
+        from torchshrink.paths import clear_journal
+        from torchshrink.support.storage import claim_folder, write_json
 
         claim_folder(self.folder, force=force, resume=resume)
         if force:
@@ -212,8 +204,8 @@ class _Run:
     ) -> None:
         """Write every file; the journal goes last."""
         from torchshrink.models import save_model
-        from torchshrink.path import clear_journal
-        from torchshrink.storage import write_json
+        from torchshrink.paths import clear_journal
+        from torchshrink.support.storage import write_json
 
         result.save(self.folder)
         save_model(self.folder, model, settings)

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.table import Table
 
-from torchshrink.certificate import TOLERANCE, Certificate
+from torchshrink.certifying import certify
 from torchshrink.cli import console
 from torchshrink.cli.fitting import Fit
 from torchshrink.data import Dataset
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
-from torchshrink.proof import certify
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.certificate import TOLERANCE, Certificate
 from torchshrink.training import evaluate
 
 

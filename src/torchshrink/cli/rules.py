@@ -28,7 +28,7 @@ from torchshrink.cli.options import SELECTIONS, suggestion
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
-from torchshrink.selection import Pattern
+from torchshrink.regularizer.selection import Pattern
 
 KEYS = ("on", "rules")
 NOTHING = ("", "~", "null", "Null", "NULL", "none", "None")

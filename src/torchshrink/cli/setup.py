@@ -22,7 +22,7 @@ from torchshrink.data import Dataset, load, split
 from torchshrink.errors import InputError
 from torchshrink.penalties import L2
 from torchshrink.regularizer import Regularizer
-from torchshrink.selection import ALL, WEIGHTS, Rules, Selection
+from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
 from torchshrink.training import check_fit, default_loss
 
 DEFAULT_STRENGTH = 1e-4

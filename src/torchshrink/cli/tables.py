@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from torchshrink.cli import console
-from torchshrink.path import PathComparison, PathPoint, PathResult
+from torchshrink.paths import PathComparison, PathPoint, PathResult
 
 
 def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -24,7 +24,6 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
-        *(("both ways", f"{part.penalty}: {part.hysteresis.words}") for part in parts if part.hysteresis is not None),
         ("refit", f"on all rows: {refit['words']['sparsity']}"),
         ("certificate", refit["words"]["certificate"]),
         ("saved in", console.in_folder(files)),
@@ -52,8 +51,8 @@ def points_table(result: PathResult) -> Table:
 
 def _cells(point: PathPoint, classes: bool) -> list[str]:
     cells = [f"{point.strength:.3g}"]
-    if not point.finished:
-        cells += [point.fate, "", "", "", *([""] if classes else [])]
+    if point.diverged:
+        cells += ["diverged", "", "", "", *([""] if classes else [])]
     else:
         cells += [f"{point.train_loss:.4g}", f"{point.validation_loss:.4g}", f"{point.validation_se:.2g}"]
         cells += [f"{point.gap:+.3g}"]

@@ -117,8 +117,8 @@ class _Run:
 
     def finished(self) -> dict[str, Any] | None:
         """What a run with these settings has already written in full, or None; of other settings, an error."""
-        from torchshrink.checkpoint import read_progress
-        from torchshrink.storage import read_json
+        from torchshrink.support.storage import read_json
+        from torchshrink.training.checkpoint import read_progress
 
         checkpoint, result = self.folder / CHECKPOINT, self.folder / RESULT
         if checkpoint.exists():  # also where an older result stands beside it: this run is the later one
@@ -134,7 +134,7 @@ class _Run:
 
     def claim(self, *, force: bool, resume: bool) -> None:
         """Make the folder ours; whatever an older run left to resume from is gone from here on."""
-        from torchshrink.storage import claim_folder
+        from torchshrink.support.storage import claim_folder
 
         claim_folder(self.folder, force=force, resume=resume)
         if force:
@@ -144,7 +144,7 @@ class _Run:
     def finish(self, fit: Fit, dataset: Dataset, model_settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         """Train to the end, from the checkpoint if there is one, and write the files."""
         from torchshrink.models import save_model
-        from torchshrink.storage import write_json
+        from torchshrink.support.storage import write_json
 
         checkpoint = self.folder / CHECKPOINT
         history: list[dict[str, Any]] = []

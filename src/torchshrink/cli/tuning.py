@@ -10,19 +10,19 @@ from typing import Any
 from torch import nn
 
 from torchshrink import models
-from torchshrink.certificate import TOLERANCE
 from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
 from torchshrink.cli.results import certificate_in_words, finite
 from torchshrink.cli.setup import SELECTION, OptimizerSettings
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
-from torchshrink.path import PathComparison, PathResult, path
-from torchshrink.path.family import families
-from torchshrink.path.folds import make_folds
-from torchshrink.path.plan import Engine, Order
-from torchshrink.path.recipe import Acting, prepare
+from torchshrink.paths import PathComparison, PathResult, path
+from torchshrink.paths.engines.planner import Engine, Order
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import Acting, prepare
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.certificate import TOLERANCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,7 @@ class Tuning:
     engine: Engine = "auto"
     lanes: int | None = None
     compile: bool | None = None
-    drop_early: bool = False
     order: Order = "cold"
-    hysteresis: bool = False
 
     def check(self) -> None:
         """Raise what the trainings would raise before the first of them starts.
@@ -89,9 +87,7 @@ class Tuning:
             engine=self.engine,
             lanes=self.lanes,
             compile=self.compile,
-            drop_early=self.drop_early,
             order=self.order,
-            hysteresis=self.hysteresis,
         )
 
     def refit(

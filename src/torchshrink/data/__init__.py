@@ -17,7 +17,7 @@ from torchshrink.data.readers import (
 )
 from torchshrink.data.splitting import require_rows_per_class, split
 from torchshrink.errors import InputError
-from torchshrink.loading import did_you_mean
+from torchshrink.support.user_code import did_you_mean
 
 __all__ = ["BUNDLED", "Column", "Dataset", "from_frame", "from_parts", "load", "require_rows_per_class", "split"]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from torchshrink.data.dataset import TASKS, Column, Dataset, Task
 from torchshrink.errors import InputError
-from torchshrink.loading import did_you_mean
+from torchshrink.support.user_code import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

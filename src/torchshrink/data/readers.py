@@ -14,8 +14,8 @@ import numpy as np
 from torchshrink.data.dataset import Column, Dataset, Task
 from torchshrink.data.frames import from_frame, from_parts, listed
 from torchshrink.errors import InputError
-from torchshrink.loading import call_function, did_you_mean
-from torchshrink.storage import brief
+from torchshrink.support.storage import brief
+from torchshrink.support.user_code import call_function, did_you_mean
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
 
 from torchshrink.errors import InputError, ReadError, TorchshrinkError
-from torchshrink.storage import brief
+from torchshrink.support.storage import brief
 
 Item = tuple[Any, Any]
 

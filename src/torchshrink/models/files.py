@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.models.networks import build
-from torchshrink.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import PathLike, read_json, read_tensors, write_json, write_tensors
 
 
 def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from torchshrink.errors import InputError
-from torchshrink.loading import call_function, did_you_mean
 from torchshrink.models.preprocessing import Preprocess, Rescale
+from torchshrink.support.user_code import call_function, did_you_mean
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
 BUILTIN_MODELS = ("mlp", "logistic", "linear")

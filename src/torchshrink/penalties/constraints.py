@@ -23,7 +23,7 @@ from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, show, working
 from torchshrink.penalties.elementwise import infinite_unless_zero
 from torchshrink.penalties.groups import checked_dims
-from torchshrink.proximal import (
+from torchshrink.penalties.proximal import (
     group_norm,
     metric_project_ball,
     per_group,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, register_sum, show, working
-from torchshrink.proximal import soft_threshold
+from torchshrink.penalties.proximal import soft_threshold
 
 
 def infinite_unless_zero(grad: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, register_sum, show, working
 from torchshrink.penalties.elementwise import L1
-from torchshrink.proximal import (
+from torchshrink.penalties.proximal import (
     block_soft_threshold,
     group_norm,
     group_size,

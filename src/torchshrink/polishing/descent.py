@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from torchshrink.certificate import Certificate
 from torchshrink.polishing.objective import Objective, State
+from torchshrink.regularizer.certificate import Certificate
 
 Watch = Callable[[int, State, Certificate], None]
 

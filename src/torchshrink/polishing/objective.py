@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torchshrink.certificate import Certificate, measure
+from torchshrink.certifying.full_data import FullLoss
 from torchshrink.penalties import L1, MCP, SCAD, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
-from torchshrink.proof.fulldata import FullLoss
-from torchshrink.proximal import reduced_dims
+from torchshrink.penalties.proximal import reduced_dims
+from torchshrink.regularizer.certificate import Certificate, measure
 
 _KINKED = (L1, ElasticNet, MCP, SCAD, SparseGroupLasso)  # not smooth where a single coordinate is zero
 _GROUPED = (GroupLasso,)  # not smooth where a whole group is

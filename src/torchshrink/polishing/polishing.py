@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from torchshrink.certificate import Certificate
+from torchshrink.certifying import certify
+from torchshrink.certifying.full_data import Data, full_loss
 from torchshrink.distributed import is_spread
 from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
-from torchshrink.proof import certify
-from torchshrink.proof.fulldata import Data, full_loss
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.certificate import Certificate
 from torchshrink.training import Loss
 
 STEPS_AT_THE_END = 300

@@ -8,8 +8,8 @@ from typing import final
 from torch import nn
 
 from torchshrink.errors import AttachmentError
-from torchshrink.selection import Choice
-from torchshrink.terms import Term, holder_of
+from torchshrink.regularizer.selection import Choice
+from torchshrink.regularizer.terms import Term, holder_of
 
 
 @final

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchshrink import distributed
-from torchshrink.attachment import Attachment, Method
-from torchshrink.balance import imbalance
-from torchshrink.certificate import Certificate, measure
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
-from torchshrink.proximal import reduced_dims
+from torchshrink.penalties.proximal import reduced_dims
+from torchshrink.regularizer.attachment import Attachment, Method
+from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding
+from torchshrink.regularizer.certificate import Certificate, measure
 from torchshrink.regularizer.saved import restore, saved_state
+from torchshrink.regularizer.selection import WEIGHTS, Choice, Pattern, Selection, select
+from torchshrink.regularizer.sparsity import ParameterSparsity, Sparsity
 from torchshrink.regularizer.summary import render
-from torchshrink.selection import WEIGHTS, Choice, Pattern, Selection, select
-from torchshrink.sparsity import ParameterSparsity, Sparsity
-from torchshrink.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
+from torchshrink.regularizer.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
 
 
 class Regularizer:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchshrink import distributed
 from torchshrink.errors import InputError
-from torchshrink.terms import Schedule, Term
+from torchshrink.regularizer.terms import Schedule, Term
 
 
 def saved_state(terms: Sequence[Term], schedule: Schedule) -> dict[str, Any]:

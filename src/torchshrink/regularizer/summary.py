@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from torchshrink.penalties import Penalty
-from torchshrink.selection import Choice
-from torchshrink.sparsity import Sparsity
+from torchshrink.regularizer.selection import Choice
+from torchshrink.regularizer.sparsity import Sparsity
 
 _HEADER = ("parameter", "shape", "rule", "penalty", "method", "groups", "zeros")
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchshrink.errors import InputError
-from torchshrink.path.choose import PathPoint
-from torchshrink.path.result import PathComparison, PathResult
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.statistics.points import PathPoint
 from torchshrink.report.picture import png, save_picture
-from torchshrink.storage import PathLike, write_text
+from torchshrink.support.storage import PathLike, write_text
 
 _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -65,8 +65,6 @@ def _section(result: PathResult, *, several: bool) -> Iterable[str]:
     if several:
         yield f"<p>{html.escape(_sentence(result.verdict.words))}</p>"
     yield f"<p>{html.escape(_sentence(result.grid.words))}</p>"
-    if result.hysteresis is not None:
-        yield f"<p>{html.escape(_sentence(result.hysteresis.words))}</p>"
     classes = any(point.accuracy is not None for point in result.points)
     heads = [
         "strength",
@@ -87,8 +85,8 @@ def _section(result: PathResult, *, several: bool) -> Iterable[str]:
 
 
 def _cells(point: PathPoint, *, classes: bool) -> list[str]:
-    if not point.finished:
-        return [f"{point.strength:.3g}", point.fate, *[""] * (5 if classes else 4)]
+    if point.diverged:
+        return [f"{point.strength:.3g}", "diverged", *[""] * (5 if classes else 4)]
     return [
         f"{point.strength:.3g}",
         f"{point.train_loss:.4g}",

@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from torchshrink.path.choose import PathPoint
-from torchshrink.path.result import PathComparison, PathResult
-from torchshrink.storage import PathLike, write_bytes
+from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.support.storage import PathLike, write_bytes
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the lines differ in dashes as well.
 TRAIN, VALIDATION, BEST, ONE_SE, NULL = "#0072B2", "#D55E00", "#000000", "#009E73", "#767676"
@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
 def draw(result: PathResult | PathComparison) -> Figure:
     """Losses with the validation's ± 1 SE band, and the nonzero weights below; one column per penalty.
 
-    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged or were dropped are left out.
+    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
     """
     results = [result] if isinstance(result, PathResult) else list(result.results.values())
     with mpl.rc_context(_STYLE):
@@ -75,7 +75,7 @@ def save_picture(result: PathResult | PathComparison, path: PathLike) -> None:
 
 
 def _sound(result: PathResult) -> list[PathPoint]:
-    return [point for point in result.points if point.finished]
+    return [point for point in result.points if not point.diverged]
 
 
 def _column(upper: Axes, lower: Axes, result: PathResult) -> None:

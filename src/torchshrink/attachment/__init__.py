@@ -1,7 +1,0 @@
-"""How terms act inside an optimizer's step. The only package that touches an optimizer's hooks."""
-
-from torchshrink.attachment.attachment import Attachment
-from torchshrink.attachment.bundling import Method, Resolved, resolve_method
-from torchshrink.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
-
-__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Resolved", "is_plain_descent", "resolve_method"]

@@ -1,0 +1,26 @@
+"""The same training over many strengths and folds: which strength to take, and whether penalising helps at all."""
+
+from torchshrink.errors import LanesWarning, TasksWarning, WorkerLostError
+from torchshrink.paths.family import PenaltySpec
+from torchshrink.paths.grid import Grid
+from torchshrink.paths.journal import clear_journal
+from torchshrink.paths.result import PathComparison, PathResult, load_path
+from torchshrink.paths.run import path
+from torchshrink.paths.statistics.points import FoldValue, PathPoint
+from torchshrink.paths.statistics.verdict import Verdict
+
+__all__ = [
+    "FoldValue",
+    "Grid",
+    "LanesWarning",
+    "PathComparison",
+    "PathPoint",
+    "PathResult",
+    "PenaltySpec",
+    "TasksWarning",
+    "Verdict",
+    "WorkerLostError",
+    "clear_journal",
+    "load_path",
+    "path",
+]

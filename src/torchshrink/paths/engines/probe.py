@@ -1,0 +1,153 @@
+"""What a try says of a model: whether it can be stacked, and what a step of one lane costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from torchshrink.errors import CannotStackError
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.weights import weights_of
+from torchshrink.regularizer import Regularizer
+from torchshrink.support.randomness import seeded
+from torchshrink.training import evaluate
+
+STEPS = 2
+STRENGTHS = (0.0, 1e-3)
+EXACT, LOOSE = 1e-6, 1e-2  # how far two programs may be apart in float64, and where a model takes no float64
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found.
+
+    Args:
+        chain: whether the model is a chain of linear layers.
+        proximal: whether any penalty acts by its prox.
+    """
+
+    chain: bool
+    proximal: bool
+
+
+def try_stack(recipe: Recipe, folds: Sequence[Fold], family: Family) -> Trial:
+    """Stack two strengths of two folds, train and evaluate them, and hold what comes out against the plain engine's.
+
+    Raises:
+        CannotStackError: they cannot be stacked, or end elsewhere. Any other of `CANNOT_STACK`: vmap does not take the
+            model or the loss.
+    """
+    size = max(2, min(recipe.batch_size, *(len(fold.train) for fold in folds[:2])))
+    few = {number: Fold(fold.train[:size], fold.validation[:2]) for number, fold in enumerate(folds[:2])}
+    stack = Stack(recipe, few, family, STRENGTHS)
+    with seeded(0):
+        stack.step(_rows(recipe, few), None)
+    list(stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64)))
+    _check_steps(recipe, few, family)
+    return Trial(stack.chain, stack.proximal)
+
+
+def _check_steps(recipe: Recipe, folds: Mapping[int, Fold], family: Family) -> None:
+    """Compare every tensor after some steps: in float64, as a step of Adam's may be rounding and no more in float32.
+
+    What a model may do that a stack does not see, such as a buffer that is made anew, or a layer that is reached past
+    its module, shows here. A model that draws, as dropout does, is compared in evaluation mode.
+    """
+    exact, tolerance = dataclasses.replace(recipe.in_float64(), build=lambda: recipe.build().double()), EXACT
+    try:
+        first = _plain(exact, folds[0], 0, STRENGTHS[0], family, training=True, seed=1)
+    except (RuntimeError, TypeError, ValueError):  # something in the model is of one dtype
+        exact, tolerance = recipe, LOOSE
+        first = _plain(exact, folds[0], 0, STRENGTHS[0], family, training=True, seed=1)
+    second = _plain(exact, folds[0], 0, STRENGTHS[0], family, training=True, seed=2)
+    training = all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    stack, rows = Stack(exact, folds, family, STRENGTHS), _rows(exact, folds)
+    with seeded(1):
+        for _ in range(STEPS):
+            stack.step(rows, None, training=training)
+    outcomes = {(f, s): each for f, s, each in stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64))}
+    for f, (number, fold) in enumerate(folds.items()):
+        for s, strength in enumerate(STRENGTHS):
+            wanted = _plain(exact, fold, number, strength, family, training=training, seed=1)
+            found = stack.tensors(f, s) | {_LOSS: torch.tensor(outcomes[number, strength].train_loss)}
+            for name, tensor in wanted.items():
+                if not bool(tensor.isfinite().all()):
+                    continue  # a training that diverges at once is told apart later
+                if not torch.allclose(found[name].to(tensor.dtype), tensor, rtol=tolerance, atol=tolerance):
+                    raise CannotStackError(f"the stacked program does not end with the model's own {name}")
+
+
+_LOSS = "loss"
+
+
+def _plain(
+    recipe: Recipe, fold: Fold, number: int, strength: float, family: Family, *, training: bool, seed: int
+) -> dict[str, Tensor]:
+    """All tensors of one model after some steps on all rows of the fold, and its loss in evaluation mode."""
+    rows = fold.train.to(recipe.device)
+    X, y = recipe.X[rows], recipe.y[rows]
+    model = initial_model(recipe, number, fold)
+    with seeded(seed), said_before():
+        regularizer = Regularizer(model, family.make(strength), recipe.on)
+        optimizer = recipe.make_optimizer(model.parameters())
+        if recipe.method != "loss":
+            regularizer.attach(optimizer, recipe.method)
+        model.train(training)
+        for _ in range(STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            mean = recipe.loss(model(X), y)
+            (mean + regularizer.value() if recipe.method == "loss" else mean).backward()
+            optimizer.step()
+        regularizer.detach()
+        loss = evaluate(model, X, y, loss=recipe.loss).loss
+    return {**weights_of(model), _LOSS: torch.tensor(loss)}
+
+
+def _rows(recipe: Recipe, folds: Mapping[int, Fold]) -> Tensor:
+    return torch.stack([fold.train.to(recipe.device) for fold in folds.values()])
+
+
+def convolves(model: nn.Module) -> bool:
+    """Whether there is a convolution in it."""
+    return any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+
+
+def costs_of(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
+    """What one lane's step costs: multiplications and additions, and bytes, both at most."""
+    rows = fold.train[: recipe.batch_size].to(recipe.device)
+    X, y = recipe.X[rows], recipe.y[rows]
+    model.train()
+    with seeded(0), batchable(model), FlopCounterMode(display=False) as work:
+        with _Bytes() as made:
+            loss = recipe.loss(model(X), y)
+        loss.backward()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # Weights, gradients, up to three of the optimizer's, one in between; what the forward pass made, and gradients.
+    return float(work.get_total_flops()), 6.0 * weights + 2.0 * made.total
+
+
+class _Bytes(TorchDispatchMode):
+    """Counts the bytes of everything that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, Tensor):
+                self.total += each.numel() * each.element_size()
+        return made

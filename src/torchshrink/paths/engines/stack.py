@@ -1,0 +1,304 @@
+"""The fast engine: folds × strengths as one stacked program, a lane for each model.
+
+The models of a stack differ in their weights and strengths only, so their parameters are stacked, (F, S, …) for F
+folds and S strengths, and one forward and backward pass trains them all. The strengths of a fold share its batches,
+so they stay comparable in pairs and the first layer is one large product. Rows that a fold holds out never reach its
+lanes. The lanes' losses are summed, never averaged, so that each lane's gradient is its own; torch's elementwise
+optimizers and the penalties' proximal operators act lane by lane on the stacks as they are.
+
+The plain engine (`sequential`) is the specification: both end with the same weights but for rounding, dropout's draws
+apart. A lane whose loss becomes infinite or NaN stays in its place, where it touches no other, and is reported. A
+strength that is lost in every fold leaves the stack, and the steps to come cost less.
+
+Where rounding shows: a bias right before batch normalisation has the gradient 0, and what is computed is rounding,
+which Adam scales up to whole steps. In float32 the engines then end with other biases, and with held-out losses that
+differ by 1e-4 to 3e-3 in relation, as two machines' would. In float64, without that bias, or with SGD they agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from torchshrink.data.lazy import ahead
+from torchshrink.errors import CannotStackError
+from torchshrink.paths.engines.chain import dense_fits
+from torchshrink.paths.engines.chain_program import DenseProgram, Named
+from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
+from torchshrink.paths.engines.judging import evaluate_lanes
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
+from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
+from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.family import Family
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.weights import Weights
+from torchshrink.step_sizes import geometry_of
+from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.training import Loss, batches
+
+Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
+"""(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
+
+
+CANNOT_STACK = (CannotStackError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
+"""What comes of stacking what cannot be: our own refusals, and whatever a model's code makes of vmap's tensors."""
+
+
+@final
+class Stack:
+    """F folds × S strengths of one family, whose training programs are one.
+
+    Args:
+        recipe: how each is trained.
+        folds: the folds, by their numbers, with equally many batches an epoch; unless the model is `dense`, with
+            equally many rows, so that no batch has to be filled up.
+        family: of penalties.
+        strengths: one per lane of a fold.
+        compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
+
+    Raises:
+        CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folds: Mapping[int, Fold],
+        family: Family,
+        strengths: Sequence[float],
+        *,
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
+        self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
+        models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
+        check_stackable(models[0])
+        self._skeleton = copy.deepcopy(models[0])
+        first = next(iter(folds.values()))
+        changing = changing_buffers(models[0], recipe, first)
+        self.chain = not changing and dense_fits(recipe, models[0], len(folds))
+        if not self.chain and len({len(fold.train) for fold in folds.values()}) > 1:
+            raise CannotStackError("the folds differ in size")
+        lanes = len(self.strengths)
+        tensors = [dict(model.named_buffers()) | dict(model.named_parameters()) for model in models]
+        trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
+        self.parameters = {name: nn.Parameter(repeated([t[name] for t in tensors], lanes)) for name in trained}
+        self.own = {name: repeated([t[name] for t in tensors], lanes) for name in changing}
+        # What no training step changes is one per fold, so that all its strengths see the same first-layer input.
+        rest = [name for name in tensors[0] if name not in self.parameters and name not in self.own]
+        self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
+        self._family = family
+        self._begin(self.strengths)
+        self._dense = DenseProgram(recipe, models, self._skeleton) if self.chain else None
+        self._losses: Program = self._dense or self._lane_by_lane
+        # A chain is differentiated by hand, which is faster than what a compiler makes of it.
+        self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
+        self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
+
+    def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
+        """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
+        self.strengths = tuple(strengths)
+        self._begin(self.strengths)
+        with torch.no_grad():
+            for f, number in enumerate(self.folds):
+                for name, tensor in (self.parameters | self.own).items():
+                    tensor[f].copy_(weights[number][name])
+
+    def weights(self, lane: int = 0) -> dict[int, Weights]:
+        """Copies of what trained, and of the buffers that training changed, in one lane of each fold."""
+        both = self.parameters | self.own
+        return {n: {name: t[f, lane].detach().clone() for name, t in both.items()} for f, n in enumerate(self.folds)}
+
+    def tensors(self, f: int, s: int) -> dict[str, Tensor]:
+        """All tensors of one lane."""
+        return {n: t[f, s].detach() for n, t in (self.parameters | self.own).items()} | {
+            n: t[f] for n, t in self._shared.items()
+        }
+
+    @property
+    def proximal(self) -> bool:
+        """Whether any penalty acts by its prox."""
+        return bool(self._prox_of)
+
+    def _begin(self, strengths: tuple[float, ...]) -> None:
+        """A fresh optimizer, and the penalties of these strengths."""
+        self._optimizer = stacked_optimizer(self.recipe, self._skeleton, self.parameters)
+        # Beside another one, a single strength is told from a penalty that is the same at all strengths.
+        beside = strengths if len(strengths) > 1 else (*strengths, 0.0 if 1.0 in strengths else 1.0)
+        found = lane_penalties(
+            self.recipe, self._skeleton, self._family, beside, self._optimizer, folds=len(self.folds)
+        )
+        self._penalties = {name: each.first(len(strengths)) for name, each in found.items()}
+        self._prox_of = self._by_prox()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(F, S): folds, and strengths that are in the stack now."""
+        return len(self.folds), len(self.columns)
+
+    def train(self, after_epoch: Callable[[int, int], None] = lambda epochs, alive: None) -> Tensor:
+        """Train all lanes to the end, or until they leave.
+
+        Args:
+            after_epoch: called with the number of epochs done and of lanes that have not diverged.
+
+        Returns:
+            (F, S), on the CPU: in which epoch, from 1, a lane's loss became infinite or NaN; 0 where all is well. S
+            counts all strengths, those that left too.
+        """
+        recipe = self.recipe
+        diverged = torch.zeros(self.shape, dtype=torch.int64)
+        with seeded(self._seed()):
+            for epoch in range(recipe.epochs):
+                total = torch.zeros(self.shape, dtype=torch.float64, device=recipe.device)
+                made = list(self._batches(epoch))
+                for rows, (_, weights) in zip(ahead(recipe.X, [rows for rows, _ in made]), made, strict=True):
+                    total += self.step(rows, weights)
+                now = diverged[:, self.columns]
+                diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
+                stay = [k for k in self.columns if not diverged[:, k].all()]
+                after_epoch(epoch + 1, int((diverged[:, stay] == 0).sum()))
+                if not stay:
+                    break
+                self.keep(stay)
+        return diverged
+
+    def _seed(self) -> int:
+        """Of dropout: the first lane's fold and strength, so that lanes draw apart, in one stack or in two."""
+        first_strength = int(np.float64(self.strengths[0]).view(np.uint64))
+        return mix_seed(self.recipe.part_seed(next(iter(self.folds))), first_strength)
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Shrink to these strengths, by their numbers: the lanes of the others are gone, and no lane left notices."""
+        if list(numbers) == self.columns:
+            return
+        places = torch.tensor([self.columns.index(k) for k in numbers], device=self.recipe.device)
+        self.columns = list(numbers)
+        old = self.parameters
+        self.parameters = {name: nn.Parameter(narrow(p.detach(), places)) for name, p in old.items()}
+        self.own = {name: narrow(t, places) for name, t in self.own.items()}
+        narrow_optimizer(self._optimizer, {p: self.parameters[name] for name, p in old.items()}, places)
+        self._penalties = {name: each.keep(places) for name, each in self._penalties.items()}
+        self._prox_of = self._by_prox()
+        if self._dense:
+            self._dense.forget()
+
+    def _by_prox(self) -> dict[Tensor, LanePenalty]:
+        return {self.parameters[name]: each for name, each in self._penalties.items() if each.method == "prox"}
+
+    def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
+        """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
+        self._skeleton.train(training)
+        # An epoch's last batch may have another size, for which another compilation would not pay.
+        program = self._fast if rows.shape[1] == self.recipe.batch_size else self._losses
+        if self._dense is program:
+            losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
+        else:
+            losses = self._on_batch(program, rows, weights)
+            self._optimizer.zero_grad(set_to_none=True)
+            # Summed, so that each lane's gradient is its own.
+            losses.sum().backward()
+        with torch.no_grad():
+            for name, each in self._penalties.items():
+                if each.method != "prox":
+                    each.add_gradient(self.parameters[name])
+            self._optimizer.step()
+            if self._prox_of:
+                self._prox()
+            return losses.detach()
+
+    def _prox(self) -> None:
+        for group in self._optimizer.param_groups:
+            geometry = geometry_of(self._optimizer, group)
+            settings = {key: value for key, value in group.items() if key != "params"}
+            for p in group["params"]:
+                if p in self._prox_of and p.grad is not None:
+                    state = self._optimizer.state[p]
+                    self._prox_of[p].prox_(p, geometry, settings, state, compiled=self._compiled_prox)
+
+    def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
+        with batchable(self._skeleton):
+            return program(self.parameters, self.own, self._shared, rows, weights)
+
+    def _lane_by_lane(
+        self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
+        loss = self.recipe.loss
+
+        def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
+            return _mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+
+        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
+        all_lanes = vmap(strengths_of_a_fold, randomness="different")
+        # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
+        y = self.recipe.y[rows].unsqueeze(1)
+        y = y.expand(-1, len(self.columns), *y.shape[2:])
+        return all_lanes(parameters, own, shared, self.recipe.X[rows], y)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
+        recipe = self.recipe
+        per_fold = [
+            [fold.train.to(recipe.device)[rows] for rows in _fold_batches(recipe, number, fold, epoch)]
+            for number, fold in self.folds.items()
+        ]
+        for parts in zip(*per_fold, strict=True):
+            width = max(map(len, parts))
+            if min(map(len, parts)) == width:
+                yield torch.stack(parts), None
+                continue
+            rows = torch.stack([torch.cat([part, part[:1].expand(width - len(part))]) for part in parts])
+            counts = torch.tensor([len(part) for part in parts], device=recipe.device)
+            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(recipe.X.dtype)
+
+    # --- what came out ---
+
+    @torch.no_grad()
+    def outcomes(self, diverged: Tensor) -> Iterator[tuple[int, float, Outcome]]:
+        """Fold number, strength and outcome of each lane, after `train`."""
+        self._skeleton.eval()
+        nonzero = torch.zeros(self.shape, dtype=torch.int64, device=self.recipe.device)
+        place = {k: s for s, k in enumerate(self.columns)}
+        for name in self._penalties:
+            nonzero += self.parameters[name].flatten(2).count_nonzero(2)
+        for f, (number, fold) in enumerate(self.folds.items()):
+            on_train, _ = self._evaluate(f, fold.train)
+            on_held_out, accuracy = self._evaluate(f, fold.validation)
+            for k, strength in enumerate(self.strengths):
+                s, lost = place.get(k), int(diverged[f, k])
+                if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
+                    lost = lost or self.recipe.epochs
+                if s is None or lost:
+                    nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
+                    yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
+                    continue
+                share = None if accuracy is None else accuracy[s].item()
+                outcome = Outcome(on_train[s].mean().item(), on_held_out[s].clone(), share, int(nonzero[f, s]))
+                yield number, strength, outcome
+
+    def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        fold = [
+            {name: t[f] for name, t in all_folds.items()} for all_folds in (self.parameters, self.own, self._shared)
+        ]
+        return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], recipe=self.recipe, rows=rows)
+
+
+def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
+    if type(loss) is nn.CrossEntropyLoss and output.ndim == 2 and y.ndim == 1:
+        # The same mean with the rows last: torch's softmax over a short last dimension is some twenty times slower.
+        return loss(output.t().contiguous().unsqueeze(0), y.unsqueeze(0))  # type: ignore[no-any-return]
+    return loss(output, y).reshape(())
+
+
+def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:
+    seed = recipe.part_seed(number)
+    return batches(len(fold.train), recipe.batch_size, seed=seed, epoch=epoch, device=recipe.device)

@@ -1,0 +1,57 @@
+"""What the lanes of a fold start from."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.data.lazy import subset
+from torchshrink.errors import CannotStackError, SelectionWarning
+from torchshrink.models import fit_preprocessing
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.recipe import Recipe
+from torchshrink.support.randomness import seeded
+
+
+def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
+    """A fold's model before its first step, as the plain engine makes it."""
+    with seeded(recipe.part_seed(number)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        model = recipe.fresh()
+        rows = fold.train.to(recipe.device)
+        fit_preprocessing(model, subset(recipe.X, rows), recipe.y[rows])
+    return model
+
+
+def check_stackable(model: nn.Module) -> None:
+    """Refuse what a stacked program would not see, or would do otherwise.
+
+    Raises:
+        CannotStackError: the message says why.
+    """
+    for name, p in model.named_parameters():
+        if p._backward_hooks or p._post_accumulate_grad_hooks:
+            raise CannotStackError(f"{name} has a hook on its gradient, which a stack has not")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+            raise CannotStackError(f"{name}: vmap's embedding trains the row of padding_idx in some lanes")
+
+
+def repeated(tensors: Sequence[Tensor], lanes: int) -> Tensor:
+    """(F, S, …): one copy per strength of each fold's tensor."""
+    folds = torch.stack([t.detach() for t in tensors])
+    return folds.unsqueeze(1).expand(len(folds), lanes, *folds.shape[1:]).clone()
+
+
+def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
+    """The names of the buffers that a training step changes, such as batch normalisation's statistics."""
+    trial = copy.deepcopy(model).train()
+    before = {name: b.clone() for name, b in trial.named_buffers()}
+    rows = fold.train[: max(2, min(len(fold.train), recipe.batch_size))].to(recipe.device)
+    with torch.no_grad(), seeded(0):
+        trial(recipe.X[rows])
+    return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}

@@ -1,0 +1,107 @@
+"""The finished trainings of a path, one file each, so that a run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchshrink.errors import InputError
+from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.weights import Weights
+from torchshrink.support.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+
+FOLDER = "journal"
+_SETTINGS = "settings.json"
+
+
+class Journal:
+    """The outcomes kept under ``folder/journal``; only of trainings with the same settings and data.
+
+    Args:
+        folder: a working folder; made where it is missing.
+        fingerprint: what the outcomes depend on, as JSON takes it.
+
+    Raises:
+        InputError: the folder holds a journal of another fingerprint, or cannot be written.
+    """
+
+    def __init__(self, folder: PathLike, fingerprint: Mapping[str, Any]) -> None:
+        self.folder = Path(folder) / FOLDER
+        wanted = json.loads(json.dumps(fingerprint))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+        settings = self.folder / _SETTINGS
+        if settings.exists():
+            _refuse_other(read_json(settings), wanted, self.folder)
+        else:
+            write_json(settings, wanted)
+
+    def read(self, unit: Unit, stack: str = "") -> Outcome | None:
+        """What came out of this unit, or None if it has not been finished.
+
+        Args:
+            unit: which training.
+            stack: the name of the stack that trained it, as the last bits depend on that; "": it was trained alone.
+        """
+        path = self._path(unit, stack)
+        if not path.exists():
+            return None
+        tensors, metadata = read_tensors(path)
+        numbers = json.loads(metadata["outcome"])
+        return Outcome(row_losses=tensors["row_losses"], **numbers)
+
+    def write(self, unit: Unit, outcome: Outcome, stack: str = "") -> None:
+        """Keep what came out of this unit."""
+        numbers = {
+            "train_loss": outcome.train_loss,  # by repr, so bit for bit; a diverged training's NaN too
+            "accuracy": outcome.accuracy,
+            "nonzero": outcome.nonzero,
+            "diverged": outcome.diverged,
+        }
+        write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
+
+    def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:
+        """The weights that this stack of a warm path ended with, by fold, or None if they are not kept."""
+        path = self._weights(stack)
+        if not path.exists():
+            return None
+        found: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in read_tensors(path)[0].items():
+            fold, name = key.split(":", 1)
+            found.setdefault(int(fold), {})[name] = tensor
+        return found
+
+    def write_weights(self, stack: str, weights: Mapping[int, Weights]) -> None:
+        """Keep the weights that a stack ended with, by fold."""
+        flat = {f"{fold}:{name}": tensor for fold, each in weights.items() for name, tensor in each.items()}
+        write_tensors(self._weights(stack), flat)
+
+    def drop_weights(self, stack: str) -> None:
+        """Forget them."""
+        self._weights(stack).unlink(missing_ok=True)
+
+    def _weights(self, stack: str) -> Path:
+        return self.folder / f"{stack}.weights"
+
+    def _path(self, unit: Unit, stack: str) -> Path:
+        mark = f"-{stack}" if stack else ""
+        return self.folder / f"{unit.family}-{unit.fold}-{unit.strength!r}{mark}.safetensors"
+
+
+def clear_journal(folder: PathLike) -> None:
+    """Delete the journal under a working folder, once what it led to has been saved."""
+    shutil.rmtree(Path(folder) / FOLDER, ignore_errors=True)
+
+
+def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if keys:
+        what = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys[:3])
+        raise InputError(f"{folder} is of other trainings ({what}): give the same settings, or delete it")

@@ -1,0 +1,94 @@
+"""One bar on stderr that counts trainings."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.paths.family import Family
+
+
+class Progress:
+    """Counts trainings, and shows the current one and the best mean validation loss so far.
+
+    Args:
+        families: for their names.
+        folds: how many there are.
+        shown: whether to write anything at all.
+    """
+
+    def __init__(self, families: Sequence[Family], folds: int, *, shown: bool) -> None:
+        self._families = families
+        self._folds = folds
+        self._rows: dict[tuple[int, float], dict[int, tuple[float, int]]] = {}  # by fold: a probe's comes twice
+        self._best = (math.inf, "")
+        self._ahead = 0  # trainings that the bar counts already, by the share of their epochs that is done
+        self._bar: tqdm[Any] = tqdm(
+            total=0, disable=not shown, file=sys.stderr, unit="training", dynamic_ncols=True, desc="path"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def expect(self, trainings: int) -> None:
+        """So many more are to come, or fewer if below 0."""
+        self._bar.total = (self._bar.total or 0) + trainings
+        self._bar.refresh()
+
+    def done(self, unit: Unit, outcome: Outcome) -> None:
+        """One is finished."""
+        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
+        seen = self._rows.setdefault((unit.family, unit.strength), {})
+        loss = outcome.validation_loss if outcome.diverged is None else math.inf
+        seen[unit.fold] = (loss, len(outcome.row_losses))
+        if len(seen) == self._folds:
+            mean = sum(value * rows for value, rows in seen.values()) / sum(rows for _, rows in seen.values())
+            if mean < self._best[0]:
+                self._best = (mean, label)
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{self._so_far()}", refresh=False)
+        self._count()
+
+    def aside(self, unit: Unit) -> None:
+        """One is finished that takes no part in the choice."""
+        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
+        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}", refresh=False)
+        self._count()
+
+    def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:
+        """A stack has done so many epochs: the bar moves by as many trainings as that comes to."""
+        share = lanes * epoch // epochs
+        self._bar.set_postfix_str(
+            f"{alive} of {lanes} lanes alive, epoch {epoch}/{epochs}{self._so_far()}", refresh=False
+        )
+        self._bar.update(share - self._ahead)
+        self._ahead = share
+
+    def give_up(self) -> None:
+        """A stack came to nothing: what it had done no longer counts."""
+        self._bar.update(-self._ahead)
+        self._ahead = 0
+
+    def _count(self) -> None:
+        if self._ahead:
+            self._ahead -= 1
+        else:
+            self._bar.update()
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        if not self._bar.disable:
+            self._bar.write(line, file=sys.stderr)
+
+    def _so_far(self) -> str:
+        return f" | best {self._best[0]:.4g} at {self._best[1]}" if self._best[1] else ""

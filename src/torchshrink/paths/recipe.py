@@ -1,0 +1,314 @@
+"""How one model of a path is made and trained; the same for every strength, fold and engine."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torchshrink.data.lazy import LazyRows, Rows
+from torchshrink.data.opening import opened
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
+from torchshrink.models import fit_preprocessing
+from torchshrink.paths.family import Family
+from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
+from torchshrink.paths.weights import Weights, load_weights
+from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.attachment import Method
+from torchshrink.regularizer.selection import Rules, Selection
+from torchshrink.support.randomness import checked_seed, mix_seed, seeded
+from torchshrink.support.storage import brief
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+
+Build = Callable[[], nn.Module]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Acting = Method | Literal["loss"]
+
+WHOLE = -1
+"""The part that is all the rows, where a fold's number is its part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a training depends on besides its penalty and its rows.
+
+    Args:
+        build: makes the model, with initial weights from torch's global generator.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating; in memory, or still to be
+            read.
+        y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
+        loss: a mean over examples.
+        make_optimizer: parameters -> optimizer.
+        optimizer: what it makes, as text.
+        epochs: passes over the rows.
+        batch_size: rows per step.
+        seed: decides initial weights, batches and dropout, together with the fold's number.
+        device: where to train.
+        on: which parameters a penalty without an exact name acts on.
+        method: how it acts: in the optimizer's step, or ``loss``: as a part of the loss.
+        identity: digests of the initial model and of what it does, for telling recipes apart.
+    """
+
+    build: Build
+    X: Rows
+    y: Tensor
+    loss: Loss
+    make_optimizer: MakeOptimizer
+    optimizer: str
+    epochs: int
+    batch_size: int
+    seed: int
+    device: torch.device
+    on: Selection
+    method: Acting
+    identity: Mapping[str, str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a reader of the result wants to know, as JSON takes it."""
+        return {
+            "rows": len(self.X),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "loss": _named(self.loss),
+            "optimizer": self.optimizer,
+            "seed": self.seed,
+            "on": str(self.on),
+            "method": self.method,
+        }
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the results depend on, as far as it shows before training, for telling a journal's trainings apart.
+
+        Settings, digests of the data, of the initial weights and of what the initial model and the loss give for a
+        few rows, versions and threads. Code that acts later only, such as a hook, does not show.
+        """
+        return (
+            self.settings
+            | {"X": self.X.digest if isinstance(self.X, LazyRows) else digest([self.X]), "y": digest([self.y])}
+            | dict(self.identity)
+            | {
+                "device": str(self.device),
+                "torch.set_num_threads": torch.get_num_threads(),
+                "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "torch": torch.__version__,
+                "torchshrink": version("torchshrink"),
+            }
+        )
+
+    def in_float64(self) -> Recipe:
+        """The same with data and loss in float64, for what is to be exact. The model is the caller's to convert."""
+        loss = copy.deepcopy(self.loss)
+        return dataclasses.replace(
+            self,
+            X=self.X.double() if self.X.is_floating_point() else self.X,
+            y=self.y.double() if self.y.is_floating_point() else self.y,
+            loss=loss.double() if isinstance(loss, nn.Module) else loss,
+        )
+
+    def part_seed(self, part: int) -> int:
+        """The seed of a fold's trainings (or those on all rows: `WHOLE`), the same for every strength."""
+        return mix_seed(self.seed, part + 1)
+
+    def fresh(self) -> nn.Module:
+        """A new model on the device. Call it inside `seeded`."""
+        return self.build().to(self.device)
+
+    def train(
+        self, rules: Rules, X: Rows, y: Tensor, *, part: int, start: Weights | None = None
+    ) -> tuple[nn.Module, Regularizer]:
+        """Train one model on the rows given. The caller's random number generators are left as they were.
+
+        Preprocessing is fitted on these rows and no others. The regularizer comes back detached. With ``start``,
+        training begins from these weights and not from the initial ones, which a penalty towards them (`L2SP`) still
+        means; the optimizer is a fresh one either way.
+
+        Raises:
+            DivergenceError: the loss became infinite or NaN.
+        """
+        seed = self.part_seed(part)
+        with seeded(seed), said_before():
+            model = self.fresh()
+            fit_preprocessing(model, X, y)
+            regularizer = Regularizer(model, rules, self.on)
+            if start is not None:
+                load_weights(model, start)
+            optimizer = self.make_optimizer(model.parameters())
+            if self.method != "loss":
+                regularizer.attach(optimizer, self.method)
+            for epoch in range(self.epochs):
+                train_epoch(
+                    model,
+                    X,
+                    y,
+                    loss=self.loss,
+                    optimizer=optimizer,
+                    regularizer=regularizer if self.method == "loss" else None,
+                    batch_size=self.batch_size,
+                    seed=seed,
+                    epoch=epoch,
+                )
+            regularizer.detach()
+        return model, regularizer
+
+
+@contextlib.contextmanager
+def said_before() -> Iterator[None]:
+    """Inside, what `prepare` warns of is not said again: it is said once, and not for every strength and fold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelectionWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
+        yield
+
+
+def prepare(
+    build: Build,
+    data: object,
+    families: Sequence[Family],
+    *,
+    epochs: int,
+    batch_size: int,
+    loss: Loss | None,
+    optimizer: MakeOptimizer | None,
+    seed: int,
+    device: torch.device | str | None,
+    on: Selection,
+    method: Acting,
+    workers: int = 0,
+    progress: bool = False,
+) -> Recipe:
+    """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
+
+    Raises:
+        InputError: an argument is not usable, in one line that says why.
+        AttachmentError: the penalty cannot act in this optimizer.
+    """
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{name}={number!r}: expected a whole number ≥ 1")
+    if method not in (*get_args(Method), "loss"):
+        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, (*get_args(Method), 'loss')))}")
+    if isinstance(build, nn.Module):
+        raise InputError(
+            f"build: a {type(build).__name__} given, a function that makes a new one expected: "
+            f"lambda: {type(build).__name__}(…)"
+        )
+    given: object = optimizer
+    if isinstance(given, str | torch.optim.Optimizer):
+        given = repr(given) if isinstance(given, str) else f"an instance of {type(given).__name__}"
+        raise InputError(
+            f"optimizer: {given} given, a function of a model's parameters expected: "
+            "lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
+        )
+    if not callable(build):
+        raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
+    first_seed = mix_seed(checked_seed(seed), WHOLE + 1)
+    with seeded(first_seed):
+        model = build()
+        if not isinstance(model, nn.Module):
+            raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        if first is None:
+            raise InputError("build() returned a model without parameters: there is nothing to train")
+        where = _device(device, first.device)
+        check_anew(model, build, first_seed)
+        model.to(where)
+        # After all that is cheap to check, and inside, since reading rows may draw random numbers.
+        X, y = _checked(*opened(data, workers=workers, progress=progress))
+        X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
+        y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
+        loss = default_loss(y) if loss is None else copy.deepcopy(loss)
+        if isinstance(loss, nn.Module):
+            loss = loss.to(where)
+        weights = digest(model.state_dict().values())
+        fit_preprocessing(model, X, y)
+        check_fit(model, X, y, loss=loss)
+        identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
+        make_optimizer = default_optimizer if optimizer is None else optimizer
+        made = make_optimizer(model.parameters())
+        if not isinstance(made, torch.optim.Optimizer):
+            raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
+        for family in families:
+            regularizer = Regularizer(model, family.make(1.0), on)
+            if method != "loss":
+                regularizer.attach(made, method).detach()
+    return Recipe(
+        build=build,
+        X=X,
+        y=y,
+        loss=loss,
+        make_optimizer=make_optimizer,
+        optimizer=_optimizer_text(made),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=where,
+        on=on,
+        method=method,
+        identity=identity,
+    )
+
+
+def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
+    X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+        raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
+    if len(X) < 2:
+        raise InputError(f"X has {len(X)} rows: at least 2 expected")
+    if isinstance(X, Tensor) and X.is_floating_point() and bool(X.isinf().any()):
+        raise InputError("X has infinite values: remove or clip them")
+    if y.is_floating_point():
+        if not bool(y.isfinite().all()):
+            raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
+        return X, y
+    y = y.long()
+    if bool((y < 0).any()):
+        raise InputError(f"y has the class code {int(y.min())}: codes from 0 expected, or floats for numbers")
+    if len(torch.unique(y)) < 2:
+        raise InputError(f"y has one class only ({int(y[0].max())}): at least two expected, or floats for numbers")
+    return X, y
+
+
+def _tensor(name: str, part: Any) -> Tensor:
+    if isinstance(part, Tensor):
+        return part.detach()
+    try:
+        return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: {type(part).__name__} given, a tensor or an array of numbers expected") from error
+
+
+def _device(wanted: torch.device | str | None, built_on: torch.device) -> torch.device:
+    if wanted is None:
+        return built_on
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(f"device={str(wanted)!r} cannot be used: {brief(error)}") from error
+    return device
+
+
+def _named(loss: Loss) -> str:
+    if isinstance(loss, nn.Module):
+        return str(loss)
+    return loss.__name__ if inspect.isfunction(loss) else type(loss).__name__
+
+
+def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:
+    groups = [
+        ", ".join(f"{key}={value}" for key, value in group.items() if key != "params" and value not in (None, False))
+        for group in optimizer.param_groups
+    ]
+    return f"{type(optimizer).__name__}({'; '.join(dict.fromkeys(groups))})"

@@ -1,0 +1,63 @@
+"""Training on all the data at a chosen strength, and the proof of what that led to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from torchshrink.certifying import certify
+from torchshrink.data.lazy import LazyRows, kept
+from torchshrink.errors import InputError
+from torchshrink.paths.engines.planner import Order
+from torchshrink.paths.engines.warm_path import climb
+from torchshrink.paths.family import Family
+from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.polishing import STEPS_AT_THE_END, polish
+from torchshrink.regularizer.certificate import Certificate
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a path was made from."""
+
+    recipe: Recipe
+    family: Family
+    climbed: tuple[float, ...] = ()  # the strengths of a warm path, ascending; none of a cold one
+
+    @property
+    def order(self) -> Order:
+        """How the path was trained."""
+        return "warm" if self.climbed else "cold"
+
+    def refit(self, strength: float, *, polished: bool = False) -> tuple[nn.Module, Certificate]:
+        """Train on all rows as the path was; the model in evaluation mode, and its certificate.
+
+        After a cold path that is one training at ``strength``; after a warm one it is the path up to there: through its
+        strengths below, and then at ``strength``, which need not be one of them.
+        """
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
+            raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
+        if polished and isinstance(self.recipe.X, LazyRows):
+            raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
+        with kept(self.recipe.X):
+            return self._refit(float(strength), polished)
+
+    def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:
+        recipe = self.recipe
+        below = [each for each in self.climbed if each < strength]
+        model, regularizer = climb(recipe, self.family, (*below, strength))
+        model.eval()
+        data = (recipe.X, recipe.y)
+        with said_before():
+            if polished:
+                certificate = polish(model, data, regularizer, loss=recipe.loss, max_steps=STEPS_AT_THE_END).certificate
+            else:
+                if recipe.method != "loss":
+                    # Attached as it was in training, so that what is known against its fixed point is said.
+                    regularizer.attach(recipe.make_optimizer(model.parameters()), recipe.method)
+                certificate = certify(model, data, regularizer, loss=recipe.loss)
+                regularizer.detach()
+        model.zero_grad(set_to_none=True)
+        return model, certificate

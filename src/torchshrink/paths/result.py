@@ -1,0 +1,217 @@
+"""What a path leaves behind: frozen values that can be saved, drawn, and refitted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.errors import InputError
+from torchshrink.paths.grid import Grid, grid_from_dict
+from torchshrink.paths.refit import Source
+from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
+from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
+from torchshrink.regularizer.certificate import Certificate
+from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESULT = "path.json"
+LOSSES = "losses.safetensors"
+_FORMAT = "torchshrink-path-1"
+
+
+@dataclass(frozen=True, eq=False)
+class PathResult:
+    """One penalty's path.
+
+    Args:
+        penalty: its name.
+        points: per strength, ascending, 0 first.
+        verdict: whether penalising helps, the choosing of the strength counted in. After a warm path,
+            compared with strength 0 trained on for as long as the best strength was, in all.
+        grid: where the strengths come from.
+        null_loss: the validation loss of the best constant output, fitted on each fold's training rows; None where the
+            loss has none.
+        settings: how each model was trained, as JSON takes it.
+        losses: each row's out-of-fold loss at each strength, (n, points), float64; NaN where no fold held the row
+            out, or the training diverged.
+        fold: which fold held each row out (n,), int64; -1 for none.
+    """
+
+    penalty: str
+    points: tuple[PathPoint, ...]
+    verdict: Verdict
+    grid: Grid
+    null_loss: float | None
+    settings: Mapping[str, Any]
+    losses: Tensor
+    fold: Tensor
+    source: Source | None = field(default=None, repr=False)
+
+    @property
+    def best(self) -> PathPoint:
+        """The point of least mean validation loss: the default choice."""
+        return least(self.points)
+
+    @property
+    def one_se(self) -> PathPoint:
+        """The strongest point within one standard error of `best`: a smaller support, and often a worse prediction."""
+        return one_standard_error(self.points)
+
+    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
+        """Train on all the data by the same recipe, and measure how far from stationarity that ends.
+
+        After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
+        wanted, `epochs` at each, so that what is trained is what was cross-validated.
+
+        Args:
+            strength: at which; by default the best.
+            polish: whether to end with `torchshrink.polish`; if it does not converge, the certificate's notes say so.
+
+        Returns:
+            The model, in evaluation mode, and its certificate (all the data, evaluation mode, float64), with a duality
+            gap for linear and logistic models.
+
+        Raises:
+            InputError: this result was loaded, and a file holds neither data nor code.
+            DivergenceError: the training diverged.
+        """
+        if self.source is None:
+            raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
+        return self.source.refit(self.best.strength if strength is None else strength, polished=polish)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the rows' losses, as JSON takes it."""
+        return {
+            "format": _FORMAT,
+            "penalty": self.penalty,
+            "settings": dict(self.settings),
+            "grid": self.grid.to_dict(),
+            "null_loss": self.null_loss,
+            "best": self.best.strength,
+            "one_se": self.one_se.strength,
+            "verdict": self.verdict.to_dict(),
+            "points": [point.to_dict() for point in self.points],
+        }
+
+    def save(self, folder: PathLike) -> None:
+        """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
+        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses})
+
+    def plot(self) -> Figure:
+        """Losses and nonzero weights against strength, as a matplotlib figure."""
+        from torchshrink.report.picture import draw
+
+        return draw(self)
+
+    def report(self, path: PathLike) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+        from torchshrink.report.page import write_report
+
+        write_report(self, path)
+
+
+@dataclass(frozen=True, eq=False)
+class PathComparison:
+    """Several penalties' paths over the same folds, initial weights and batches.
+
+    Args:
+        results: each penalty's path, by its name.
+        verdict: whether penalising helps at all, the choosing of penalty and strength counted in.
+        against: for each other penalty, whether the best one beats it, each at a strength chosen for it. After warm
+            paths, these may have been trained for different numbers of epochs.
+    """
+
+    results: Mapping[str, PathResult]
+    verdict: Verdict
+    against: Mapping[str, Verdict]
+
+    @property
+    def best(self) -> PathResult:
+        """The path with the least mean validation loss; of equals, the first given."""
+        return min(self.results.values(), key=lambda result: result.best.validation_loss)
+
+    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
+        """`PathResult.refit` of the best penalty."""
+        return self.best.refit(strength, polish=polish)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the rows' losses, as JSON takes it."""
+        return {
+            "format": _FORMAT,
+            "best": self.best.penalty,
+            "verdict": self.verdict.to_dict(),
+            "against": {name: verdict.to_dict() for name, verdict in self.against.items()},
+            "results": {name: result.to_dict() for name, result in self.results.items()},
+        }
+
+    def save(self, folder: PathLike) -> None:
+        """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
+        tensors = {f"losses.{name}": result.losses for name, result in self.results.items()}
+        _save(folder, self.to_dict(), {"fold": self.best.fold, **tensors})
+
+    def plot(self) -> Figure:
+        """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
+        from torchshrink.report.picture import draw
+
+        return draw(self)
+
+    def report(self, path: PathLike) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+        from torchshrink.report.page import write_report
+
+        write_report(self, path)
+
+
+def load_path(folder: PathLike) -> PathResult | PathComparison:
+    """What `PathResult.save` or `PathComparison.save` wrote; all but ``refit``, which needs the data and the code.
+
+    Raises:
+        InputError: a file is missing, truncated, or another program's.
+    """
+    place = Path(folder)
+    saved = read_json(place / RESULT)
+    tensors, _ = read_tensors(place / LOSSES)
+    if saved.get("format") != _FORMAT:
+        raise InputError(f"{place / RESULT} is not a path of this version: format {_FORMAT!r} expected")
+    try:
+        if "results" not in saved:
+            return _loaded(saved, tensors["losses"], tensors["fold"])
+        results = {
+            name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
+        }
+        against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
+        return PathComparison(results, verdict_from_dict(saved["verdict"]), against)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{place / RESULT} is not a whole path ({brief(error)}): run it again") from error
+
+
+def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResult:
+    return PathResult(
+        penalty=saved["penalty"],
+        points=tuple(point_from_dict(point) for point in saved["points"]),
+        verdict=verdict_from_dict(saved["verdict"]),
+        grid=grid_from_dict(saved["grid"]),
+        null_loss=saved["null_loss"],
+        settings=saved["settings"],
+        losses=losses,
+        fold=fold,
+    )
+
+
+def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}") from error
+    # The JSON last: where it is, the losses are whole.
+    write_tensors(place / LOSSES, {name: tensor.to(torch.device("cpu")) for name, tensor in tensors.items()})
+    write_json(place / RESULT, json.loads(json.dumps(plain, allow_nan=False)))

@@ -1,0 +1,110 @@
+"""The points of a path, and which of them to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from torchshrink.paths.engines.one_by_one import Outcome
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.statistics.verdict import mean_and_error
+
+
+@dataclass(frozen=True)
+class FoldValue:
+    """One fold at one strength. The losses are without the penalty; infinite where the training diverged."""
+
+    train_loss: float
+    validation_loss: float
+    accuracy: float | None
+    nonzero: int
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One strength: means over the folds, each fold weighted by its rows.
+
+    Args:
+        strength: λ.
+        train_loss: on the training rows, without the penalty, in evaluation mode. Infinite, like the next three, where
+            a fold diverged.
+        validation_loss: on the rows held out, likewise.
+        validation_se: the validation loss's standard error over the folds, by glmnet's formula.
+        gap: validation loss minus training loss.
+        accuracy: on the rows held out; None where the targets are numbers, or as above.
+        nonzero: penalised coordinates that are not exactly zero.
+        folds: the same per fold.
+    """
+
+    strength: float
+    train_loss: float
+    validation_loss: float
+    validation_se: float
+    gap: float
+    accuracy: float | None
+    nonzero: float
+    folds: tuple[FoldValue, ...]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether any fold's training diverged: the point then takes no part in the choice."""
+        return any(fold.diverged for fold in self.folds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON takes: null for what is infinite."""
+        plain = asdict(self)
+        plain["folds"] = [_finite(fold) for fold in plain["folds"]]
+        return _finite(plain)
+
+
+def point_from_dict(saved: dict[str, Any]) -> PathPoint:
+    """What `PathPoint.to_dict` was called on."""
+    folds = tuple(FoldValue(**_infinite(fold)) for fold in saved["folds"])
+    return PathPoint(**(_infinite(saved) | {"folds": folds}))
+
+
+def make_point(strength: float, outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> PathPoint:
+    """The point of one strength, from its trainings in the folds' order."""
+    values = tuple(
+        FoldValue(outcome.train_loss, outcome.validation_loss, outcome.accuracy, outcome.nonzero, False)
+        if outcome.diverged is None
+        else FoldValue(math.inf, math.inf, None, outcome.nonzero, True)
+        for outcome in outcomes
+    )
+    sound = [value for value, outcome in zip(values, outcomes, strict=True) if outcome.diverged is None]
+    nonzero = sum(value.nonzero for value in sound) / len(sound) if sound else math.inf
+    if len(sound) < len(values):
+        return PathPoint(strength, math.inf, math.inf, math.inf, math.inf, None, nonzero, values)
+    held_out = np.array([len(fold.validation) for fold in folds], dtype=np.float64)
+    trained = np.array([len(fold.train) for fold in folds], dtype=np.float64)
+    validation, error = mean_and_error(np.array([value.validation_loss for value in values]), held_out)
+    train, _ = mean_and_error(np.array([value.train_loss for value in values]), trained)
+    shares = [value.accuracy for value in values if value.accuracy is not None]
+    accuracy = mean_and_error(np.array(shares), held_out)[0] if len(shares) == len(values) else None
+    return PathPoint(strength, train, validation, error, validation - train, accuracy, nonzero, values)
+
+
+def least(points: Sequence[PathPoint]) -> PathPoint:
+    """The point of least mean validation loss; of equals, the strongest."""
+    lowest = min(point.validation_loss for point in points)
+    return max((point for point in points if point.validation_loss == lowest), key=lambda point: point.strength)
+
+
+def one_standard_error(points: Sequence[PathPoint]) -> PathPoint:
+    """The strongest point whose mean validation loss is within one standard error of the least."""
+    best = least(points)
+    limit = best.validation_loss + best.validation_se
+    return max((point for point in points if point.validation_loss <= limit), key=lambda point: point.strength)
+
+
+def _finite(plain: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in plain.items()}
+
+
+def _infinite(saved: dict[str, Any]) -> dict[str, Any]:
+    return {k: math.inf if v is None and k != "accuracy" else v for k, v in saved.items()}

@@ -1,0 +1,280 @@
+"""How terms act inside an optimizer's step.
+
+Three methods, each exact or saying that it is not:
+
+- ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
+- ``prox``: after the step, w ← prox(w, s), with the optimizer's effective step size s (`torchshrink.step_sizes`). Ends
+  at a stationary point of F, with exact zeros.
+- ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
+  step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
+
+What is around a step (clipping, loss scaling, accumulation, schedules, copies) is told in docs/training.md.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torchshrink import distributed
+from torchshrink.errors import AttachmentError, ObjectiveWarning
+from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
+from torchshrink.regularizer.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
+from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
+from torchshrink.regularizer.terms import Schedule, Term
+from torchshrink.step_sizes import PREVIOUS, State, geometry_of
+from torchshrink.support.precision import without_autocast
+
+
+class Attachment:
+    """Terms at work inside one optimizer, from construction until `detach`.
+
+    Args:
+        optimizer: holds every term's parameter.
+        terms: what acts.
+        method: how; resolved for each term.
+        schedule: the scale, and the step count that this attachment advances.
+
+    Raises:
+        AttachmentError: the optimizer lacks a parameter, or a penalty cannot act by this method.
+        GeometryError: ``prox`` with an optimizer whose step size is not known.
+    """
+
+    def __init__(self, optimizer: Optimizer, terms: Sequence[Term], *, method: Method, schedule: Schedule) -> None:
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
+        self._bundles = bundled(optimizer, terms, self.methods)
+        self._before = [bundle for bundle in self._bundles if bundle.acts_before]
+        self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
+        self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
+        self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
+        self._nesting = may_nest(type(optimizer))
+        self._loaded = False
+        self._restorations = schedule.restorations
+        self._earlier = _attached(optimizer)
+        self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
+        for note in (*self._caveats, *of_untouched_rows(self._bundles)):
+            warnings.warn(note, ObjectiveWarning, stacklevel=3)
+        self._installation = Installation(
+            optimizer,
+            before=self._before_step if self._before or self._remembering else None,
+            after=self._after_step,
+            loaded=self._after_load,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is known to keep this training from a stationary point of F.
+
+        Raises:
+            AttachmentError: the terms no longer act: hooks or parameters have been taken out of the optimizer.
+        """
+        if not self._installation.intact:
+            raise AttachmentError(
+                f"the hooks have been removed from this {type(self.optimizer).__name__}, so that the penalty no longer "
+                "acts; detach() and attach() again."
+            )
+        check_settings(self.optimizer, self._bundles)
+        now = _attached(self.optimizer)
+        earlier = self._others([other for other in self._earlier if other in now])
+        others = self._others([other for other in now if other is not self])
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others))
+
+    @property
+    def other_terms(self) -> tuple[str, ...]:
+        """Those of `notes` that say that the optimizer minimises more than F."""
+        others = [other for other in _attached(self.optimizer) if other is not self]
+        return of_other_terms(self.optimizer, self._bundles, self._others(others))
+
+    def detach(self) -> None:
+        """Remove the hooks. The optimizer is as it was."""
+        others = [other for other in _attached(self.optimizer) if other is not self]
+        self._installation.remove(others=bool(others))
+
+    @staticmethod
+    def _others(attachments: Sequence[Attachment]) -> list[Bundle]:
+        return [bundle for other in attachments for bundle in other._bundles]
+
+    # --- around the step ---
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if self._nesting and is_nested(optimizer):
+            return None
+        if self._remembering:
+            self._remember()
+        if not self._before:
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._act_on_gradients()
+            return None
+        if self._loss_scale() != 1.0:
+            raise AttachmentError("GradScaler cannot unscale what a closure computes in the step; take one of the two.")
+        # The closure computes the gradients inside the step, after this hook: act after it, then.
+        penalised = self._penalised(closure)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": penalised}
+        return (args[0], penalised, *args[2:]), kwargs
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._nesting and is_nested(optimizer):
+            return
+        if self._loaded:
+            self._check_resumed()
+        kept = self._kept()
+        if kept is False:
+            return
+        if self._after:
+            with torch.no_grad(), without_autocast():
+                for bundle in self._after:
+                    live = bundle.live()
+                    if live:
+                        steps = self._steps(bundle, live, kept)
+                        distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps)
+        self.schedule.advance(kept)
+
+    def _after_load(self, optimizer: Optimizer) -> None:
+        """The optimizer's state and settings have been replaced, by those of another run perhaps."""
+        self._loaded = True
+        check_settings(optimizer, self._bundles)
+        for note in caveats(optimizer, self._bundles, self._others(self._earlier)):
+            if note not in self._caveats:
+                warnings.warn(note, ObjectiveWarning, stacklevel=4)
+
+    def _check_resumed(self) -> None:
+        self._loaded = False
+        restored = self.schedule.restorations > self._restorations
+        self._restorations = self.schedule.restorations
+        if callable(self.schedule.scale) and not restored:
+            warnings.warn(
+                f"the optimizer was given a saved state, but the regularizer's schedule goes on from its own step "
+                f"{self.schedule.steps}; restore it too, with load_state_dict, or set its steps",
+                ObjectiveWarning,
+                stacklevel=4,
+            )
+
+    # --- inside the step ---
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
+        for bundle in self._remembering:
+            if bundle.geometry is not None and bundle.geometry.remember is not None:
+                for p in bundle.parameters:
+                    self._previous[p] = bundle.geometry.remember(p, self.optimizer.state.get(p, {}))
+
+    def _penalised(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """``closure`` followed by the gradient terms; what it returns is the objective that these belong to."""
+        calls = 0
+
+        def penalised() -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 1 and any(bundle.method == "decoupled" for bundle in self._before):
+                raise AttachmentError(
+                    f"{type(self.optimizer).__name__} evaluates its closure more than once per step, and method "
+                    "'decoupled' would move the weights each time; use method='gradient'."
+                )
+            with torch.enable_grad():
+                loss = closure()
+            self._act_on_gradients()
+            return loss if loss is None else self._plus_penalty(loss)
+
+        return penalised
+
+    @torch.no_grad()
+    def _plus_penalty(self, loss: Any) -> Any:
+        for bundle in self._before:
+            if bundle.method == "gradient":
+                sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
+                with without_autocast():
+                    value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
+                loss = loss + sign * value.to(loss.device if isinstance(loss, Tensor) else "cpu")
+        return loss
+
+    def _act_on_gradients(self) -> None:
+        kept = self._kept()
+        if kept is False:
+            return
+        with torch.no_grad(), without_autocast():
+            for bundle in self._before:
+                live = bundle.live()
+                if not live:
+                    continue
+                group = self.optimizer.param_groups[bundle.group]
+                penalty = self.schedule.scaled(bundle.penalty)
+                if bundle.method == "gradient":
+                    sign = -1.0 if group.get("maximize", False) else 1.0
+                    grads = [_dense_gradient(p) for p in live]
+                    distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
+                else:
+                    moves = distributed.gradients(penalty, live, -_masked(group["lr"], kept, live[0]))
+                    for p, move in zip(live, moves, strict=True):
+                        p.add_(move)
+
+    def _steps(self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None) -> list[float | Tensor]:
+        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``."""
+        group = self.optimizer.param_groups[bundle.group]
+        if bundle.geometry is None:
+            return [_masked(group["lr"], kept, p) for p in live]
+        geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
+        steps = geometry.step_sizes(group, [self._state(p) for p in live])
+        return steps if kept is None else [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+
+    def _state(self, parameter: nn.Parameter) -> State:
+        """The optimizer's state, with what `_remember` kept."""
+        state: State = self.optimizer.state[parameter]
+        return {**state, PREVIOUS: self._previous[parameter]} if self._previous else state
+
+    # --- loss scaling ---
+    # GradScaler leaves it to a fused optimizer to divide the gradients and to skip the step, inside the step, and says
+    # so in two attributes. What is on the CPU is read, which costs nothing; what is elsewhere is not waited for.
+
+    def _loss_scale(self) -> float | Tensor:
+        """What the gradients are multiplied by: 1, or the loss scale that the optimizer is still to divide by."""
+        scale = vars(self.optimizer).get("grad_scale")
+        if scale is None:
+            return 1.0
+        # As a number it takes the same kernels as a step without loss scaling, and so rounds to the same bits.
+        return scale.item() if isinstance(scale, Tensor) and scale.device.type == "cpu" else scale
+
+    def _kept(self) -> Tensor | Literal[False] | None:
+        """None: this step takes place; False: it is skipped for an overflow; a tensor: only the device knows."""
+        found_inf: Tensor | None = vars(self.optimizer).get("found_inf")
+        if found_inf is None:
+            return None
+        if found_inf.device.type != "cpu":
+            return found_inf == 0
+        return False if found_inf.item() else None
+
+
+def _masked(step: float | Tensor, kept: Tensor | None, like: Tensor) -> float | Tensor:
+    """``step``, or 0 where the step is skipped."""
+    if kept is None:
+        return step
+    kept = kept.to(like.device)
+    return torch.where(kept, step, 0.0) if isinstance(step, Tensor) else kept.to(like.dtype) * step
+
+
+def _attached(optimizer: Optimizer) -> list[Attachment]:
+    return [owner for owner in owners_of_hooks(optimizer) if isinstance(owner, Attachment)]
+
+
+def _dense_gradient(parameter: nn.Parameter) -> Tensor:
+    grad = parameter.grad
+    if type(grad) is Tensor and grad.layout is torch.strided:
+        return grad
+    distributed.align_gradient_(parameter)
+    grad = parameter.grad
+    if grad is None or grad.layout is not torch.strided:
+        raise AttachmentError(
+            f"a penalised parameter of shape {tuple(parameter.shape)} has a sparse gradient, to which a dense penalty "
+            "cannot be added; use sparse=False, or exempt it with a rule None."
+        )
+    return grad

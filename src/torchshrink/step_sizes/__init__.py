@@ -1,0 +1,68 @@
+"""The effective step size of an optimizer, per coordinate: what a prox after its step must use.
+
+Let an optimizer stand where nothing moves any more: the gradient is constant, and every average that it keeps has
+reached its limit. Then a step displaces coordinate i by −s_i·g_i, and a prox with step sizes s undoes exactly this
+displacement if and only if −g is in ∂Ω(w). With any other step sizes the fixed point is that of other strengths:
+soft-thresholding by lr·λ after SGD(momentum=0.9) solves the problem for λ/10, and after Adam it solves no lasso.
+
+One short function per optimizer class gives s, for the very step just taken: where an optimizer corrects an average
+for its start from 0, so does s. Classes are matched exactly: a subclass may step differently. `register_geometry`
+adds a third party's optimizer in the same way as the ones below, `same_geometry` a subclass that steps like its base,
+and `refuse_geometry` says why there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
+"""
+
+from torchshrink.step_sizes.registry import (
+    PREVIOUS,
+    Geometry,
+    Group,
+    Refusal,
+    State,
+    Step,
+    WeightDecay,
+    geometry_of,
+    refuse_geometry,
+    register_geometry,
+    same_geometry,
+    weight_decay_kind,
+    weight_decays,
+)
+from torchshrink.step_sizes.torch_optim import (
+    adadelta,
+    adafactor,
+    adagrad,
+    adam,
+    adamax,
+    asgd,
+    nadam,
+    radam,
+    rmsprop,
+    sgd,
+    step_count,
+)
+
+__all__ = [
+    "PREVIOUS",
+    "Geometry",
+    "Group",
+    "Refusal",
+    "State",
+    "Step",
+    "WeightDecay",
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "asgd",
+    "geometry_of",
+    "nadam",
+    "radam",
+    "refuse_geometry",
+    "register_geometry",
+    "rmsprop",
+    "same_geometry",
+    "sgd",
+    "step_count",
+    "weight_decay_kind",
+    "weight_decays",
+]

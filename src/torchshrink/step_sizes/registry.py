@@ -1,0 +1,225 @@
+"""What a geometry is, and who has one: the registry of step sizes, of refusals, and of how weight decay acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.optim import ASGD, Optimizer
+
+from torchshrink.errors import GeometryError
+
+Group = Mapping[str, Any]
+State = Mapping[str, Any]
+Step = float | Tensor
+StepSize = Callable[[Group, State], Step]
+StepSizes = Callable[[Group, Sequence[State]], list[Step]]
+Remember = Callable[[Tensor, State], Mapping[str, Any]]
+Refuses = Callable[[Group], str | None]
+DecayKind = Literal["coupled", "decoupled", "unknown"]
+Decay = DecayKind | Callable[[Group], DecayKind]
+
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an optimizer class steps.
+
+    Attributes:
+        step_size: from a parameter group and a parameter's state, both as they are after the step, to s: a number, or
+            a new tensor shaped like the parameter, which the caller may overwrite.
+        coordinatewise: whether s differs between the coordinates of a parameter.
+        remember: what s needs and the step overwrites: from a parameter and its state (empty before the first step),
+            both as they are before the step, to what ``step_size`` then finds in its state under ``"previous"``.
+            It runs under ``torch.no_grad``, and before a closure has made the gradients.
+        refuses: from a parameter group to the reason why its settings leave no s, or None.
+        many: the same as ``step_size`` for the states of several parameters, in fewer calls; None: one by one.
+    """
+
+    step_size: StepSize
+    coordinatewise: bool
+    remember: Remember | None = None
+    refuses: Refuses | None = None
+    many: StepSizes | None = None
+
+    def step_sizes(self, group: Group, states: Sequence[State]) -> list[Step]:
+        """s for each of these states."""
+        if self.many is not None:
+            return self.many(group, states)
+        return [self.step_size(group, state) for state in states]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an optimizer class has no step size per coordinate, and what to do instead."""
+
+    reason: str
+    instead: str
+
+
+_GEOMETRIES: dict[type[Optimizer], Geometry] = {}
+_REFUSALS: dict[type[Optimizer], Refusal] = {}
+_DECAYS: dict[type[Optimizer], Decay] = {}
+
+
+def register_geometry(
+    *optimizer_classes: type[Optimizer],
+    coordinatewise: bool,
+    remember: Remember | None = None,
+    refuses: Refuses | None = None,
+    many: StepSizes | None = None,
+    weight_decay: Decay = "unknown",
+) -> Callable[[StepSize], StepSize]:
+    """Say, as a decorator, what the effective step size of these optimizer classes is.
+
+    Args:
+        optimizer_classes: matched exactly, subclasses not included.
+        coordinatewise: whether the step size differs between the coordinates of a parameter.
+        remember: what the step size needs from before the step (see `Geometry`).
+        refuses: which settings of a group leave no step size, and why (see `Geometry`).
+        many: the same for several parameters at once, where that is faster (see `Geometry`).
+        weight_decay: whether the group's ``weight_decay`` is added to the gradient ("coupled") or shrinks the weights
+            beside it ("decoupled"); a function of the group where that depends on its settings.
+
+    Example:
+        >>> import torch
+        >>> class PlainDescent(torch.optim.Optimizer):
+        ...     pass
+        >>> @register_geometry(PlainDescent, coordinatewise=False)
+        ... def plain(group, state):
+        ...     return group["lr"]
+    """
+
+    def register(step_size: StepSize) -> StepSize:
+        for optimizer_class in optimizer_classes:
+            _GEOMETRIES[optimizer_class] = Geometry(step_size, coordinatewise, remember, refuses, many)
+            _REFUSALS.pop(optimizer_class, None)
+            _DECAYS[optimizer_class] = weight_decay
+        return step_size
+
+    return register
+
+
+def same_geometry(optimizer_class: type[Optimizer], like: type[Optimizer]) -> None:
+    """Say that an optimizer class, a subclass most likely, steps exactly as ``like`` does.
+
+    Raises:
+        GeometryError: ``like`` has no known step size.
+
+    Example:
+        >>> import torch
+        >>> class LoggingAdam(torch.optim.Adam):
+        ...     pass
+        >>> same_geometry(LoggingAdam, like=torch.optim.Adam)
+    """
+    _GEOMETRIES[optimizer_class] = _look_up(like)
+    _DECAYS[optimizer_class] = _DECAYS[like]
+
+
+def refuse_geometry(
+    *optimizer_classes: type[Optimizer], reason: str, instead: str, weight_decay: Decay = "unknown"
+) -> None:
+    """Say why these optimizer classes have no step size per coordinate, and what to do instead.
+
+    Args:
+        optimizer_classes: matched exactly, subclasses not included.
+        reason: a clause that can follow the class's name.
+        instead: a sentence without its full stop.
+        weight_decay: as for `register_geometry`.
+
+    Example:
+        >>> import torch
+        >>> class SignDescent(torch.optim.Optimizer):
+        ...     pass
+        >>> refuse_geometry(SignDescent, reason="steps by the gradient's sign", instead="Use Adam")
+    """
+    for optimizer_class in optimizer_classes:
+        _REFUSALS[optimizer_class] = Refusal(reason, instead)
+        _GEOMETRIES.pop(optimizer_class, None)
+        _DECAYS[optimizer_class] = weight_decay
+
+
+def geometry_of(optimizer: Optimizer, group: Group | None = None) -> Geometry:
+    """The geometry of an optimizer, under the settings that a parameter group of it has now.
+
+    Args:
+        optimizer: its class decides, by exact match.
+        group: whose settings must leave a step size; None: those of every group.
+
+    Raises:
+        GeometryError: there is none for this class, none is known, or the settings leave none.
+    """
+    geometry = _look_up(type(optimizer))
+    for settings in optimizer.param_groups if group is None else (group,):
+        reason = _refused_everywhere(settings) or (geometry.refuses(settings) if geometry.refuses is not None else None)
+        if reason is not None:
+            raise GeometryError(f"{type(optimizer).__name__}: {reason}.")
+    return geometry
+
+
+@dataclass(frozen=True)
+class WeightDecay:
+    """Decay that a parameter group already has on.
+
+    Attributes:
+        setting: the group's key, such as ``"weight_decay"``.
+        rate: its value, above 0.
+        kind: how it acts (see `weight_decay_kind`).
+    """
+
+    setting: str
+    rate: float
+    kind: DecayKind
+
+
+def weight_decays(optimizer: Optimizer, group: Group) -> tuple[WeightDecay, ...]:
+    """The decays that a group has on: its ``weight_decay``, and ASGD's ``lambd``, which is added to the gradient too.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], weight_decay=0.01)
+        >>> weight_decays(optimizer, optimizer.param_groups[0])
+        (WeightDecay(setting='weight_decay', rate=0.01, kind='decoupled'),)
+    """
+    kinds: dict[str, DecayKind] = {"weight_decay": weight_decay_kind(optimizer, group)}
+    if isinstance(optimizer, ASGD):
+        kinds["lambd"] = "coupled"
+    rates = {setting: float(group.get(setting, 0)) for setting in kinds}
+    return tuple(WeightDecay(setting, rate, kinds[setting]) for setting, rate in rates.items() if rate)
+
+
+def weight_decay_kind(optimizer: Optimizer, group: Group) -> DecayKind:
+    """How a group's ``weight_decay`` acts.
+
+    "coupled": added to the gradient, so that a decay d is L2(d/2) in F. "decoupled": shrinks the weights beside the
+    gradient step, which is the gradient of no term in F. "unknown": nobody has said for this class.
+    """
+    decay = _DECAYS.get(type(optimizer), "unknown")
+    return decay(group) if callable(decay) else decay
+
+
+def _look_up(optimizer_class: type[Optimizer]) -> Geometry:
+    name = optimizer_class.__name__
+    if optimizer_class in _REFUSALS:
+        refusal = _REFUSALS[optimizer_class]
+        raise GeometryError(f"{name} {refusal.reason}, so no prox after its step is exact. {refusal.instead}.")
+    if optimizer_class in _GEOMETRIES:
+        return _GEOMETRIES[optimizer_class]
+    base = next((base for base in optimizer_class.__mro__ if base in _GEOMETRIES), None)
+    same = "" if base is None else f"; torchshrink.step_sizes.same_geometry({name}, like={base.__name__}) if they agree"
+    raise GeometryError(
+        f"{name}: its effective step size per coordinate is not known, so a prox after its step would solve for "
+        "another strength. Use method='gradient', or register the step size with "
+        f"torchshrink.step_sizes.register_geometry{same}."
+    )
+
+
+def _refused_everywhere(group: Group) -> str | None:
+    if group.get("differentiable", False):
+        return (
+            "differentiable=True, and autograd does not see a prox after the step; add reg.value() to the loss instead"
+        )
+    return None

@@ -1,0 +1,236 @@
+"""The step sizes of torch.optim, one short function each, derived from the sources of torch 2.13.
+
+In the formulas g is the gradient with what coupled decay adds to it, and t the number of the step just taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import (
+    ASGD,
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Muon,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+    SparseAdam,
+)
+
+from torchshrink.penalties.base import working
+from torchshrink.step_sizes.registry import (
+    PREVIOUS,
+    DecayKind,
+    Group,
+    State,
+    Step,
+    refuse_geometry,
+    register_geometry,
+)
+
+
+def step_count(state: State) -> Step:
+    """The number of steps taken, or 1 where the first one was skipped (a fused step that found an overflow)."""
+    step = _read(state["step"])
+    return step.clamp(min=1) if isinstance(step, Tensor) else max(step, 1.0)
+
+
+def _read(value: Step) -> Step:
+    """A number where reading it costs nothing. One on an accelerator stays there: reading it would wait for it."""
+    if isinstance(value, Tensor):
+        return value.reshape(()) if value.device.type != "cpu" or torch.compiler.is_compiling() else float(value)
+    return float(value)
+
+
+def _over_root(numerator: Step, square: Tensor, offset: Step) -> Tensor:
+    """numerator/(√square + offset), in float32 at least. Nothing is divided by a learning rate, which may be 0."""
+    return working(square).sqrt().add_(offset).reciprocal_().mul_(numerator)
+
+
+def _decay_by_flag(group: Group) -> DecayKind:
+    return "decoupled" if group["decoupled_weight_decay"] else "coupled"
+
+
+def _momentum_without_limit(group: Group) -> str | None:
+    if group["momentum"] >= 1:
+        return f"momentum={group['momentum']:g} sums gradients without a limit; take a momentum below 1"
+    if group["momentum"] > 0 and group.get("dampening", 0) >= 1:
+        return f"dampening={group['dampening']:g} keeps the gradient out of the step; take a dampening below 1"
+    return None
+
+
+@register_geometry(SGD, coordinatewise=False, refuses=_momentum_without_limit, weight_decay="coupled")
+def sgd(group: Group, state: State) -> Step:
+    """lr·(1−τ)/(1−β): a buffer b ← βb + (1−τ)g has the limit g·(1−τ)/(1−β).
+
+    Nesterov's step g + βb has the same limit, since it requires τ = 0.
+    """
+    lr = _read(group["lr"])
+    momentum: float = group["momentum"]
+    return lr if momentum == 0 else lr * ((1 - group["dampening"]) / (1 - momentum))
+
+
+def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
+    """`adam` of each, by four calls for all instead of four for each, where they are plain and equally old."""
+    counts = {step_count(state) for state in states}
+    key = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
+    squares = [state[key] for state in states]
+    if len(counts) > 1 or not all(type(v) is Tensor and v.dtype in (torch.float32, torch.float64) for v in squares):
+        return [adam(group, state) for state in states]
+    root = (1 - _read(group["betas"][1]) ** counts.pop()) ** 0.5
+    steps = list(torch._foreach_sqrt(squares))
+    torch._foreach_add_(steps, group["eps"] * root)
+    torch._foreach_reciprocal_(steps)
+    torch._foreach_mul_(steps, _read(group["lr"]) * root)
+    return [*steps]
+
+
+@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag)
+def adam(group: Group, state: State) -> Tensor:
+    """lr/(√v̂ + ε), with v̂ corrected for its start from 0, and AMSGrad's running maximum where that is on.
+
+    The corrected first moment of a constant gradient is that gradient, so it drops out.
+    """
+    second: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    root = (1 - _read(group["betas"][1]) ** step_count(state)) ** 0.5
+    return _over_root(_read(group["lr"]) * root, second, group["eps"] * root)
+
+
+@register_geometry(NAdam, coordinatewise=True, weight_decay=_decay_by_flag)
+def nadam(group: Group, state: State) -> Tensor:
+    """lr·((1−μ_t)/(1−Π_t) + μ_{t+1}·(1−β₁^t)/(1−Π_t·μ_{t+1}))/(√v̂ + ε), with Π_t the product of μ_1 … μ_t.
+
+    The step weighs the gradient and its average apart, by weights that sum to 1 only in the limit; and the average of
+    a constant gradient is (1−β₁^t)·g, since it is not corrected for its start from 0.
+    """
+    t, (beta1, beta2), psi = step_count(state), group["betas"], group["momentum_decay"]
+    mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+    product = _read(state["mu_product"])
+    weight = (1 - mu) / (1 - product) + mu_next * (1 - beta1**t) / (1 - product * mu_next)
+    root = (1 - beta2**t) ** 0.5
+    return _over_root(_read(group["lr"]) * weight * root, state["exp_avg_sq"], group["eps"] * root)
+
+
+@register_geometry(RAdam, coordinatewise=True, weight_decay=_decay_by_flag)
+def radam(group: Group, state: State) -> Step:
+    """lr·r_t·√(1−β₂^t)/(√v + ε) once ρ_t > 5, and lr before. ε is added to the uncorrected root."""
+    t, beta2, lr = step_count(state), group["betas"][1], _read(group["lr"])
+    limit = 2 / (1 - beta2) - 1
+    rho = limit - 2 * t * beta2**t / (1 - beta2**t)
+    if not isinstance(rho, Tensor) and rho <= 5:
+        return lr
+    rectifier = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)) ** 0.5
+    rectified = _over_root(lr * rectifier * (1 - beta2**t) ** 0.5, state["exp_avg_sq"], group["eps"])
+    return torch.where(rho > 5, rectified, lr) if isinstance(rho, Tensor) else rectified
+
+
+@register_geometry(Adamax, coordinatewise=True, weight_decay="coupled")
+def adamax(group: Group, state: State) -> Tensor:
+    """lr/u, with u the running maximum, which has ε inside: u ← max(β₂u, |g| + ε)."""
+    return working(state["exp_inf"]).reciprocal().mul_(_read(group["lr"]))
+
+
+def _centered_or_momentum(group: Group) -> str | None:
+    if group["centered"]:
+        # v − ḡ² is 0 but for rounding under a constant gradient, where torch's own step divides by √(−1e-17).
+        return (
+            "centered=True divides by the gradient's deviation from its average, which is 0 at the solution that a "
+            "prox aims at, where the step itself becomes NaN; take centered=False, or method='gradient'"
+        )
+    return _momentum_without_limit(group)
+
+
+@register_geometry(RMSprop, coordinatewise=True, refuses=_centered_or_momentum, weight_decay="coupled")
+def rmsprop(group: Group, state: State) -> Tensor:
+    """lr/(1−μ)/(√v + ε), μ the momentum: a buffer b ← μb + g/(√v + ε) has the limit g/(√v + ε)/(1−μ)."""
+    return _over_root(_read(group["lr"]) / (1 - group["momentum"]), state["square_avg"], group["eps"])
+
+
+@register_geometry(Adagrad, coordinatewise=True, weight_decay="coupled")
+def adagrad(group: Group, state: State) -> Tensor:
+    """lr/(1 + (t−1)·lr_decay)/(√sum + ε)."""
+    rate = _read(group["lr"]) / (1 + (step_count(state) - 1) * group["lr_decay"])
+    return _over_root(rate, state["sum"], group["eps"])
+
+
+def _acc_delta(parameter: Tensor, state: State) -> Mapping[str, Any]:
+    return {"acc_delta": state["acc_delta"].clone() if "acc_delta" in state else torch.zeros_like(parameter)}
+
+
+@register_geometry(Adadelta, coordinatewise=True, remember=_acc_delta, weight_decay="coupled")
+def adadelta(group: Group, state: State) -> Tensor:
+    """lr·√(a + ε)/√(v + ε), with a the average of squared displacements as it was before this step's went in."""
+    before = working(state[PREVIOUS]["acc_delta"])
+    return before.add(group["eps"]).div_(state["square_avg"] + group["eps"]).sqrt_().mul_(_read(group["lr"]))
+
+
+def _eta(parameter: Tensor, state: State) -> Mapping[str, Any]:
+    return {"eta": state["eta"].clone()} if "eta" in state else {}
+
+
+@register_geometry(ASGD, coordinatewise=False, remember=_eta, weight_decay="coupled")
+def asgd(group: Group, state: State) -> Step:
+    """η_t, which the state held before the step; after it holds the next one. The first is lr, in η's precision."""
+    eta: Tensor = state["eta"]
+    return _read(state[PREVIOUS].get("eta", torch.as_tensor(group["lr"], dtype=eta.dtype, device=eta.device)))
+
+
+def _magnitude(parameter: Tensor, state: State) -> Mapping[str, Any]:
+    return {"magnitude": _read(parameter.detach().norm(2) / parameter.numel() ** 0.5), "parameter": parameter}
+
+
+@register_geometry(Adafactor, coordinatewise=True, remember=_magnitude, weight_decay="decoupled")
+def adafactor(group: Group, state: State) -> Tensor:
+    """max(ε₂, RMS(w))·min(lr, 1/√t)/(max(1, RMS(g/√v)/d)·√v), w before the step.
+
+    v is the product of the averages over rows and over columns, over the mean of the former; 0-d and 1-d: the average.
+    """
+    parameter: Tensor = state[PREVIOUS]["parameter"]
+    eps1, eps2 = group["eps"]
+    if eps1 is None:
+        eps1 = torch.finfo(parameter.dtype).eps
+    if "row_var" in state:
+        rows = state["row_var"]
+        variance = (rows @ state["col_var"]).div_(rows.mean(dim=-2, keepdim=True).clamp_(min=eps1))
+    else:
+        variance = state["variance"].clone()
+    inverse = variance.clamp_(min=eps1 * eps1).rsqrt_()
+    update = inverse * parameter.grad
+    clip = max(1.0, float(update.norm(2)) / (update.numel() ** 0.5 * group["d"]))
+    rate = min(float(group["lr"]), float(step_count(state)) ** -0.5)
+    return working(inverse).mul(max(eps2, state[PREVIOUS]["magnitude"]) * rate / clip)
+
+
+refuse_geometry(
+    LBFGS,
+    reason="steps along a dense approximation of the inverse Hessian, not by one step size per coordinate",
+    instead="Use method='gradient' for a smooth penalty, or SGD or Adam for exact zeros",
+)
+refuse_geometry(
+    Rprop,
+    reason="moves each weight by a length of its own whatever the size of the gradient",
+    instead="Use method='gradient', or Adam or RMSprop for exact zeros",
+)
+refuse_geometry(
+    Muon,
+    reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
+    instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
+    weight_decay="decoupled",
+)
+refuse_geometry(
+    SparseAdam,
+    reason="moves only the rows that the batch has touched, and a penalty acts on all",
+    instead="Use sparse=False in the embedding, with Adam, or exempt it with a rule None",
+)

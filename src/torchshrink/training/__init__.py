@@ -1,0 +1,33 @@
+"""The plain training loop and its evaluation (`loop`), and what a training leaves to go on from (`checkpoint`)."""
+
+from torchshrink.training.loop import (
+    ROWS_AT_ONCE,
+    EpochStats,
+    Evaluation,
+    Loss,
+    batches,
+    check_fit,
+    default_loss,
+    default_optimizer,
+    evaluate,
+    evaluating,
+    row_losses,
+    row_weights,
+    train_epoch,
+)
+
+__all__ = [
+    "ROWS_AT_ONCE",
+    "EpochStats",
+    "Evaluation",
+    "Loss",
+    "batches",
+    "check_fit",
+    "default_loss",
+    "default_optimizer",
+    "evaluate",
+    "evaluating",
+    "row_losses",
+    "row_weights",
+    "train_epoch",
+]

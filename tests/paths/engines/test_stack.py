@@ -1,0 +1,437 @@
+"""The lanes engine against the plain one."""
+
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import torchshrink as ts
+from path_cases import Conv
+from torchshrink.errors import CannotStackError, ObjectiveWarning
+from torchshrink.models import Rescale, mlp
+from torchshrink.paths.engines.chain import dense_fits
+from torchshrink.paths.engines.one_by_one import Unit, train_units
+from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.family import families
+from torchshrink.paths.folds import make_folds
+from torchshrink.paths.recipe import prepare
+from torchshrink.regularizer.selection import ALL, WEIGHTS
+
+ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
+STRENGTHS = (0.0, 1e-3, 1e-2)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x.view(-1, 4, 4))[0][:, -1])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=6, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x.view(-1, 4, 4)).flatten(1))
+
+
+class Embedded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, codes):
+        return self.head(self.embedding(codes).mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+class Frozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(16, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        self.first.weight.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(self.norm(torch.tanh(self.first(x))))
+
+
+def frozen_chain():
+    model = mlp(16, 3, hidden=(6, 5))
+    model.hidden1.weight.requires_grad_(False)
+    model.hidden2.bias.requires_grad_(False)
+    return model
+
+
+def tied_chain():
+    first, second = nn.Linear(16, 16), nn.Linear(16, 16, bias=False)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, nn.Tanh(), nn.Sequential(second, nn.GELU()), nn.Linear(16, 3))
+
+
+ARCHITECTURES = {
+    "mlp": lambda: mlp(16, 3, hidden=(8, 6)),
+    "convolution and batch normalisation": Conv,
+    "lstm": Recurrent,
+    "transformer": Attending,
+    "embedding": Embedded,
+}
+OTHERS = {"tied": Tied, "frozen": Frozen, "frozen chain": frozen_chain, "tied chain": tied_chain}
+OPTIMIZERS = {
+    "sgd": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+    "adam": partial(torch.optim.Adam, lr=0.01),
+}
+
+
+def data(build, *, numbers=False, rows=ROWS):
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(rows, 16, generator=generator, dtype=torch.float64)
+    y = (X[:, 0] + X[:, 1] * X[:, 2]) if numbers else X[:, :3].argmax(1)
+    return (X.mul(3).round().long().remainder(7) if build is Embedded else X), y
+
+
+def recipe_of(build, penalty=ts.L1, *, epochs=5, optimizer=OPTIMIZERS["adam"], rows=ROWS, numbers=False, **settings):
+    tuned = families(penalty)
+    fixed = {"batch_size": 6, "loss": None, "seed": 3, "device": None, "on": WEIGHTS, "method": "auto"}
+    recipe = prepare(
+        lambda: build().double(),
+        data(build, numbers=numbers, rows=rows),
+        tuned,
+        epochs=epochs,
+        optimizer=optimizer,
+        **(fixed | settings),
+    )
+    return recipe, make_folds(recipe.y, 3, seed=0), tuned[0]
+
+
+def stacks_of(recipe, folds, family, strengths=STRENGTHS):
+    """One stack per size of fold, as a model whose rows depend on each other needs them."""
+    sizes = sorted({len(fold.train) for fold in folds})
+    parts = [{k: fold for k, fold in enumerate(folds) if len(fold.train) == size} for size in sizes]
+    return [Stack(recipe, part, family, strengths) for part in parts]
+
+
+def largest_difference(recipe, folds, family, stacks, strengths=STRENGTHS):
+    """Over every weight and buffer of every fold and strength."""
+    worst = 0.0
+    for stack in stacks:
+        for f, (number, fold) in enumerate(stack.folds.items()):
+            for s, strength in enumerate(strengths):
+                model, _ = recipe.train(family.make(strength), recipe.X[fold.train], recipe.y[fold.train], part=number)
+                plain = dict(model.named_parameters()) | dict(model.named_buffers())
+                for name, stacked in (stack.parameters | stack.own).items():
+                    worst = max(worst, (stacked[f, s] - plain[name]).detach().abs().max().item())
+    return worst
+
+
+class TestAgreement:
+    """After 102 steps, in float64."""
+
+    @pytest.mark.parametrize("penalty", [ts.L1, ts.L2, ts.GroupLasso])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    @pytest.mark.filterwarnings("ignore:.*rows of an embedding")  # which both engines treat alike
+    def test_every_weight(self, architecture, optimizer, penalty):
+        build = ARCHITECTURES[architecture]
+        recipe, folds, family = recipe_of(build, penalty, optimizer=OPTIMIZERS[optimizer], epochs=17)
+        stack, _ = stacks_of(recipe, folds, family, (0.0, 1e-2))  # the two folds of 33 rows: 6 batches
+        assert len(stack.folds) == 2
+        assert not stack.train().any()
+        assert largest_difference(recipe, folds, family, [stack], (0.0, 1e-2)) < 1e-8
+
+    @pytest.mark.parametrize("model", OTHERS)
+    @pytest.mark.parametrize("penalty", [ts.L1, ts.ElasticNet(1, 1), ts.MCP])
+    def test_tied_and_frozen(self, model, penalty):
+        recipe, folds, family = recipe_of(OTHERS[model], penalty)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+    @pytest.mark.parametrize("method", ["loss", "gradient", "prox"])
+    @pytest.mark.parametrize(
+        "optimizer",
+        [
+            torch.optim.RMSprop,
+            torch.optim.Adagrad,
+            torch.optim.Adamax,
+            torch.optim.NAdam,
+            partial(torch.optim.Adam, amsgrad=True, fused=True),
+        ],
+    )
+    def test_methods_and_other_optimizers(self, method, optimizer):
+        recipe, folds, family = recipe_of(partial(mlp, 16, 3), ts.L1, optimizer=optimizer, method=method, epochs=5)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+    @pytest.mark.parametrize(
+        ("build", "loss"),
+        [
+            (lambda: mlp(16, 1, hidden=(8,), numbers=True), None),
+            (lambda: nn.Sequential(nn.Linear(16, 1), nn.Flatten(0)), None),
+            (lambda: nn.Sequential(nn.Linear(16, 4), nn.LayerNorm(4), nn.Linear(4, 1), Rescale()), nn.HuberLoss()),
+            (lambda: mlp(16, 1, numbers=True), lambda output, y: (output - y).abs().pow(1.5).mean()),
+        ],
+        ids=["mlp", "linear", "huber", "callable"],
+    )
+    def test_numbers(self, build, loss):
+        recipe, folds, family = recipe_of(build, numbers=True, loss=loss)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)),
+            nn.CrossEntropyLoss(label_smoothing=0.1),
+            nn.CrossEntropyLoss(ignore_index=1),
+            lambda output, y: functional.cross_entropy(output - output.mean(1, keepdim=True) ** 2, y),
+        ],
+        ids=["weighted", "smoothed", "ignoring", "callable"],
+    )
+    def test_losses_of_many_kinds(self, loss):
+        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], loss=loss, epochs=4)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+    def test_every_parameter_penalised(self):
+        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], ts.L2, on=ALL)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+    @pytest.mark.parametrize(
+        "penalty",
+        [
+            lambda s: {"hidden1.weight": ts.L1(s), "output.weight": ts.L2(10 * s)},
+            lambda s: {"hidden1.weight": ts.L1(s), "hidden2.*": ts.MaxNorm(0.5)},
+            lambda s: ts.L1(0.01),
+        ],
+        ids=["two", "one of them fixed", "fixed"],
+    )
+    def test_rules(self, penalty):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], penalty)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+
+
+class TestUnevenFolds:
+    def test_a_chain_takes_them_in_one_stack(self):
+        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"])
+        stack = Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+        stack.train()
+        assert largest_difference(recipe, folds, family, [stack]) < 1e-8
+
+    def test_what_rows_share_is_never_filled_up(self):
+        recipe, folds, family = recipe_of(Conv)
+        with pytest.raises(CannotStackError, match="differ in size"):
+            Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+
+    def test_held_out_rows_never_reach_a_lane(self):
+        def weights(wild):
+            recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], epochs=2)
+            recipe.X[folds[1].validation] = wild
+            stack = Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+            stack.train()
+            return torch.cat([p[1].flatten() for p in stack.parameters.values()])
+
+        assert torch.equal(weights(0.0), weights(1e6))
+
+
+class TestOutcomes:
+    @pytest.mark.parametrize(
+        ("build", "numbers"),
+        [(ARCHITECTURES["mlp"], False), (Conv, False), (lambda: mlp(16, 1, numbers=True), True)],
+        ids=["mlp", "convolution", "numbers"],
+    )
+    def test_are_those_of_the_plain_engine(self, build, numbers):
+        recipe, folds, family = recipe_of(build, numbers=numbers, epochs=3)
+        found = {}
+        for stack in stacks_of(recipe, folds, family):
+            for fold, strength, outcome in stack.outcomes(stack.train()):
+                found[Unit(0, strength, fold)] = outcome
+        assert len(found) == 9
+        for unit, plain in train_units(recipe, folds, [family], found):
+            assert found[unit].train_loss == pytest.approx(plain.train_loss, abs=1e-10)
+            torch.testing.assert_close(found[unit].row_losses, plain.row_losses, rtol=1e-9, atol=1e-10)
+            assert found[unit].accuracy == (None if numbers else pytest.approx(plain.accuracy))
+            assert found[unit].nonzero == plain.nonzero
+            assert found[unit].diverged is None
+
+
+class TestSinglePrecision:
+    def test_batch_normalisation_differs_by_rounding_alone(self):
+        """Five epochs of Adam. A bias before the normalisation would not do: its gradient is 0 but for rounding, which
+        Adam scales up to whole steps, so that two trainings differ in it, and a little in the running means."""
+
+        def build():
+            model = Conv()
+            model.conv = nn.Conv2d(1, 3, 3, bias=False)
+            return model
+
+        (family,) = families(ts.L2)
+        X, y = data(build)
+        recipe = prepare(
+            build, (X.float(), y), [family], epochs=5, batch_size=6, loss=None, optimizer=OPTIMIZERS["adam"], seed=3,
+            device=None, on=WEIGHTS, method="auto",
+        )  # fmt: skip
+        stack = stacks_of(recipe, make_folds(recipe.y, 3, seed=0), family)[0]
+        for fold, strength, outcome in stack.outcomes(stack.train()):
+            ((_, plain),) = train_units(recipe, make_folds(recipe.y, 3, seed=0), [family], [Unit(0, strength, fold)])
+            torch.testing.assert_close(outcome.row_losses, plain.row_losses, rtol=1e-4, atol=1e-5)
+
+
+class TestDivergence:
+    """SGD on L2 diverges where lr · 2λ > 2, and only there."""
+
+    def outcomes(self, strengths):
+        recipe, folds, family = recipe_of(
+            lambda: mlp(16, 3, hidden=(4,)), ts.L2, optimizer=partial(torch.optim.SGD, lr=0.1), epochs=12
+        )
+        stack = Stack(recipe, {0: folds[0], 1: folds[1]}, family, strengths)
+        return {(fold, s): outcome for fold, s, outcome in stack.outcomes(stack.train())}, (recipe, folds, family)
+
+    def test_of_512_lanes_3_leave_509_untouched(self):
+        sound = [1e-4 * 1.02**k for k in range(253)]
+        all_lanes, (recipe, folds, family) = self.outcomes([*sound, 1e4, 2e4, 1e30])
+        alone, _ = self.outcomes(sound)
+        assert len(all_lanes) == 512
+        for key, outcome in alone.items():
+            assert outcome.diverged is None
+            torch.testing.assert_close(all_lanes[key].row_losses, outcome.row_losses, rtol=1e-10, atol=1e-12)
+        for strength in (1e4, 2e4, 1e30):
+            ((_, plain),) = train_units(recipe, folds, [family], [Unit(0, strength, 1)])
+            assert all_lanes[1, strength].diverged == plain.diverged
+            assert all_lanes[1, strength].row_losses.isnan().all()
+
+    def test_a_lane_of_any_model(self):
+        recipe, folds, family = recipe_of(Conv, ts.L2, optimizer=partial(torch.optim.SGD, lr=0.1), epochs=12)
+        ends = []
+        for strengths in ([1e-3, 1e6], [1e-3]):
+            stack = Stack(recipe, {0: folds[0]}, family, strengths)
+            diverged = stack.train()
+            ends.append(torch.cat([p[:, 0].flatten() for p in stack.parameters.values()]))
+        torch.testing.assert_close(ends[0], ends[1], rtol=1e-10, atol=1e-12)
+        assert not diverged.any()
+
+
+class TestDropout:
+    @pytest.mark.parametrize(
+        "build",
+        [
+            lambda: nn.Sequential(nn.Dropout(0.3), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)),
+            lambda: nn.Sequential(nn.Linear(16, 8), nn.LayerNorm(8), nn.Dropout(0.5), nn.Linear(8, 3)),
+        ],
+        ids=["chain", "any"],
+    )
+    def test_repeats_with_the_seed_and_differs_by_lane(self, build):
+        def trained(seed):
+            recipe, folds, family = recipe_of(build, lambda s: ts.L1(1e-9 + s * 0), seed=seed, epochs=3)
+            stack = Stack(recipe, {0: folds[0], 1: folds[1]}, family, (1.0, 2.0, 3.0))
+            torch.rand(1)  # the caller's generator has no say
+            stack.train()
+            return torch.cat([p.flatten(2) for p in stack.parameters.values()], dim=2)
+
+        one = trained(0)
+        assert torch.equal(one, trained(0))
+        assert not torch.equal(one, trained(1))
+        lanes = one.flatten(0, 1)
+        assert all((lanes[i] - lanes[j]).abs().max() > 1e-3 for i in range(6) for j in range(i))
+
+    def test_the_callers_generator_is_left_alone(self):
+        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], epochs=1)
+        before = torch.get_rng_state()
+        Stack(recipe, {0: folds[0]}, family, STRENGTHS).train()
+        assert torch.equal(before, torch.get_rng_state())
+
+
+class TestRefusals:
+    def stacked(self, build=ARCHITECTURES["mlp"], penalty=ts.L1, **settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ObjectiveWarning)
+            recipe, folds, family = recipe_of(build, penalty, **settings)
+        return Stack(recipe, {0: folds[0]}, family, STRENGTHS)
+
+    @pytest.mark.parametrize(
+        ("settings", "reason"),
+        [
+            ({"optimizer": torch.optim.Adafactor}, "Adafactor is not known"),
+            ({"optimizer": torch.optim.LBFGS, "penalty": ts.L2}, "LBFGS is not known"),
+            ({"optimizer": torch.optim.ASGD}, "needs a look before each step"),
+            ({"optimizer": partial(torch.optim.SGD, lr=0.1, maximize=True)}, "maximize"),
+            ({"method": "decoupled"}, "decoupled"),
+            ({"penalty": ts.L2SP, "method": "prox"}, "remembers the initial weights"),
+            ({"penalty": lambda s: {"output.weight" if s else "hidden1.weight": ts.L1(s)}}, "other parameters"),
+            ({"penalty": lambda s: ts.ElasticNet(1.0, s)}, "more than strength"),
+        ],
+    )
+    def test_say_why(self, settings, reason):
+        with pytest.raises(CannotStackError, match=reason) as raised:
+            self.stacked(**settings)
+        assert "\n" not in str(raised.value)
+
+    def test_hooks_of_the_optimizer(self):
+        def hooked(parameters):
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            optimizer.register_step_pre_hook(lambda *_: None)
+            return optimizer
+
+        with pytest.raises(CannotStackError, match="hooks into the step"):
+            self.stacked(optimizer=hooked)
+
+
+class TestDense:
+    @pytest.mark.parametrize(
+        ("build", "fits"),
+        [
+            (ARCHITECTURES["mlp"], True),
+            (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Dropout(), nn.Linear(4, 3)), True),
+            (tied_chain, True),
+            (Tied, False),
+            (lambda: nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)), False),
+            (lambda: nn.Sequential(nn.Linear(16, 8), nn.Softmax(1), nn.Linear(8, 3)), False),
+        ],
+    )
+    def test_of_what_it_is(self, build, fits):
+        recipe, _, _ = recipe_of(build)
+        assert dense_fits(recipe, recipe.fresh(), 3) is fits
+
+    def test_not_of_a_layer_with_a_hook(self):
+        def build():
+            model = mlp(16, 3)
+            model.hidden1.register_forward_hook(lambda module, args, output: output * 2)
+            return model
+
+        recipe, folds, family = recipe_of(build)
+        assert not dense_fits(recipe, recipe.fresh(), 3)
+        stacks = stacks_of(recipe, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(recipe, folds, family, stacks) < 1e-8

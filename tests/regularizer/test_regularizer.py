@@ -1,0 +1,212 @@
+"""value(), scale, sparsity, summary, state: against the tutorial's sums and autograd."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import torchshrink as ts
+from torchshrink.penalties import multitensor
+from torchshrink.regularizer.terms import bundles, fused_value, plain_value
+
+
+def mlp(dtype=torch.float32):
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).to(dtype)
+
+
+def tutorial(model, kind, strength):
+    """What people write by hand."""
+    if kind is ts.L1:
+        return strength * sum(p.abs().sum() for p in model.parameters())
+    return strength * sum(p.pow(2).sum() for p in model.parameters())
+
+
+def relative_error(found, expected):
+    found, expected = found.detach(), expected.detach()
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+@pytest.mark.parametrize("kind", [ts.L1, ts.L2])
+@pytest.mark.parametrize("build", [mlp, lambda: nn.Sequential(*[nn.Linear(64, 64) for _ in range(12)])])
+def test_value_and_gradient_are_the_tutorials(kind, build):
+    model = build()
+    value = ts.Regularizer(model, kind(0.3), on=ts.ALL).value()
+    expected = tutorial(model, kind, 0.3)
+    assert relative_error(value, expected) <= 1e-6
+    found = torch.autograd.grad(value, list(model.parameters()))
+    for a, b in zip(found, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        assert relative_error(a, b) <= 1e-6
+
+
+def test_the_default_leaves_out_biases_and_says_so():
+    model = mlp()
+    reg = ts.Regularizer(model, ts.L2(1.0))
+    expected = sum(p.square().sum() for n, p in model.named_parameters() if n.endswith("weight"))
+    torch.testing.assert_close(reg.value(), expected)
+    assert "0.bias" in reg.summary().split("exempt:")[1]
+
+
+PENALTIES = [ts.L1(0.3), ts.L2(0.3), ts.ElasticNet(0.1, 0.2), ts.GroupLasso(0.3), ts.SparseGroupLasso(0.1, 0.2)]
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_fast_paths_are_the_plain_ones(penalty, dtype):
+    tensors = [nn.Parameter(torch.randn(shape).to(dtype)) for shape in ((5, 3), (4,), (2, 3, 3))]
+    with torch.no_grad():
+        tensors[0][0] = 0.0
+    tol = {"rtol": 1e-5, "atol": 1e-6} if dtype != torch.bfloat16 else {"rtol": 2e-2, "atol": 2e-2}
+    fused = fused_value(bundles((penalty, w) for w in tensors))
+    plain = plain_value(bundles((penalty, w) for w in tensors))
+    torch.testing.assert_close(fused, plain, **tol)
+    both = torch.autograd.grad(fused, tensors), torch.autograd.grad(plain, tensors)
+    torch.testing.assert_close(*both, **tol)
+    for factor in (-2.0, torch.tensor(3.0)):
+        expected = [penalty.grad(w.detach()) * factor for w in tensors]
+        with torch.no_grad():
+            torch.testing.assert_close(
+                multitensor.gradients(penalty, tensors, factor), expected, check_dtype=False, **tol
+            )
+            grads = [torch.ones_like(w) for w in tensors]
+            multitensor.add_gradients_(penalty, tensors, grads, factor)
+            torch.testing.assert_close(grads, [1 + e for e in expected], check_dtype=False, **tol)
+    for make_step in (lambda w: 0.7, lambda w: torch.tensor(0.7), lambda w: torch.rand(w.shape).to(w.dtype) + 0.1):
+        steps = [make_step(w) for w in tensors]
+        copies = [w.detach().clone() for w in tensors]
+        given = [step.clone() if isinstance(step, torch.Tensor) else step for step in steps]  # may be overwritten
+        multitensor.prox_(penalty, copies, given)
+        expected = [penalty.prox(w.detach(), step) for w, step in zip(tensors, steps, strict=True)]
+        torch.testing.assert_close(copies, expected, **tol)
+        assert [(c == 0).sum() for c in copies] == [(e == 0).sum() for e in expected]
+
+
+def test_value_has_second_derivatives():
+    model = mlp(torch.float64)
+    reg = ts.Regularizer(model, ts.L2(0.5), on=ts.ALL)
+    weights = list(model.parameters())
+    first = torch.autograd.grad(reg.value(), weights, create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in first), weights)
+    for w, h in zip(weights, second, strict=True):
+        torch.testing.assert_close(h, 2 * w.detach())  # d/dw (2·0.5·w)² = 2w
+
+
+def test_value_of_a_changed_weight_is_refused_by_autograd():
+    model = mlp()
+    value = ts.Regularizer(model, ts.L2(0.5)).value()
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_rules_mix_penalties_and_dtypes():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float64), nn.Embedding(5, 4))
+    reg = ts.Regularizer(model, {"0.*": ts.L1(0.1), nn.Linear: ts.L2(0.2), nn.Embedding: None})
+    expected = 0.1 * model[0].weight.abs().sum() + 0.2 * model[1].weight.square().sum()
+    torch.testing.assert_close(reg.value(), expected, check_dtype=False)
+    reg.value().backward()
+    assert model[2].weight.grad is None
+
+
+def test_a_mask_of_half_precision_is_summed_in_float32():
+    model = nn.Linear(1000, 1000, bias=False).to(torch.bfloat16)
+    nn.init.constant_(model.weight, 1.0)
+    value = ts.Regularizer(model, ts.L1(1.0)).value()
+    assert value.dtype == torch.float32
+    assert value == 1_000_000
+
+
+def test_scale_multiplies_every_strength():
+    model = mlp()
+    reg = ts.Regularizer(model, {"0.*": ts.L1(0.1), "2.*": ts.ElasticNet(0.1, 0.3)})
+    full = reg.value()
+    reg.scale = 0.5
+    torch.testing.assert_close(reg.value(), full / 2)
+    reg.scale = lambda step: step / 10
+    assert reg.value() == 0
+    reg.steps = 5
+    torch.testing.assert_close(reg.value(), full / 2)
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, "half", None, True])
+def test_a_bad_scale_is_refused(bad):
+    with pytest.raises(ts.InputError, match="scale="):
+        ts.Regularizer(mlp(), ts.L1(0.1)).scale = bad
+
+
+def test_a_schedule_that_returns_nonsense_is_refused_where_it_is_used():
+    reg = ts.Regularizer(mlp(), ts.L1(0.1))
+    reg.scale = lambda step: -1.0
+    with pytest.raises(ts.InputError, match=r"scale=-1\.0"):
+        reg.value()
+
+
+def test_sparsity_counts_exact_zeros_and_zero_groups():
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight[1] = 0.0
+        model[0].weight[2, 3] = 0.0
+        model[0].weight[3, 3] = 1e-30  # small is not zero
+    sparsity = ts.Regularizer(model, {"0.*": ts.GroupLasso(0.1), "2.*": ts.L1(0.1)}).sparsity()
+    assert (sparsity.zeros, sparsity.total) == (9, 48 + 18)
+    assert (sparsity.groups_zero, sparsity.groups) == (1, 6)
+    assert str(sparsity) == "9 of 66 weights are exactly zero (13.6 %); 1 of 6 groups"
+    assert sparsity.to_dict()["by_parameter"][0]["groups_zero"] == 1
+
+
+def test_summary_has_each_parameter_once_with_rule_method_and_reason():
+    model = mlp()
+    reg = ts.Regularizer(model, {"0.*": ts.GroupLasso(0.1), nn.Linear: ts.L2(0.2)})
+    with reg.attach(torch.optim.SGD(model.parameters(), lr=0.1)):
+        text = reg.summary()
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "GroupLasso(0.1, dim=0)" in rows["0.weight"]
+    assert "prox" in rows["0.weight"]
+    assert "gradient" in rows["2.weight"]
+    assert "bias" in rows["0.bias"]
+    assert "loss" in reg.summary()
+    assert "scale" not in text
+    reg.scale = 2
+    assert "L2(0.4)" in reg.summary()
+
+
+def test_state_dict_round_trip():
+    reg, other = ts.Regularizer(mlp(), ts.L1(0.1)), ts.Regularizer(mlp(), ts.L1(0.1))
+    reg.scale, reg.steps = 0.25, 17
+    other.load_state_dict(reg.state_dict())
+    assert (other.scale, other.steps) == (0.25, 17)
+    with pytest.raises(ts.InputError, match="keys"):
+        other.load_state_dict({"steps": 1})
+
+
+def test_a_replaced_parameter_is_noticed():
+    model = mlp()
+    reg = ts.Regularizer(model, ts.L1(0.1))
+    model.load_state_dict(mlp().state_dict(), assign=True)
+    with pytest.raises(ts.AttachmentError, match=r"0\.weight: the model's parameter is no longer the one"):
+        reg.value()
+    with pytest.raises(ts.AttachmentError, match="make a new Regularizer"):
+        reg.attach(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_a_moved_model_is_still_bound():
+    model = mlp()
+    reg = ts.Regularizer(model, ts.L1(0.1))
+    model.double()
+    assert reg.value().dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it traces
+def test_value_inside_torch_compile_falls_back_to_the_plain_sum():
+    model = mlp()
+    reg = ts.Regularizer(model, ts.GroupLasso(0.1))
+    compiled = torch.compile(reg.value, backend="eager")
+    torch.testing.assert_close(compiled(), reg.value())
+
+
+def test_groups_that_a_parameter_cannot_have_are_named_at_binding():
+    model = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Linear(4, 2))
+    with pytest.raises(ts.InputError, match=r"1\.weight, of shape \(2, 4\): dim=2"):
+        ts.Regularizer(model, ts.GroupLasso(0.1, dim=2))
+    ts.Regularizer(model, {"0.*": ts.GroupLasso(0.1, dim=2)})
