@@ -28,11 +28,11 @@ from typing import final, get_args
 from torch import nn
 
 from torchshrink.errors import DivergenceError, InputError, LanesWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_unit
+from torchshrink.paths.engines.one_by_one import Candidate, Outcome, Unit, train_unit
 from torchshrink.paths.engines.planner import Order, Plan, chunks
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
-from torchshrink.paths.folds import Fold
+from torchshrink.paths.folds import Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import Journal
 from torchshrink.paths.progress import Progress
@@ -96,7 +96,7 @@ class WarmTrainings:
 
     Args:
         recipe: how each is trained.
-        folds: all of them.
+        splits: the folds of all repeats.
         compared: the families.
         journal: where what is finished is kept.
         progress: where it is counted.
@@ -105,12 +105,13 @@ class WarmTrainings:
     def __init__(
         self,
         recipe: Recipe,
-        folds: Sequence[Fold],
+        splits: Splits,
         compared: Sequence[Family],
         journal: Journal | None,
         progress: Progress,
     ) -> None:
-        self.recipe, self.folds, self.families = recipe, folds, compared
+        self.recipe, self.families = recipe, compared
+        self._first, self.folds = splits.first, splits.every
         self._journal, self._progress = journal, progress
         self._stacks: dict[Party, Step] = {}
 
@@ -119,25 +120,47 @@ class WarmTrainings:
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
             strengths = grid.strengths
-            up = self._table(plan, family, strengths, control=False)
-            means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
+            numbers = range(len(self._first))
+            by_fold = self._along(plan, family, strengths, numbers, aside=False)
+            up = [[by_fold[fold][step] for fold in numbers] for step in range(len(strengths))]
+            means = [make_point(s, row, self._first).validation_loss for s, row in zip(strengths, up, strict=True)]
             # Of equals the strongest, as `least` has it.
             best = max(step for step, mean in enumerate(means) if mean == min(means))
-            made.append(Ways(up, self._table(plan, family, (0.0,) * (best + 1), control=True) if best else up[:1]))
+            if best:
+                by_fold = self._along(plan, family, (0.0,) * (best + 1), numbers)
+            made.append(Ways(up, [[by_fold[fold][step] for fold in numbers] for step in range(best + 1)]))
         return made
 
-    def _table(self, plan: Plan, family: int, steps: Sequence[float], *, control: bool) -> Table:
-        """Per step, per fold; a ``control`` takes no part in the choice."""
-        self._progress.expect(len(steps) * len(self.folds))
-        by_fold: dict[int, list[Outcome]] = {}
-        for party in self._parties(plan, family, steps[0]):
-            by_fold |= self._go(party, steps, control=control)
-        return [[by_fold[fold][step] for fold in range(len(self.folds))] for step in range(len(steps))]
+    def later(
+        self, plans: Sequence[Plan], grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
+    ) -> dict[tuple[int, Candidate], Outcome]:
+        """What later repeats need, of each fold by its number: the way up to the farthest choice, the control likewise."""
+        found: dict[tuple[int, Candidate], Outcome] = {}
+        for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
+            for control in (False, True):
+                every = (each for some in wanted.values() for each in some)
+                last = max((c.step for c in every if c.family == family and c.control == control), default=-1)
+                if last < 0:
+                    continue
+                steps = (0.0,) * (last + 1) if control else grid.strengths[: last + 1]
+                for fold, outcomes in self._along(plan, family, steps, list(wanted)).items():
+                    found |= {(fold, Candidate(family, k, control)): each for k, each in enumerate(outcomes)}
+        return found
 
-    def _parties(self, plan: Plan, family: int, strength: float) -> list[Party]:
+    def _along(
+        self, plan: Plan, family: int, steps: Sequence[float], numbers: Sequence[int], *, aside: bool = True
+    ) -> dict[int, list[Outcome]]:
+        """Per fold, per step; what is trained ``aside`` takes no part in the choice."""
+        self._progress.expect(len(steps) * len(numbers))
+        by_fold: dict[int, list[Outcome]] = {}
+        for party in self._parties(plan, family, steps[0], numbers):
+            by_fold |= self._go(party, steps, control=aside)
+        return by_fold
+
+    def _parties(self, plan: Plan, family: int, strength: float, numbers: Sequence[int]) -> list[Party]:
         if plan.engine == "sequential":
-            return self._alone(family, range(len(self.folds)))
-        found = chunks(plan, self.recipe, self.folds, family, (strength,))
+            return self._alone(family, numbers)
+        found = chunks(plan, self.recipe, {number: self.folds[number] for number in numbers}, family, (strength,))
         return [Party(family, chunk.folds, True, chunk.compiled) for chunk in found]
 
     def _alone(self, family: int, folds: Sequence[int]) -> list[Party]:
