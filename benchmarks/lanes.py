@@ -34,8 +34,8 @@ from torchshrink.paths.engines.one_by_one import Unit, train_units
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import Fold, make_folds
-from torchshrink.paths.recipe import Recipe, prepare
-from torchshrink.regularizer.selection import WEIGHTS
+from torchshrink.paths.recipe import Recipe, make_recipe
+from torchshrink.paths.settings import PathSettings
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "lanes.png"
 
@@ -48,9 +48,9 @@ def strengths_of(count: int) -> list[float]:
 
 
 def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple[Recipe, tuple[Fold, ...]]:
-    recipe = prepare(
-        lambda: mlp(64, 10, hidden=hidden), (X, y), families(ts.L1), epochs=epochs, batch_size=batch, loss=None,
-        optimizer=None, seed=0, device=device, on=WEIGHTS, method="auto",
+    recipe = make_recipe(
+        lambda: mlp(64, 10, hidden=hidden), (X, y), families(ts.L1),
+        PathSettings(epochs=epochs, batch_size=batch, device=device),
     )  # fmt: skip
     return recipe, make_folds(recipe.y, 4, seed=0)
 
@@ -58,7 +58,7 @@ def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple
 def path_call(engine: str, *, strengths: int, folds: int, epochs: int, hidden: tuple[int, ...], **more: object) -> None:
     ts.path(
         lambda: mlp(64, 10, hidden=hidden), (X, y), ts.L1, strengths=strengths_of(strengths), folds=folds,
-        epochs=epochs, progress=False, engine=engine, device=device, **more,
+        epochs=epochs, progress=False, engine=ts.Engine(engine, **more), device=device,
     )  # fmt: skip
 
 

@@ -6,7 +6,10 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 
+import torchshrink as ts
 from torchshrink.models import mlp
+from torchshrink.paths import PathSettings
+from torchshrink.paths.recipe import make_recipe
 
 
 def iris():
@@ -41,3 +44,15 @@ def plain(result):
 
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flat(settings):
+    """The keywords of `ts.path`, with those of its engine among them."""
+    own = {key: settings[key] for key in ("lanes", "compile", "workers", "jobs") if key in settings}
+    rest = {key: value for key, value in settings.items() if key not in own}
+    return rest | {"engine": ts.Engine(settings.get("engine", "auto"), **own)} if own else rest
+
+
+def recipe_for(build, data, families, **settings):
+    """How each model of a path with these settings is trained."""
+    return make_recipe(build, data, families, PathSettings(**flat(settings)))

@@ -68,6 +68,7 @@ _HOME = {
     ),
     "torchshrink.models": ("load_model",),
     "torchshrink.paths": (
+        "Engine",
         "LanesWarning",
         "PathComparison",
         "PathResult",
@@ -116,6 +117,7 @@ __all__ = [
     "DivergenceWarning",
     "DualityGap",
     "ElasticNet",
+    "Engine",
     "GeometryError",
     "GroupLasso",
     "InputError",

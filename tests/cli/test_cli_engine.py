@@ -18,7 +18,7 @@ def test_lanes(run, small_csv):
     assert ran.status == 0, ran.err
     assert "l1: up to 5 lanes at once: as asked" in ran.err
     assert json.loads(Path("out/settings.json").read_text())["engine"] == {
-        "name": "lanes", "lanes": 5, "compile": None,
+        "name": "lanes", "lanes": 5, "compile": None, "workers": 0,
     }  # fmt: skip
     again = run(*BASE, "--engine", "lanes", "--lanes", "5", "--quiet", "--out", "again")
     assert (again.status, again.err) == (0, "")

@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import torchshrink as ts
+from path_cases import flat, recipe_for
 from torchshrink.data import lazy, opening, reading
 from torchshrink.errors import DataWarning, InputError
 from torchshrink.models import mlp
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.paths.run import path
 from torchshrink.regularizer.selection import WEIGHTS
 
@@ -102,7 +102,7 @@ def linear():
 
 def run(build, data, **settings):
     plain = {"strengths": [1e-3, 1e-2], "folds": 4, "epochs": 2, "batch_size": 16, "progress": False}
-    return ts.path(build, data, ts.L1, **plain | settings)
+    return ts.path(build, data, ts.L1, **flat(plain | settings))
 
 
 def assert_same(found, wanted):
@@ -191,7 +191,7 @@ def test_what_a_stacks_folds_share_in_a_batch_is_read_once():
     served = Served(X, y)
     (family,) = families(ts.L1)
     settings = {"loss": None, "optimizer": None, "seed": 0, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = prepare(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
+    recipe = recipe_for(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
     folds = make_folds(recipe.y, 3, seed=0)
     stack = Stack(recipe, dict(enumerate(folds)), family, (0.0, 0.1))
     served.asked = 0

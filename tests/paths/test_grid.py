@@ -10,6 +10,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
+from path_cases import recipe_for
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.paths.family import family
@@ -18,18 +19,16 @@ from torchshrink.paths.grid import (
     automatic_grid,
     exact_top,
     geometric,
-    given_grid,
     grid_from_dict,
     null_losses,
     null_output,
 )
-from torchshrink.paths.recipe import prepare
 from torchshrink.regularizer.selection import WEIGHTS
 
 
 def recipe(build, data, penalty=ts.L1, **settings):
     fixed = {"loss": None, "optimizer": None, "seed": 0, "device": None, "on": WEIGHTS, "method": "auto"}
-    return prepare(build, data, [family(penalty)], epochs=1, batch_size=64, **(fixed | settings))
+    return recipe_for(build, data, [family(penalty)], epochs=1, batch_size=64, **(fixed | settings))
 
 
 def linear(inputs, outputs=1):
@@ -205,25 +204,3 @@ class TestGrids:
         assert strengths[1] == pytest.approx(2 * RATIO)
         assert np.ptp(np.diff(np.log(strengths[1:]))) < 1e-12
         assert geometric(2.0, 1) == (0.0, 2.0)
-
-    def test_given_is_sorted_and_has_zero(self):
-        assert given_grid([0.1, 0.01]).strengths == (0.0, 0.01, 0.1)
-        assert given_grid(np.array([0.0, 1.0])).strengths == (0.0, 1.0)
-
-    @pytest.mark.parametrize(
-        ("strengths", "message"),
-        [
-            ([], "none given"),
-            ([-0.1], "-0.1 given, finite numbers ≥ 0"),
-            ([math.nan], "nan given"),
-            ([math.inf], "inf given"),
-            ([0.1, 0.1], "0.1 is given twice"),
-            (["a"], "or the strengths"),
-            (0.5, "or the strengths"),
-            (None, "or the strengths"),
-        ],
-    )
-    def test_what_is_no_grid_is_refused_in_one_line(self, strengths, message):
-        with pytest.raises(InputError, match=message) as raised:
-            given_grid(strengths)
-        assert "\n" not in str(raised.value)

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 import torchshrink as ts
+from path_cases import recipe_for
 from torchshrink.errors import InputError
 from torchshrink.paths.assemble import compare, make_result
 from torchshrink.paths.engines.one_by_one import Outcome
@@ -15,7 +16,6 @@ from torchshrink.paths.engines.warm_path import Ways
 from torchshrink.paths.family import family
 from torchshrink.paths.folds import make_folds
 from torchshrink.paths.grid import given_grid
-from torchshrink.paths.recipe import prepare
 from torchshrink.paths.refit import Source
 from torchshrink.regularizer.selection import WEIGHTS
 from torchshrink.report.page import page
@@ -35,7 +35,7 @@ def compared(*penalties):
 def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
     y = torch.arange(24) % 2
     tuned = family(penalty)
-    recipe = prepare(
+    recipe = recipe_for(
         lambda: torch.nn.Linear(2, 2),
         (torch.zeros(24, 2), y),
         [tuned],

@@ -6,16 +6,16 @@ was expected, what to do.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from torchshrink.errors import InputError
+from torchshrink.support.text import suggestion
 
 PENALTIES = (  # in the help only; a test holds it to BUILTIN
     "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, l1_ball"
@@ -301,16 +301,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", metavar="", rich_help_panel=_OUT
 Debug = Annotated[
     bool, typer.Option("--debug", metavar="", rich_help_panel=_OUT, help="With an error, its whole traceback.")
 ]
-
-
-def suggestion(word: str, words: Iterable[str]) -> str:
-    """``; did you mean …?`` where one of ``words`` is near ``word``, else nothing.
-
-    >>> suggestion("elasticnet", ["l1", "elastic_net"])
-    '; did you mean elastic_net?'
-    """
-    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def one_of(option: str, given: str, allowed: Sequence[str]) -> str:

@@ -81,55 +81,48 @@ def path(
     grid = options.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
 
-    import joblib
-
     from torchshrink.cli import setup  # from here on torch is needed: a second or two
     from torchshrink.cli.penalty import Shape
     from torchshrink.cli.tuning import Tuning, penalties
+    from torchshrink.paths import Engine, PathSettings
 
     setup.device(device)
     setup.use_threads(threads)
     tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
-    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
     dataset = setup.load_data(data, target=target, task=task)
     model_settings = setup.model_settings(dataset, model, hidden)
-    settings = {
+    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
+    path_settings = PathSettings(
+        strengths=grid,
+        folds=folds,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=make_optimizer,
+        seed=seed,
+        device=device,
+        on=setup.SELECTION[on or "weights"],
+        method=method,  # type: ignore[arg-type]  # these three were checked above
+        order=order,  # type: ignore[arg-type]
+        engine=Engine(engine, lanes=lanes, compile=compile, jobs=jobs),  # type: ignore[arg-type]
+    )
+    settings = path_settings.to_dict() | {
         "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
-        "penalty": {
-            "at strength 1": {name: repr(each) for name, each in tuned.items()},
-            "strengths": grid if isinstance(grid, int) else list(grid),
-            "on": on or "weights",
-            "method": method,
-        },
+        "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
-        "folds": folds,
-        "epochs": epochs,
-        "batch_size": batch_size,
         "polish": polish,
         "choose": choose,
-        "seed": seed,
-        "device": device,
         "threads": threads,
-        "engine": {"name": engine, "lanes": lanes, "compile": compile}
-        # Where nothing else says how, stacks are cut by it, which decides the last bits.
-        | ({"jobs": jobs} if lanes is None and engine != "sequential" else {}),
-        "order": order,
         "versions": setup.versions(),
     }
+    if lanes is not None or engine == "sequential":
+        del settings["engine"]["jobs"]  # elsewhere stacks are cut by it, which decides the last bits
     run = _Run(folder, settings)
     if not (resume and run.finished()):
-        tuning = Tuning(
-            data=dataset, model_settings=model_settings, penalties=tuned, optimizer=make_optimizer, strengths=grid,
-            folds=folds, epochs=epochs, batch_size=batch_size, seed=seed, device=device, on=on or "weights",
-            method=method, engine=engine, lanes=lanes, compile=compile,  # type: ignore[arg-type]  # checked above
-            order=order,  # type: ignore[arg-type]
-        )  # fmt: skip
-        tuning.check()
+        tuning = Tuning.prepare(dataset, model_settings, tuned, path_settings)
         run.claim(force=force, resume=resume)
         try:
-            with joblib.parallel_config("loky", n_jobs=jobs):
-                result = tuning.run(folder, progress=not quiet)
+            result = tuning.job.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.options import positive, suggestion
+from torchshrink.cli.options import positive
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.support.text import suggestion
 
 NO_PENALTY = "none"
 DEFAULT_RATIO = 0.5

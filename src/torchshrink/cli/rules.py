@@ -24,11 +24,12 @@ from typing import Any, NoReturn
 import yaml
 
 from torchshrink.cli.console import one_line
-from torchshrink.cli.options import SELECTIONS, suggestion
+from torchshrink.cli.options import SELECTIONS
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer.selection import Pattern
+from torchshrink.support.text import suggestion
 
 KEYS = ("on", "rules")
 NOTHING = ("", "~", "null", "Null", "NULL", "none", "None")

@@ -6,16 +6,19 @@ from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import clear_journal
 from torchshrink.paths.result import PathComparison, PathResult, load_path
 from torchshrink.paths.run import path
+from torchshrink.paths.settings import Engine, PathSettings
 from torchshrink.paths.statistics.points import FoldValue, PathPoint
 from torchshrink.paths.statistics.verdict import Verdict
 
 __all__ = [
+    "Engine",
     "FoldValue",
     "Grid",
     "LanesWarning",
     "PathComparison",
     "PathPoint",
     "PathResult",
+    "PathSettings",
     "PenaltySpec",
     "TasksWarning",
     "Verdict",

@@ -57,10 +57,10 @@ def make_result(
     return PathResult(
         penalty=family.name,
         points=points,
-        verdict=_noted(judge(each, none, where, seed=recipe.seed, words=_HELPS), source, [ways]),
+        verdict=_noted(judge(each, none, where, seed=recipe.settings.seed, words=_HELPS), source, [ways]),
         grid=grid,
         null_loss=null_loss,
-        settings=recipe.settings | {"order": source.order, "folds": len(folds), "at strength 1": family.describe(1.0)},
+        settings=recipe.describe() | {"folds": len(folds), "at strength 1": family.describe(1.0)},
         losses=losses,
         fold=fold,
         source=source,
@@ -97,7 +97,7 @@ def _noted(verdict: Verdict, source: Source | None, ways: Sequence[Ways]) -> Ver
     """After a warm path, with what strength 0 was given for a fair comparison."""
     if source is None or source.order == "cold":
         return verdict
-    epochs = source.recipe.epochs * max(len(each.unpenalised) for each in ways)
+    epochs = source.recipe.settings.epochs * max(len(each.unpenalised) for each in ways)
     note = f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the best of the path in all"
     return dataclasses.replace(verdict, words=verdict.words + note)
 

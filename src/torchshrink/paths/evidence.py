@@ -32,12 +32,11 @@ class Evidence:
     Args:
         splits: the folds of all repeats.
         ways: what came out of the first repeat, of each family.
-        best: the family of least validation loss, which is compared with each other one.
         seed: decides how the rows of a single split are parted.
     """
 
-    def __init__(self, splits: Splits, ways: Sequence[Ways], *, best: int, seed: int) -> None:
-        self._splits, self._best, self._seed = splits, best, seed
+    def __init__(self, splits: Splits, ways: Sequence[Ways], *, seed: int) -> None:
+        self._splits, self._seed = splits, seed
         self.candidates = [
             Candidate(family, step, control)
             for control in (False, True)
@@ -55,17 +54,20 @@ class Evidence:
         ]
         self._held_out = [[fold.validation.numpy() for fold in folds] for folds in splits.repeats]
         self._differences = any(bool((fold.losses < 0).any()) for fold in self._tables[0])
-        compared = [self.penalising([family]) for family in range(len(ways))]
-        compared += [self.against(best, family) for family in range(len(ways)) if family != best]
+        self._families = range(len(ways))
+        compared = [self.penalising([family]) for family in self._families]  # what others choose is among it
         self._chosen = {sides: self._choose(sides) for sides in map(_hashable, compared)}
 
     def penalising(self, families: Sequence[int]) -> Sides:
         """All strengths of these families against strength 0."""
         return self._columns(families, control=False), self._columns(families, control=True)
 
-    def against(self, family: int, other: int) -> Sides:
-        """One family's strengths against another's."""
-        return self._columns([family], control=False), self._columns([other], control=False)
+    def against(self, other: int) -> Sides:
+        """All families' strengths against one family's.
+
+        All, and not the best's only: which one is best was seen in these very rows, so that is chosen anew, too.
+        """
+        return self._columns(self._families, control=False), self._columns([other], control=False)
 
     def wanted(self) -> dict[int, list[Candidate]]:
         """Of each fold of a later repeat, by its number, the candidates that it is judged at."""

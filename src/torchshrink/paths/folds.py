@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.paths.settings import Folds
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.support.storage import brief
-
-Folds = int | Iterable[object] | object
-"""How many folds to draw; a splitter of scikit-learn's; or for each fold its row numbers, see `make_folds`."""
 
 
 @dataclass(frozen=True, eq=False)

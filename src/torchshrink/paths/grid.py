@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,25 +88,9 @@ def grid_from_dict(saved: dict[str, Any]) -> Grid:
     return Grid(tuple(saved["strengths"]), saved["how"], saved["words"], probes)
 
 
-def given_grid(strengths: Iterable[float]) -> Grid:
-    """The caller's own strengths, sorted, with 0 among them.
-
-    Raises:
-        InputError: none, not numbers, negative, not finite, or the same twice.
-    """
-    try:
-        found = [float(each) for each in strengths]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"strengths={strengths!r}: a number of strengths expected, or the strengths") from error
-    if not found:
-        raise InputError("strengths: none given, at least one expected")
-    wrong = next((each for each in found if not (math.isfinite(each) and each >= 0)), None)
-    if wrong is not None:
-        raise InputError(f"strengths: {wrong:g} given, finite numbers ≥ 0 expected")
-    if len(set(found)) < len(found):
-        twice = next(each for each in found if found.count(each) > 1)
-        raise InputError(f"strengths: {twice:g} is given twice")
-    return Grid(tuple(sorted({0.0, *found})), "given", "strengths as given")
+def given_grid(strengths: tuple[float, ...]) -> Grid:
+    """The caller's own strengths, ascending from 0."""
+    return Grid(strengths, "given", "strengths as given")
 
 
 def geometric(top: float, count: int) -> tuple[float, ...]:
@@ -155,8 +139,8 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
         warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
         model = recipe.fresh()
         fit_preprocessing(model, recipe.X, recipe.y)
-        regularizer = Regularizer(model, family.make(1.0), recipe.on)
-        twice = Regularizer(model, family.make(2.0), recipe.on)
+        regularizer = Regularizer(model, family.make(1.0), recipe.settings.on)
+        twice = Regularizer(model, family.make(2.0), recipe.settings.on)
     exact = recipe.in_float64()
     model.double()
     with evaluating(model):
@@ -280,7 +264,7 @@ def _affine(model: nn.Module, X: Tensor) -> bool:
 def _first_guess(recipe: Recipe, family: Family, null_loss: float) -> float:
     """The strength at which the initial weights cost as much as the best constant output loses."""
     with seeded(recipe.part_seed(0)):
-        value = float(Regularizer(recipe.fresh(), family.make(1.0), recipe.on).value().detach())
+        value = float(Regularizer(recipe.fresh(), family.make(1.0), recipe.settings.on).value().detach())
     guess = abs(null_loss) / value if value > 0 else 1.0
     return float(f"{guess:.1e}") if 0 < guess < math.inf else 1.0  # two digits: grids that people can read
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +21,15 @@ from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.paths.family import Family
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
+from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
 from torchshrink.paths.weights import Weights, load_weights
 from torchshrink.regularizer import Regularizer
-from torchshrink.regularizer.attachment import Method
-from torchshrink.regularizer.selection import Rules, Selection
-from torchshrink.support.randomness import checked_seed, mix_seed, seeded
+from torchshrink.regularizer.selection import Rules
+from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.support.storage import brief
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-Acting = Method | Literal["loss"]
 
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
@@ -50,12 +47,8 @@ class Recipe:
         loss: a mean over examples.
         make_optimizer: parameters -> optimizer.
         optimizer: what it makes, as text.
-        epochs: passes over the rows.
-        batch_size: rows per step.
-        seed: decides initial weights, batches and dropout, together with the fold's number.
         device: where to train.
-        on: which parameters a penalty without an exact name acts on.
-        method: how it acts: in the optimizer's step, or ``loss``: as a part of the loss.
+        settings: what the caller gave.
         identity: digests of the initial model and of what it does, for telling recipes apart.
     """
 
@@ -65,27 +58,17 @@ class Recipe:
     loss: Loss
     make_optimizer: MakeOptimizer
     optimizer: str
-    epochs: int
-    batch_size: int
-    seed: int
     device: torch.device
-    on: Selection
-    method: Acting
+    settings: PathSettings
     identity: Mapping[str, str]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a reader of the result wants to know, as JSON takes it."""
-        return {
-            "rows": len(self.X),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "loss": _named(self.loss),
-            "optimizer": self.optimizer,
-            "seed": self.seed,
-            "on": str(self.on),
-            "method": self.method,
-        }
+    def describe(self) -> dict[str, Any]:
+        """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
+
+        Neither the strengths, which a result has anyway, nor the engine, which changes no more than the last bits.
+        """
+        plain = self.settings.to_dict() | {"loss": named(self.loss), "optimizer": self.optimizer}
+        return {"rows": len(self.X)} | {k: v for k, v in plain.items() if k not in ("strengths", "engine", "device")}
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -95,7 +78,7 @@ class Recipe:
         few rows, versions and threads. Code that acts later only, such as a hook, does not show.
         """
         return (
-            self.settings
+            self.describe()
             | {"X": self.X.digest if isinstance(self.X, LazyRows) else digest([self.X]), "y": digest([self.y])}
             | dict(self.identity)
             | {
@@ -119,7 +102,7 @@ class Recipe:
 
     def part_seed(self, part: int) -> int:
         """The seed of a fold's trainings (or those on all rows: `WHOLE`), the same for every strength."""
-        return mix_seed(self.seed, part + 1)
+        return mix_seed(self.settings.seed, part + 1)
 
     def fresh(self) -> nn.Module:
         """A new model on the device. Call it inside `seeded`."""
@@ -141,21 +124,21 @@ class Recipe:
         with seeded(seed), said_before():
             model = self.fresh()
             fit_preprocessing(model, X, y)
-            regularizer = Regularizer(model, rules, self.on)
+            regularizer = Regularizer(model, rules, self.settings.on)
             if start is not None:
                 load_weights(model, start)
             optimizer = self.make_optimizer(model.parameters())
-            if self.method != "loss":
-                regularizer.attach(optimizer, self.method)
-            for epoch in range(self.epochs):
+            if self.settings.method != "loss":
+                regularizer.attach(optimizer, self.settings.method)
+            for epoch in range(self.settings.epochs):
                 train_epoch(
                     model,
                     X,
                     y,
                     loss=self.loss,
                     optimizer=optimizer,
-                    regularizer=regularizer if self.method == "loss" else None,
-                    batch_size=self.batch_size,
+                    regularizer=regularizer if self.settings.method == "loss" else None,
+                    batch_size=self.settings.batch_size,
                     seed=seed,
                     epoch=epoch,
                 )
@@ -165,28 +148,15 @@ class Recipe:
 
 @contextlib.contextmanager
 def said_before() -> Iterator[None]:
-    """Inside, what `prepare` warns of is not said again: it is said once, and not for every strength and fold."""
+    """Inside, what `make_recipe` warns of is not said again: it is said once, and not for every strength and fold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
         warnings.simplefilter("ignore", ObjectiveWarning)
         yield
 
 
-def prepare(
-    build: Build,
-    data: object,
-    families: Sequence[Family],
-    *,
-    epochs: int,
-    batch_size: int,
-    loss: Loss | None,
-    optimizer: MakeOptimizer | None,
-    seed: int,
-    device: torch.device | str | None,
-    on: Selection,
-    method: Acting,
-    workers: int = 0,
-    progress: bool = False,
+def make_recipe(
+    build: Build, data: object, families: Sequence[Family], settings: PathSettings, *, progress: bool = False
 ) -> Recipe:
     """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
 
@@ -194,26 +164,14 @@ def prepare(
         InputError: an argument is not usable, in one line that says why.
         AttachmentError: the penalty cannot act in this optimizer.
     """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"{name}={number!r}: expected a whole number ≥ 1")
-    if method not in (*get_args(Method), "loss"):
-        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, (*get_args(Method), 'loss')))}")
     if isinstance(build, nn.Module):
         raise InputError(
             f"build: a {type(build).__name__} given, a function that makes a new one expected: "
             f"lambda: {type(build).__name__}(…)"
         )
-    given: object = optimizer
-    if isinstance(given, str | torch.optim.Optimizer):
-        given = repr(given) if isinstance(given, str) else f"an instance of {type(given).__name__}"
-        raise InputError(
-            f"optimizer: {given} given, a function of a model's parameters expected: "
-            "lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
-        )
     if not callable(build):
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
-    first_seed = mix_seed(checked_seed(seed), WHOLE + 1)
+    first_seed = mix_seed(settings.seed, WHOLE + 1)
     with seeded(first_seed):
         model = build()
         if not isinstance(model, nn.Module):
@@ -221,28 +179,28 @@ def prepare(
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
-        where = _device(device, first.device)
+        where = _device(settings.device, first.device)
         check_anew(model, build, first_seed)
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
-        X, y = _checked(*opened(data, workers=workers, progress=progress))
+        X, y = _checked(*opened(data, workers=settings.engine.workers, progress=progress))
         X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
         y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
-        loss = default_loss(y) if loss is None else copy.deepcopy(loss)
+        loss = default_loss(y) if settings.loss is None else copy.deepcopy(settings.loss)
         if isinstance(loss, nn.Module):
             loss = loss.to(where)
         weights = digest(model.state_dict().values())
         fit_preprocessing(model, X, y)
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
-        make_optimizer = default_optimizer if optimizer is None else optimizer
+        make_optimizer = settings.optimizer or default_optimizer
         made = make_optimizer(model.parameters())
         if not isinstance(made, torch.optim.Optimizer):
             raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
         for family in families:
-            regularizer = Regularizer(model, family.make(1.0), on)
-            if method != "loss":
-                regularizer.attach(made, method).detach()
+            regularizer = Regularizer(model, family.make(1.0), settings.on)
+            if settings.method != "loss":
+                regularizer.attach(made, settings.method).detach()
     return Recipe(
         build=build,
         X=X,
@@ -250,12 +208,8 @@ def prepare(
         loss=loss,
         make_optimizer=make_optimizer,
         optimizer=_optimizer_text(made),
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
         device=where,
-        on=on,
-        method=method,
+        settings=settings,
         identity=identity,
     )
 
@@ -298,12 +252,6 @@ def _device(wanted: torch.device | str | None, built_on: torch.device) -> torch.
     except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"device={str(wanted)!r} cannot be used: {brief(error)}") from error
     return device
-
-
-def _named(loss: Loss) -> str:
-    if isinstance(loss, nn.Module):
-        return str(loss)
-    return loss.__name__ if inspect.isfunction(loss) else type(loss).__name__
 
 
 def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:

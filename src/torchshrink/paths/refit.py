@@ -10,10 +10,10 @@ from torch import nn
 from torchshrink.certifying import certify
 from torchshrink.data.lazy import LazyRows, kept
 from torchshrink.errors import InputError
-from torchshrink.paths.engines.planner import Order
 from torchshrink.paths.engines.warm_path import climb
 from torchshrink.paths.family import Family
 from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.settings import Order
 from torchshrink.polishing import STEPS_AT_THE_END, polish
 from torchshrink.regularizer.certificate import Certificate
 
@@ -54,9 +54,9 @@ class Source:
             if polished:
                 certificate = polish(model, data, regularizer, loss=recipe.loss, max_steps=STEPS_AT_THE_END).certificate
             else:
-                if recipe.method != "loss":
+                if recipe.settings.method != "loss":
                     # Attached as it was in training, so that what is known against its fixed point is said.
-                    regularizer.attach(recipe.make_optimizer(model.parameters()), recipe.method)
+                    regularizer.attach(recipe.make_optimizer(model.parameters()), recipe.settings.method)
                 certificate = certify(model, data, regularizer, loss=recipe.loss)
                 regularizer.detach()
         model.zero_grad(set_to_none=True)

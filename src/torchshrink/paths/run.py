@@ -2,63 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
-import torch
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import kept
-from torchshrink.errors import (
-    DivergenceWarning,
-    InputError,
-    TasksWarning,
-)
+from torchshrink.errors import DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import compare, make_result
 from torchshrink.paths.engines.cold_path import Trainings
-from torchshrink.paths.engines.parallel import jobs_at_once
-from torchshrink.paths.engines.planner import Engine, Order, check_engine, make_plan
-from torchshrink.paths.engines.warm_path import WarmTrainings, Ways, check_order
+from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
+from torchshrink.paths.engines.planner import make_plan
+from torchshrink.paths.engines.warm_path import WarmTrainings, Ways
 from torchshrink.paths.family import Family, PenaltySpec, families
-from torchshrink.paths.folds import Fold, Folds, make_folds
+from torchshrink.paths.folds import Fold, make_folds
 from torchshrink.paths.grid import given_grid
 from torchshrink.paths.identity import digest
 from torchshrink.paths.journal import Journal
 from torchshrink.paths.progress import Progress
-from torchshrink.paths.recipe import Acting, Build, MakeOptimizer, Recipe, prepare
+from torchshrink.paths.recipe import Build, Recipe, make_recipe
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
-from torchshrink.regularizer.selection import WEIGHTS, Selection
+from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
 from torchshrink.support.storage import PathLike
-from torchshrink.training import Loss
 
 Data = tuple[Any, Any] | Dataset[Any]
-
-
-class _Settings(TypedDict, total=False):
-    strengths: int | Iterable[float]
-    folds: Folds
-    epochs: int
-    batch_size: int
-    loss: Loss | None
-    optimizer: MakeOptimizer | None
-    seed: int
-    device: torch.device | str | None
-    progress: bool
-    method: Acting
-    on: Selection
-    folder: PathLike | None
-    engine: Engine
-    lanes: int | None
-    compile: bool | None
-    order: Order
-    workers: int
+Penalties = PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec]
 
 
 @overload
-def path(build: Build, data: Data, penalty: PenaltySpec, **settings: Unpack[_Settings]) -> PathResult: ...
+def path(
+    build: Build,
+    data: Data,
+    penalty: PenaltySpec,
+    *,
+    folder: PathLike | None = None,
+    progress: bool = True,
+    **settings: Unpack[PathKeywords],
+) -> PathResult: ...
 
 
 @overload
@@ -66,32 +51,21 @@ def path(
     build: Build,
     data: Data,
     penalty: Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
-    **settings: Unpack[_Settings],
+    *,
+    folder: PathLike | None = None,
+    progress: bool = True,
+    **settings: Unpack[PathKeywords],
 ) -> PathComparison: ...
 
 
 def path(
     build: Build,
     data: Data,
-    penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec],
+    penalty: Penalties,
     *,
-    strengths: int | Iterable[float] = 32,
-    folds: Folds = 5,
-    epochs: int = 50,
-    batch_size: int = 64,
-    loss: Loss | None = None,
-    optimizer: MakeOptimizer | None = None,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    progress: bool = True,
-    method: Acting = "auto",
-    on: Selection = WEIGHTS,
     folder: PathLike | None = None,
-    engine: Engine = "auto",
-    lanes: int | None = None,
-    compile: bool | None = None,
-    order: Order = "cold",
-    workers: int = 0,
+    progress: bool = True,
+    **settings: Unpack[PathKeywords],
 ) -> PathResult | PathComparison:
     """Cross-validate a penalty over a range of strengths, and say whether it helps.
 
@@ -101,8 +75,8 @@ def path(
 
     Inside ``joblib.parallel_config`` with more than one job, the trainings are tasks in other processes, or on a
     cluster; with none they are done in this process. A task trains on one thread, so the bits are those of a local call
-    on one thread (``torch.set_num_threads(1)``), if ``lanes`` is given or the engine is sequential: by default a stack
-    is cut into at least as many as there are jobs.
+    on one thread (``torch.set_num_threads(1)``), if the engine's ``lanes`` are given or it is sequential: by default a
+    stack is cut into at least as many as there are jobs.
 
     Args:
         build: () -> nn.Module, a new one in each call, with fresh initial weights. Called under a seed, and the same
@@ -116,37 +90,10 @@ def path(
         penalty: what is tuned: a class of one strength (``ts.L1``), a penalty whose other settings are kept
             (``ts.ElasticNet(0.9, 0.1)``), or a callable strength -> penalty or rules. Several, as a mapping from
             names or as a sequence, are compared over the same folds, initial weights and batches.
-        strengths: how many, on an automatic geometric grid, or the strengths themselves. 0 is always added.
-        folds: how many, stratified by class; or for each the row numbers that it holds out, or a pair of row numbers
-            (trained on, held out), as scikit-learn's splitters make them.
-        epochs: passes over the rows, per training.
-        batch_size: rows per step.
-        loss: a mean loss; by default cross entropy for classes, mean squared error for numbers.
-        optimizer: parameters -> Optimizer; by default Adam with learning rate 1e-3.
-        seed: decides folds, initial weights, batches, dropout and the verdict's resamples.
-        device: where to train; by default where ``build`` puts the model.
-        progress: whether to count trainings on stderr.
-        method: how the penalty acts: as in `Regularizer.attach`, or ``"loss"``: as a part of the loss.
-        on: which parameters: ``ts.WEIGHTS`` or ``ts.ALL``.
         folder: a working folder. Every finished training is kept in its ``journal``, and a call with the same
             settings goes on from there; `clear_journal` deletes it.
-        engine: ``"lanes"``: strengths and folds are trained as one stacked program, a lane each; ``"sequential"``: one
-            after another, the plain way; ``"auto"``: lanes where they pay, by counted work and never by a clock, so
-            that the same call always does the same. Both end with the same weights but for rounding; dropout's draws
-            are shared by the strengths of a fold one after another, and each lane's own in a stack.
-        lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory, and
-            no more than leave every job a stack.
-        compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first (of chains
-            of linear layers the prox alone does); by default where counted work says that it pays, which is seldom.
-        order: ``"cold"``: each strength is trained from the initial weights; ``"warm"``: the strengths ascend, and each
-            is trained from the weights with which the one before it ended, with a fresh optimizer, for ``epochs`` on
-            the same batches; folds go side by side. That takes fewer epochs where there is one minimum to arrive at.
-            But the strengths are then not independent, and the k-th above 0 has had k + 1 times the ``epochs`` of
-            strength 0 in all. So that this is not taken for the penalty's doing, strength 0 is trained on for as long
-            as the best strength was, and the verdict compares with it wherever on that way it is best; the points are
-            the path's alone. After a warm path ``refit`` trains a warm path.
-        workers: processes that read a Dataset's items ahead of the training, as a DataLoader's ``num_workers``; 0: they
-            are read when they are needed.
+        progress: whether to count trainings on stderr.
+        settings: what is said in `torchshrink.paths.PathSettings`, by the names of its fields.
 
     Returns:
         A `PathResult`; for several penalties a `PathComparison`.
@@ -171,56 +118,69 @@ def path(
         >>> len(result.points), result.points[0].strength
         (4, 0.0)
     """
-    with jobs_at_once() as jobs:
-        compared = families(penalty)
-        check_engine(engine, lanes, compile)
-        check_order(order)
-        if order == "warm" and jobs > 1:
-            warnings.warn(
-                "order='warm': each strength waits for the one before it, so the trainings are done in this process",
-                TasksWarning,
-                stacklevel=2,
-            )
-            jobs = 1
-        recipe = prepare(
-            build,
-            data,
-            compared,
-            epochs=epochs,
-            batch_size=batch_size,
-            loss=loss,
-            optimizer=optimizer,
-            seed=seed,
-            device=device,
-            on=on,
-            method=method,
-            workers=workers,
-            progress=progress,
-        )
-        count = _count(strengths)
-        given = None if count is not None else given_grid(strengths)  # type: ignore[arg-type]
-        drawn = make_folds(recipe.y, folds, seed=seed)
-        fingerprint = _fingerprint(recipe, drawn, compared, order)
-        journal = None if folder is None else Journal(folder, fingerprint)
-        points = 1 + count if count is not None else len(given.strengths)  # type: ignore[union-attr]
-        plan_for = partial(
-            make_plan, recipe, drawn, strengths=points, engine=engine, lanes=lanes, order=order, jobs=jobs
-        )
-        with kept(recipe.X), Progress(compared, len(drawn), shown=progress) as bar:
-            trainings = Trainings(recipe, drawn, compared, journal, bar, jobs=jobs)
-            plans = [plan_for(family, compiled=compile) for family in compared]
+    return prepare(build, data, penalty, settings_from(settings), progress=progress).run(folder, progress=progress)
+
+
+def _with_settings(signature: inspect.Signature) -> inspect.Signature:
+    """What `help` shows: each setting by name, with its default."""
+    first = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [inspect.Parameter(f.name, keyword, default=f.default, annotation=f.type) for f in fields(PathSettings)]
+    return signature.replace(parameters=[*first, *own])
+
+
+path.__signature__ = _with_settings(inspect.signature(path))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, eq=False)
+class PathJob:
+    """Everything that a path needs, checked and brought into form: what is left is to train.
+
+    Args:
+        recipe: how each model is trained.
+        folds: which rows are held out.
+        families: what is tuned.
+        several: whether a comparison was asked for, and not a single result.
+        jobs: how many processes are to train at once.
+    """
+
+    recipe: Recipe
+    folds: Sequence[Fold]
+    families: Sequence[Family]
+    several: bool
+    jobs: int
+
+    @property
+    def settings(self) -> PathSettings:
+        """As the caller gave them."""
+        return self.recipe.settings
+
+    def run(self, folder: PathLike | None = None, *, progress: bool = True) -> PathResult | PathComparison:
+        """All trainings, those excepted that the folder's journal has; see `path` for the rest."""
+        recipe, folds, compared, settings = self.recipe, self.folds, self.families, self.settings
+        given = None if isinstance(settings.strengths, int) else given_grid(settings.strengths)
+        points = len(given.strengths) if given else 1 + int(settings.strengths)  # type: ignore[arg-type]
+        journal = None if folder is None else Journal(folder, self._fingerprint())
+        plan_for = partial(make_plan, recipe, folds, strengths=points, jobs=self.jobs)
+        with (
+            in_jobs(settings.engine.jobs, self.jobs),
+            kept(recipe.X),
+            Progress(compared, len(folds), shown=progress) as bar,
+        ):
+            trainings = Trainings(recipe, folds, compared, journal, bar, jobs=self.jobs)
+            plans = [plan_for(family) for family in compared]
             for plan in plans:
-                trainings.follow(plan, asked=engine == "lanes")
-            grids = [given or trainings.grid(number, count or 1) for number in range(len(compared))]
-            if order == "warm":
-                ways = WarmTrainings(recipe, drawn, compared, journal, bar).ways(plans, grids)
+                trainings.follow(plan, asked=settings.engine.name == "lanes")
+            grids = [given or trainings.grid(number, points - 1) for number in range(len(compared))]
+            if settings.order == "warm":
+                ways = WarmTrainings(recipe, folds, compared, journal, bar).ways(plans, grids)
             else:
                 ways = [Ways(table, table[:1]) for table in trainings.tables(grids)]
             null_loss = trainings.null_loss()
         results = [
             make_result(
-                Source(recipe, family, grid.strengths if order == "warm" else ()),
-                drawn,
+                Source(recipe, family, grid.strengths if settings.order == "warm" else ()),
+                folds,
                 grid,
                 each,
                 null_loss=null_loss,
@@ -228,23 +188,35 @@ def path(
             for family, grid, each in zip(compared, grids, ways, strict=True)
         ]
         _warn_of_lost(results)
-        return compare(results, drawn, ways, seed=seed) if isinstance(penalty, Mapping | Sequence) else results[0]
+        return compare(results, folds, ways, seed=settings.seed) if self.several else results[0]
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return self.recipe.fingerprint | {
+            "folds": f"{len(self.folds)} folds, {digest(fold.validation for fold in self.folds)}",
+            # In their order, which the journal's files go by; at a strength at which another function of it shows.
+            "penalties": [[family.name, family.describe(0.37)] for family in self.families],
+        }
 
 
-def _count(strengths: object) -> int | None:
-    """How many strengths are asked for, or None if they are given."""
-    if isinstance(strengths, bool) or (isinstance(strengths, int) and strengths < 1):
-        raise InputError(f"strengths={strengths}: how many expected, at least 1, or the strengths themselves")
-    return strengths if isinstance(strengths, int) else None
+def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings, *, progress: bool = False) -> PathJob:
+    """Check everything that can be checked before any training, and draw the folds.
 
-
-def _fingerprint(recipe: Recipe, folds: Sequence[Fold], compared: Sequence[Family], order: Order) -> dict[str, Any]:
-    return recipe.fingerprint | {
-        "order": order,
-        "folds": f"{len(folds)} folds, {digest(fold.validation for fold in folds)}",
-        # In their order, which the journal's files go by; at a strength at which another function of it shows.
-        "penalties": [[family.name, family.describe(0.37)] for family in compared],
-    }
+    Raises:
+        InputError: an argument is not usable, in one line that says why.
+        AttachmentError: the penalty cannot act in this optimizer.
+    """
+    compared = families(penalty)
+    with jobs_at_once(settings.engine.jobs) as jobs:
+        if settings.order == "warm" and jobs > 1:
+            warnings.warn(
+                "order='warm': each strength waits for the one before it, so the trainings are done in this process",
+                TasksWarning,
+                stacklevel=3,
+            )
+            jobs = 1
+        recipe = make_recipe(build, data, compared, settings, progress=progress)
+        folds = make_folds(recipe.y, settings.folds, seed=settings.seed)
+    return PathJob(recipe, folds, compared, isinstance(penalty, Mapping | Sequence), jobs)
 
 
 def _warn_of_lost(results: Sequence[PathResult]) -> None:
@@ -260,5 +232,5 @@ def _warn_of_lost(results: Sequence[PathResult]) -> None:
             f"trainings diverged at {', '.join(lost[:5])}{more}: these strengths take no part in the choice; "
             "a lower learning rate may save them",
             DivergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

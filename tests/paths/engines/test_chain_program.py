@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 import torchshrink as ts
+from path_cases import recipe_for
 from torchshrink.paths.engines.chain import COORDINATEWISE
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.regularizer.selection import WEIGHTS
 
 STRENGTHS = (0.0, 1e-3, 1e-2)
@@ -49,7 +49,7 @@ def stack_of(build, *, numbers=False, optimizer=None, dtype=torch.float64, **set
     drawn = torch.Generator().manual_seed(0)
     X = torch.randn(40, 6, generator=drawn, dtype=dtype)
     y = X[:, 0] - X[:, 1] ** 2 if numbers else torch.arange(40) % 3
-    recipe = prepare(
+    recipe = recipe_for(
         lambda: build().to(dtype), (X, y), families(ts.L1), epochs=4, batch_size=8, loss=None, optimizer=optimizer,
         seed=0, device=None, on=WEIGHTS, method="auto",
     )  # fmt: skip

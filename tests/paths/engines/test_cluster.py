@@ -13,7 +13,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 import torchshrink as ts
-from path_cases import contents
+from path_cases import contents, flat
 from torchshrink.models import mlp
 
 distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
@@ -28,7 +28,7 @@ def tuned(folder, build=SMALL):
     X, y = load_iris(return_X_y=True)
     settings = {"folds": 3, "epochs": 40, "batch_size": 16, "engine": "lanes", "lanes": 3, "progress": False}
     strengths = [10.0**-k for k in range(7)]
-    ts.path(build, (X.astype("f4"), y), ts.L1, strengths=strengths, folder=folder, **settings).save(folder)
+    ts.path(build, (X.astype("f4"), y), ts.L1, strengths=strengths, folder=folder, **flat(settings)).save(folder)
 
 
 @contextlib.contextmanager

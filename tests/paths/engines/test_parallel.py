@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 import torchshrink as ts
-from path_cases import contents, plain, small
+from path_cases import contents, flat, plain, small
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning, TasksWarning, WorkerLostError
 from torchshrink.models import mlp
 from torchshrink.paths.engines import parallel, planner
@@ -27,7 +27,7 @@ LANES = {"engine": "lanes", "lanes": 5}
 def tuned(penalty=ts.L1, *, build=small, **settings):
     X, y = load_iris(return_X_y=True)
     fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
-    return ts.path(build, (X.astype("f4"), y), penalty, **(fixed | settings))
+    return ts.path(build, (X.astype("f4"), y), penalty, **flat(fixed | settings))
 
 
 @pytest.fixture

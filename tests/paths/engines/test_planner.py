@@ -9,7 +9,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 
 import torchshrink as ts
-from path_cases import Normalised, iris, plain, small
+from path_cases import Normalised, flat, iris, plain, recipe_for, small
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths.engines import planner, stack
@@ -18,8 +18,6 @@ from torchshrink.paths.engines.planner import Plan, chunks, make_plan
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
-from torchshrink.regularizer.selection import WEIGHTS
 
 
 class Branching(nn.Linear):
@@ -35,26 +33,22 @@ class Branching(nn.Linear):
 
 def quick(penalty=ts.L1, *, build=small, **settings):
     fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
-    return ts.path(build, iris(), penalty, **(fixed | settings))
+    return ts.path(build, iris(), penalty, **flat(fixed | settings))
 
 
 def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=33, epochs=50, **settings):
     (family,) = families(penalty)
-    recipe = prepare(
+    recipe = recipe_for(
         build,
         data or iris(),
         [family],
         epochs=epochs,
         batch_size=32,
-        loss=None,
-        optimizer=settings.pop("optimizer", None),
-        seed=0,
-        device=None,
-        on=WEIGHTS,
-        method="auto",
+        engine=engine,
+        **{key: value for key, value in settings.items() if key != "jobs"},
     )
     folds = make_folds(recipe.y, 4, seed=0)
-    return make_plan(recipe, folds, family, strengths, engine=engine, **settings), recipe, folds
+    return make_plan(recipe, folds, family, strengths, jobs=settings.get("jobs", 1)), recipe, folds
 
 
 class TestChoice:

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import torchshrink as ts
+from path_cases import recipe_for
 from torchshrink.errors import CannotStackError, LanesWarning
 from torchshrink.paths.engines.probe import try_stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.regularizer.selection import WEIGHTS
 
 
@@ -101,7 +101,7 @@ def data():
 
 def recipe_of(build, **settings):
     given = {"epochs": 3, "batch_size": 8, "loss": None, "optimizer": None, "seed": 0, "device": None, "method": "auto"}
-    return prepare(build, data(), families(ts.L1), on=WEIGHTS, **(given | settings))
+    return recipe_for(build, data(), families(ts.L1), on=WEIGHTS, **(given | settings))
 
 
 @pytest.mark.filterwarnings("ignore:.*rows of an embedding")  # which both engines treat alike

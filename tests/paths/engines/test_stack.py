@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
-from path_cases import Conv
+from path_cases import Conv, recipe_for
 from torchshrink.errors import CannotStackError, ObjectiveWarning
 from torchshrink.models import Rescale, mlp
 from torchshrink.paths.engines.chain import dense_fits
@@ -17,7 +17,6 @@ from torchshrink.paths.engines.one_by_one import Unit, train_units
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
@@ -109,7 +108,7 @@ def data(build, *, numbers=False, rows=ROWS):
 def recipe_of(build, penalty=ts.L1, *, epochs=5, optimizer=OPTIMIZERS["adam"], rows=ROWS, numbers=False, **settings):
     tuned = families(penalty)
     fixed = {"batch_size": 6, "loss": None, "seed": 3, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = prepare(
+    recipe = recipe_for(
         lambda: build().double(),
         data(build, numbers=numbers, rows=rows),
         tuned,
@@ -298,7 +297,7 @@ class TestSinglePrecision:
 
         (family,) = families(ts.L2)
         X, y = data(build)
-        recipe = prepare(
+        recipe = recipe_for(
             build, (X.float(), y), [family], epochs=5, batch_size=6, loss=None, optimizer=OPTIMIZERS["adam"], seed=3,
             device=None, on=WEIGHTS, method="auto",
         )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import torchshrink as ts
-from path_cases import Conv, Normalised, iris, plain, small
+from path_cases import Conv, Normalised, flat, iris, plain, recipe_for, small
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths import load_path
@@ -22,7 +22,6 @@ from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.paths.statistics.verdict import judge
 from torchshrink.paths.weights import load_weights, weights_of
 from torchshrink.regularizer.selection import ALL, WEIGHTS
@@ -42,7 +41,7 @@ def chain():
 
 def quick(penalty=ts.L1, *, build=small, data=None, **settings):
     fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 3, "batch_size": 32, "progress": False, "order": "warm"}
-    return ts.path(build, iris() if data is None else data, penalty, **(fixed | settings))
+    return ts.path(build, iris() if data is None else data, penalty, **flat(fixed | settings))
 
 
 def recipe_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], rows=48, **settings):
@@ -50,7 +49,7 @@ def recipe_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], r
     X = torch.randn(rows, 16, generator=generator, dtype=torch.float64)
     tuned = families(penalty)
     fixed = {"batch_size": 6, "loss": None, "seed": 3, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = prepare(
+    recipe = recipe_for(
         lambda: build().double(),
         (X, X[:, :3].argmax(1)),
         tuned,
@@ -433,12 +432,11 @@ class TestPlan:
     def planned(self, build, *, rows=150, folds=5, **settings):
         (family,) = families(ts.L1)
         X, y = (part[:rows] for part in iris())
-        recipe = prepare(
-            build, (X, y), [family], epochs=50, batch_size=32, loss=None, optimizer=None, seed=0, device=None,
-            on=WEIGHTS, method="auto",
-        )  # fmt: skip
+        recipe = recipe_for(
+            build, (X, y), [family], epochs=50, batch_size=32, **({"engine": "auto", "order": "warm"} | settings)
+        )
         drawn = make_folds(recipe.y, folds, seed=0)
-        return make_plan(recipe, drawn, family, 33, **({"engine": "auto", "order": "warm"} | settings))
+        return make_plan(recipe, drawn, family, 33)
 
     def test_chains_go_side_by_side_from_two_folds_on(self):
         made = self.planned(small, folds=2)
@@ -481,7 +479,7 @@ class TestConvergence:
         (family,) = families(ts.L1)
 
         def gaps(order, epochs, least):
-            recipe = prepare(
+            recipe = recipe_for(
                 lambda: nn.Sequential(nn.Linear(20, 1), nn.Flatten(0)).double(), (X, y), [family], epochs=epochs,
                 batch_size=80, loss=None, optimizer=partial(torch.optim.SGD, lr=0.02), seed=0, device=None,
                 on=WEIGHTS, method="auto",

@@ -122,13 +122,14 @@ class Trainings:
             else:
                 self._take(work, known)
         refused: list[Unit] = []
+        epochs = self.recipe.settings.epochs
         results = finished(
             missing,
             self.recipe,
             self._every,
             self.families,
             jobs=self._jobs,
-            after_epoch=lambda lanes, alive, epoch: self._progress.stack(lanes, alive, epoch, self.recipe.epochs),
+            after_epoch=lambda lanes, alive, epoch: self._progress.stack(lanes, alive, epoch, epochs),
             advice=self._advice(),
         )
         with closing(results):

@@ -85,7 +85,7 @@ def train_unit(
     on_train = evaluate(model, X, y, loss=recipe.loss)
     on_held_out = evaluate(model, subset(recipe.X, held_out), recipe.y[held_out], loss=recipe.loss)
     if not (on_train.row_losses.isfinite().all() and on_held_out.row_losses.isfinite().all()):
-        return Outcome(torch.nan, nothing, None, 0, diverged=recipe.epochs), None
+        return Outcome(torch.nan, nothing, None, 0, diverged=recipe.settings.epochs), None
     sparsity = regularizer.sparsity()
     nonzero = sparsity.total - sparsity.zeros
     return Outcome(on_train.loss, on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero), model

@@ -49,26 +49,41 @@ _warned: dict[Any, Any] = {}  # what has been said already
 
 
 @contextlib.contextmanager
-def jobs_at_once() -> Iterator[int]:
-    """How many tasks joblib's active config does at once in other processes; 1: none, they are done here.
+def jobs_at_once(asked: int | None = None) -> Iterator[int]:
+    """How many tasks are done at once in other processes, by joblib's active config; 1: none, they are done here.
 
-    Where it is more than 1, torch computes on one thread inside, here as there.
+    Args:
+        asked: in so many processes of this machine, whatever the config says.
     """
-    backend, _ = get_active_backend()
-    count = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
-    refused = {
-        ThreadingBackend: "joblib's threads share one set of random number generators",
-        MultiprocessingBackend: "a process that is forked beside torch's threads may wait for ever",
-    }
-    if count > 1 and type(backend) in refused:
-        warnings.warn(
-            f"{refused[type(backend)]}, so trainings are done one after another; take backend='loky'",
-            TasksWarning,
-            stacklevel=4,
-        )
-        count = 1
-    with _one_thread() if count > 1 else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if asked is not None:
+            stack.enter_context(joblib.parallel_config("loky", n_jobs=asked))
+        backend, _ = get_active_backend()
+        count = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
+        refused = {
+            ThreadingBackend: "joblib's threads share one set of random number generators",
+            MultiprocessingBackend: "a process that is forked beside torch's threads may wait for ever",
+        }
+        if count > 1 and type(backend) in refused:
+            warnings.warn(
+                f"{refused[type(backend)]}, so trainings are done one after another; take backend='loky'",
+                TasksWarning,
+                stacklevel=5,
+            )
+            count = 1
+        stack.enter_context(in_jobs(asked, count))
         yield count
+
+
+@contextlib.contextmanager
+def in_jobs(asked: int | None, count: int) -> Iterator[None]:
+    """Inside, ``count`` tasks are done at once; where that is more than 1, torch computes on one thread here too."""
+    with contextlib.ExitStack() as stack:
+        if asked is not None:
+            stack.enter_context(joblib.parallel_config("loky", n_jobs=asked))
+        if count > 1:
+            stack.enter_context(_one_thread())
+        yield
 
 
 def finished(

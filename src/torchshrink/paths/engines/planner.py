@@ -47,7 +47,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -61,9 +61,6 @@ from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe
 from torchshrink.support.storage import brief
 from torchshrink.training import batches
-
-Engine = Literal["auto", "lanes", "sequential"]
-Order = Literal["cold", "warm"]
 
 LEAST_STEPS = 3000  # of all lanes together: below, a stack is hardly set up before the plain engine is done
 LEAST_LANES = 8  # of a cold path
@@ -128,31 +125,12 @@ class Chunk:
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
 
-def check_engine(engine: Engine, lanes: int | None, compiled: bool | None) -> None:
-    """Check what the caller gave.
-
-    Raises:
-        InputError: no such engine, or settings that it does not have.
-    """
-    if engine not in get_args(Engine):
-        raise InputError(f"engine={engine!r}: expected one of {', '.join(map(repr, get_args(Engine)))}")
-    if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
-        raise InputError(f"lanes={lanes!r}: expected a whole number ≥ 1, or None")
-    if engine == "sequential" and (lanes is not None or compiled):
-        given = f"lanes={lanes}" if lanes is not None else "compile=True"
-        raise InputError(f"engine='sequential' has no lanes: leave out {given}, or take engine='lanes'")
-
-
 def make_plan(
     recipe: Recipe,
     folds: Sequence[Fold],
     family: Family,
     strengths: int,
     *,
-    engine: Engine,
-    lanes: int | None = None,
-    compiled: bool | None = None,
-    order: Order = "cold",
     jobs: int = 1,
 ) -> Plan:
     """Choose for one family.
@@ -162,19 +140,17 @@ def make_plan(
         folds: all of them.
         family: of penalties.
         strengths: how many, 0 included.
-        engine: what the caller wants.
-        lanes: how many at once; None: as many as pay and fit in memory.
-        compiled: whether to compile; None: where it pays.
-        order: of a warm path only the folds are side by side.
         jobs: in how many processes the trainings are done. Where the caller gives no ``lanes``, each gets a share.
 
     Raises:
         InputError: compiling is asked for, and does not work here.
     """
+    engine, order = recipe.settings.engine.name, recipe.settings.order  # of a warm path only folds are side by side
+    lanes, compiled = recipe.settings.engine.lanes, recipe.settings.engine.compile
     if engine == "sequential":
         return _sequential("as asked", jobs=jobs)
     all_lanes = len(folds) if order == "warm" else strengths * len(folds)
-    steps = strengths * recipe.epochs * sum(_batch_count(recipe, fold) for fold in folds)
+    steps = strengths * recipe.settings.epochs * sum(_batch_count(recipe, fold) for fold in folds)
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
         return _sequential("too little work for a stack to pay", jobs=jobs)
     try:
@@ -294,4 +270,4 @@ def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:
 
 
 def _batch_count(recipe: Recipe, fold: Fold) -> int:
-    return len(batches(len(fold.train), recipe.batch_size, seed=0, epoch=0))
+    return len(batches(len(fold.train), recipe.settings.batch_size, seed=0, epoch=0))

@@ -49,7 +49,7 @@ def try_stack(recipe: Recipe, folds: Sequence[Fold], family: Family) -> Trial:
         CannotStackError: they cannot be stacked, or end elsewhere. Any other of `CANNOT_STACK`: vmap does not take the
             model or the loss.
     """
-    size = max(2, min(recipe.batch_size, *(len(fold.train) for fold in folds[:2])))
+    size = max(2, min(recipe.settings.batch_size, *(len(fold.train) for fold in folds[:2])))
     few = {number: Fold(fold.train[:size], fold.validation[:2]) for number, fold in enumerate(folds[:2])}
     stack = Stack(recipe, few, family, STRENGTHS)
     with seeded(0):
@@ -100,15 +100,15 @@ def _plain(
     X, y = recipe.X[rows], recipe.y[rows]
     model = initial_model(recipe, number, fold)
     with seeded(seed), said_before():
-        regularizer = Regularizer(model, family.make(strength), recipe.on)
+        regularizer = Regularizer(model, family.make(strength), recipe.settings.on)
         optimizer = recipe.make_optimizer(model.parameters())
-        if recipe.method != "loss":
-            regularizer.attach(optimizer, recipe.method)
+        if recipe.settings.method != "loss":
+            regularizer.attach(optimizer, recipe.settings.method)
         model.train(training)
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             mean = recipe.loss(model(X), y)
-            (mean + regularizer.value() if recipe.method == "loss" else mean).backward()
+            (mean + regularizer.value() if recipe.settings.method == "loss" else mean).backward()
             optimizer.step()
         regularizer.detach()
         loss = evaluate(model, X, y, loss=recipe.loss).loss
@@ -126,7 +126,7 @@ def convolves(model: nn.Module) -> bool:
 
 def costs_of(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
     """What one lane's step costs: multiplications and additions, and bytes, both at most."""
-    rows = fold.train[: recipe.batch_size].to(recipe.device)
+    rows = fold.train[: recipe.settings.batch_size].to(recipe.device)
     X, y = recipe.X[rows], recipe.y[rows]
     model.train()
     with seeded(0), batchable(model), FlopCounterMode(display=False) as work:

@@ -157,7 +157,7 @@ class Stack:
         recipe = self.recipe
         diverged = torch.zeros(self.shape, dtype=torch.int64)
         with seeded(self._seed()):
-            for epoch in range(recipe.epochs):
+            for epoch in range(recipe.settings.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=recipe.device)
                 made = list(self._batches(epoch))
                 for rows, (_, weights) in zip(ahead(recipe.X, [rows for rows, _ in made]), made, strict=True):
@@ -198,7 +198,7 @@ class Stack:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
         self._skeleton.train(training)
         # An epoch's last batch may have another size, for which another compilation would not pay.
-        program = self._fast if rows.shape[1] == self.recipe.batch_size else self._losses
+        program = self._fast if rows.shape[1] == self.recipe.settings.batch_size else self._losses
         if self._dense is program:
             losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
         else:
@@ -276,7 +276,7 @@ class Stack:
             for k, strength in enumerate(self.strengths):
                 s, lost = place.get(k), int(diverged[f, k])
                 if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
-                    lost = lost or self.recipe.epochs
+                    lost = lost or self.recipe.settings.epochs
                 if s is None or lost:
                     nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
                     yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
@@ -301,4 +301,4 @@ def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
 
 def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:
     seed = recipe.part_seed(number)
-    return batches(len(fold.train), recipe.batch_size, seed=seed, epoch=epoch, device=recipe.device)
+    return batches(len(fold.train), recipe.settings.batch_size, seed=seed, epoch=epoch, device=recipe.device)

@@ -128,7 +128,7 @@ def lane_penalties(
     """
     with said_before():
         per_strength = [
-            {c.name: c.penalty for c in select(model, family.make(s), recipe.on) if c.penalty is not None}
+            {c.name: c.penalty for c in select(model, family.make(s), recipe.settings.on) if c.penalty is not None}
             for s in strengths
         ]
     names = list(per_strength[0])
@@ -159,7 +159,7 @@ def _one(
         strengths = torch.tensor(values, dtype=p.dtype, device=recipe.device)
     if reference.bind(p) is not reference:
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
-    method = "loss" if recipe.method == "loss" else resolve_method(reference, recipe.method)
+    method = "loss" if recipe.settings.method == "loss" else resolve_method(reference, recipe.settings.method)
     if method == "decoupled":
         raise CannotStackError("method 'decoupled' has no lanes")
     if method == "prox" and geometry_of(optimizer).remember is not None:

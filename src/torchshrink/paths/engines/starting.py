@@ -51,7 +51,7 @@ def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
     """The names of the buffers that a training step changes, such as batch normalisation's statistics."""
     trial = copy.deepcopy(model).train()
     before = {name: b.clone() for name, b in trial.named_buffers()}
-    rows = fold.train[: max(2, min(len(fold.train), recipe.batch_size))].to(recipe.device)
+    rows = fold.train[: max(2, min(len(fold.train), recipe.settings.batch_size))].to(recipe.device)
     with torch.no_grad(), seeded(0):
         trial(recipe.X[rows])
     return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}

@@ -23,13 +23,13 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final, get_args
+from typing import final
 
 from torch import nn
 
-from torchshrink.errors import DivergenceError, InputError, LanesWarning
+from torchshrink.errors import DivergenceError, LanesWarning
 from torchshrink.paths.engines.one_by_one import Candidate, Outcome, Unit, train_unit
-from torchshrink.paths.engines.planner import Order, Plan, chunks
+from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Splits
@@ -46,16 +46,6 @@ Table = list[list[Outcome]]
 """Per strength, ascending, per fold."""
 Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, Outcome], Mapping[int, Weights]]]
 """(strength, what each fold starts from) -> each fold's outcome, and the weights it ended with."""
-
-
-def check_order(order: Order) -> None:
-    """Check what the caller gave.
-
-    Raises:
-        InputError: no such order.
-    """
-    if order not in get_args(Order):
-        raise InputError(f"order={order!r}: expected one of {', '.join(map(repr, get_args(Order)))}")
 
 
 @dataclass(frozen=True)
@@ -223,7 +213,7 @@ class WarmTrainings:
 
     def _side_by_side(self, party: Party) -> Step:
         folds = {number: self.folds[number] for number in party.folds}
-        epochs, lanes = self.recipe.epochs, len(folds)
+        epochs, lanes = self.recipe.settings.epochs, len(folds)
         stack: Stack | None = None
         initial: Mapping[int, Weights] = {}
 

@@ -1,0 +1,36 @@
+"""Wording that messages share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def near(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """The one of ``words`` that ``word`` was probably meant to be, whatever its case; None where none is near.
+
+    >>> near("Elasticnet", ["l1", "elastic_net"])
+    'elastic_net'
+    """
+    known = {each.lower(): each for each in words}
+    found = difflib.get_close_matches(word.lower(), known, n=1, cutoff=cutoff)
+    return known[found[0]] if found else None
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """``; did you mean …?`` where one of ``words`` is near ``word``, else nothing.
+
+    >>> suggestion("elasticnet", ["l1", "elastic_net"])
+    '; did you mean elastic_net?'
+    """
+    found = near(word, words)
+    return f"; did you mean {found}?" if found else ""
+
+
+def listed(words: Iterable[object]) -> str:
+    """The words as Python writes them, with commas.
+
+    >>> listed(["cold", "warm"])
+    "'cold', 'warm'"
+    """
+    return ", ".join(map(repr, words))
