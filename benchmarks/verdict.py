@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import RepeatedKFold, ShuffleSplit
-from torchshrink.paths.statistics.gains import HeldOut, by_parts, choices, gains, held_out_ratio
 
+from torchshrink.paths.statistics.gains import HeldOut, by_parts, choices, gains, held_out_ratio
 from torchshrink.paths.statistics.verdict import Verdict, judge, judge_rows
 from verdict_old import old_interval
 from verdict_paths import paths
@@ -59,7 +59,7 @@ class Setting:
     ours: Callable[[int], list[int]] = lambda count: list(range(count))
     theirs: Callable[[int], list[int]] = lambda count: [0]
     split: str = "folds"  # or "repeated", "shuffled", "once"
-    best: bool = False  # the side of the lower mean loss is "ours": penalties against each other
+    against: bool = False  # penalties against each other
 
 
 def half(count: int) -> list[int]:
@@ -73,7 +73,7 @@ def other(count: int) -> list[int]:
 POWER = [
     Setting("lasso, genes 150 × 100", Squares(150, 100, genes, kind="lasso")),
     Setting("ridge, p ≈ n (60 × 45)", Squares(60, 45, normal(0.15))),
-    Setting("log loss, 250 × 20", Logistic(250, 20, 0.3)),
+    Setting("log loss, 250 × 30", Logistic(250, 30, 0.25)),
     Setting("n = 60, p = 20", Squares(60, 20, normal(0.2))),
     Setting("n = 4000, p = 200", Squares(4000, 200, normal(0.03))),
     Setting("heavy tails (t 2.5), 200 × 60", Squares(200, 60, normal(0.15), tail=2.5)),
@@ -84,7 +84,7 @@ POWER = [
     Setting("K = 60 (each row by itself)", Squares(60, 20, normal(0.2)), folds=60),
     Setting("K = 60, log loss, 60 × 8", Logistic(60, 8, 0.5), folds=60),
     Setting("warm, ridge p ≈ n", Squares(60, 45, normal(0.15), kind="warm"), ours=half, theirs=other),
-    Setting("against: better ridge", Squares(120, 40, wide, kind="two"), ours=other, theirs=half, best=True),
+    Setting("against: better ridge", Squares(120, 40, wide, kind="two"), ours=other, theirs=half, against=True),
     Setting("two penalties × strengths", Squares(120, 40, wide, kind="two")),
     Setting("likelihood below 0, 100 × 40", Squares(100, 40, normal(0.1), kind="likelihood")),
     Setting("RepeatedKFold(5, 3)", Squares(60, 45, normal(0.15)), split="repeated"),
@@ -105,7 +105,7 @@ NULLS = [
     Setting("warm", calm(200, 0.1, kind="warm"), null=True, ours=half, theirs=other),
     Setting("warm, short trainings", Squares(200, 30, normal(0.3), luck=0.02, kind="warm", grid=NOTHING), null=True,
             ours=half, theirs=other),
-    Setting("against the other penalty", calm(200, 0.2, copies=2), null=True, ours=half, theirs=other, best=True),
+    Setting("against the other penalty", calm(200, 0.2, copies=2), null=True, ours=half, theirs=other, against=True),
     Setting("four penalties × strengths", calm(200, 0.2, copies=4), null=True),
     Setting("likelihood below 0", calm(200, 0.2, kind="likelihood"), null=True),
     Setting("RepeatedKFold(5, 3), luck 0.2", calm(200, 0.2), null=True, split="repeated"),
@@ -143,9 +143,10 @@ def splits(setting: Setting, rng: np.random.Generator) -> list[list[Split]]:
 def sides(setting: Setting, table: Table) -> tuple[list[int], list[int]]:
     count = table.losses[0][0].shape[1]
     ours, theirs = setting.ours(count), setting.theirs(count)
-    if setting.best:  # as a comparison has it: the best penalty against the other
+    if setting.against:  # as a comparison has it: the choice among all, against the one that is not the best
         means = np.concatenate(table.losses[0]).mean(0)
-        ours, theirs = (ours, theirs) if means[ours].min() <= means[theirs].min() else (theirs, ours)
+        best_is_ours = means[ours].min() <= means[theirs].min()
+        return [*ours, *theirs], theirs if best_is_ours else ours
     return ours, theirs
 
 
@@ -160,7 +161,7 @@ def new_rule(setting: Setting, table: Table, ours: list[int], theirs: list[int],
         means = folds[0][0].losses.mean(0)
         a, b = ours[means[ours].argmin()], theirs[means[theirs].argmin()]
         expected = table.expected[0][0]
-        return judge_rows(found[:, 0], found[:, 1], words=WORDS), float(np.log(expected[a] / expected[b]))
+        return judge_rows(found[:, 0], found[:, 1], words=WORDS, chosen=True), float(np.log(expected[a] / expected[b]))
     chosen = choices(folds[0], table.rows[:repeats], (ours, theirs))
     assert chosen is not None
     below_0 = any((losses < 0).any() for losses in table.losses[0])

@@ -12,6 +12,7 @@ from torchshrink.paths.engines.warm_path import Ways
 from torchshrink.paths.folds import Splits
 from torchshrink.paths.statistics.gains import (
     HeldOut,
+    Losses,
     Sides,
     by_parts,
     choices,
@@ -43,9 +44,7 @@ class Evidence:
             for family, each in enumerate(ways)
             for step in range(len(each.unpenalised if control else each.up))
         ]
-        rows = [
-            ways[c.family].unpenalised[c.step] if c.control else ways[c.family].up[c.step] for c in self.candidates
-        ]
+        rows = [ways[c.family].unpenalised[c.step] if c.control else ways[c.family].up[c.step] for c in self.candidates]
         self._tables = [
             [
                 HeldOut(fold.validation.numpy(), _columns([row[k] for row in rows]), len(fold.train))
@@ -107,7 +106,7 @@ class Evidence:
             return judge(found, ratio=held_out_ratio(first), words=words, differences=self._differences)
         each = by_parts(first, left, seed=self._seed)
         note = "; one fixed split: the interval is over its rows alone, and speaks of these trainings and no others"
-        return judge_rows(each[:, 0], each[:, 1], words=words, note=note, differences=self._differences)
+        return judge_rows(each[:, 0], each[:, 1], words=words, note=note, differences=self._differences, chosen=True)
 
     def _choose(self, sides: Sides) -> list[list[tuple[int, int]]] | None:
         """What each fold of each repeat is judged at; None where one leaves no other rows to choose by."""
@@ -118,7 +117,7 @@ class Evidence:
         return [k for k, c in enumerate(self.candidates) if c.control == control and c.family in families]
 
 
-def _columns(outcomes: Sequence[Outcome]) -> np.ndarray:  # type: ignore[type-arg]
+def _columns(outcomes: Sequence[Outcome]) -> Losses:
     return np.stack([outcome.row_losses.numpy() for outcome in outcomes], axis=1)
 
 

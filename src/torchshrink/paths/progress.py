@@ -28,6 +28,7 @@ class Progress:
         self._folds = folds
         self._rows: dict[tuple[int, float], dict[int, tuple[float, int]]] = {}  # by fold: a probe's comes twice
         self._best = (math.inf, "")
+        self._reserved = 0  # trainings that the total has already, and that nobody has asked for yet
         self._ahead = 0  # trainings that the bar counts already, by the share of their epochs that is done
         self._bar: tqdm[Any] = tqdm(
             total=0, disable=not shown, file=sys.stderr, unit="training", dynamic_ncols=True, desc="path"
@@ -41,8 +42,23 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def reserve(self, trainings: int) -> None:
+        """So many will be expected, about: the total has them from the start, and does not jump as they are."""
+        self._reserved += trainings
+        self._grow(trainings)
+
+    def release(self) -> None:
+        """No more are to come."""
+        self._grow(-self._reserved)
+        self._reserved = 0
+
     def expect(self, trainings: int) -> None:
         """So many more are to come, or fewer if below 0."""
+        known = min(max(trainings, 0), self._reserved)
+        self._reserved -= known
+        self._grow(trainings - known)
+
+    def _grow(self, trainings: int) -> None:
         self._bar.total = (self._bar.total or 0) + trainings
         self._bar.refresh()
 

@@ -115,8 +115,9 @@ def by_parts(table: Sequence[HeldOut], sides: Sides, *, seed: int) -> Losses:
 
 
 def held_out_ratio(table: Sequence[HeldOut]) -> float:
-    """Held-out rows to training rows, of a fold on average: 1/(K − 1) for K folds."""
-    return sum(len(fold.rows) for fold in table) / sum(fold.trained for fold in table)
+    """Rows that are judged together to rows trained on, on average: 1/(K − 1) for up to `MOST_FOLDS` folds."""
+    rows = sum(len(fold.rows) for fold in table) / len(blocks([fold.rows for fold in table]))
+    return rows / (sum(fold.trained for fold in table) / len(table))
 
 
 def _least(sums: Losses, columns: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Claim:
-    """The numbers of a verdict; see `torchshrink.paths.statistics.verdict.Verdict`. ``half``: of the interval, before any exp."""
+    """The numbers of a verdict, as in `Verdict`; ``half`` of the interval, before any exponential."""
 
     change: float
     interval: tuple[float, float]
