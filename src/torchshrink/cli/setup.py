@@ -20,6 +20,7 @@ from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
 from torchshrink.cli.rules import read_rules
 from torchshrink.data import Dataset, load, split
 from torchshrink.errors import InputError
+from torchshrink.paths.folds import draw_rows
 from torchshrink.penalties import L2
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
@@ -182,6 +183,12 @@ def split_rows(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Da
         return data, None
     training, held_out = split(data, fraction=validation, seed=seed)
     return data.subset(training), data.subset(held_out)
+
+
+def test_rows(data: Dataset, rows: int, seed: int) -> list[int]:
+    """The numbers of the test rows, where ``rows`` are to be tuned on."""
+    found: list[int] = draw_rows(data.y, data.rows - rows, seed=seed, what=f"--rows {rows}").tolist()
+    return found
 
 
 def prepare(

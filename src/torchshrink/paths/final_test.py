@@ -135,7 +135,8 @@ class SetAside:
             verdict=verdict,
             words=verdict.words
             + _of_accuracy(before, after, interval)
-            + f"; this speaks of these two models, trained on {trained} rows, and not of other trainings",
+            + f"; this speaks of these two models, strength 0 and {source.family.name} at {strength:.3g}, trained on "
+            f"{trained} rows, and not of other trainings",
         )
 
     def _tested(self, source: Source, climbed: Sequence[float]) -> _Tested | None:
@@ -171,6 +172,6 @@ def _of_accuracy(before: _Tested | None, after: _Tested | None, interval: tuple[
         return ""
     low, high = (f"{'−' if end < 0 else '+'}{100 * abs(end):.1f}" for end in interval)
     return (
-        f"; accuracy {100 * before.accuracy:.1f} % → {100 * after.accuracy:.1f} % (95 % interval of the change {low} to "
-        f"{high} points)"
+        f"; accuracy {100 * before.accuracy:.1f} → {100 * after.accuracy:.1f} % "
+        f"(95 % interval of the change {low} to {high} points)"
     )
