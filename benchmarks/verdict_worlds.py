@@ -70,6 +70,7 @@ class Squares:
     copies: int = 1
 
     def draw(self, rng: np.random.Generator) -> Fit:
+        """Data, and what is fitted to them."""
         n, p = self.rows, self.inputs
         X, w = rng.normal(size=(n, p)), self.weights(rng, p)
         noise = rng.normal(size=n) if self.tail is None else rng.standard_t(self.tail, size=n)
@@ -130,6 +131,7 @@ class Logistic:
     grid: np.ndarray = field(default_factory=lambda: np.concatenate([[0.0], np.logspace(-4, 0, 8)]))
 
     def draw(self, rng: np.random.Generator) -> Fit:
+        """Data, and what is fitted to them."""
         X, w = rng.normal(size=(self.rows, self.inputs)), rng.normal(size=self.inputs) * self.spread
         y = (rng.random(self.rows) < 1 / (1 + np.exp(-X @ w))) * 1.0
         fresh = rng.normal(size=(2000, self.inputs))
@@ -170,6 +172,7 @@ class Failing:
     graded: bool = False
 
     def draw(self, rng: np.random.Generator) -> Fit:
+        """Data, and what is fitted to them."""
         loss = rng.chisquare(1, size=self.rows)
         in_common = rng.random((100, 12)) < 0.2
 

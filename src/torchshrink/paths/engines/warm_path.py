@@ -124,7 +124,7 @@ class WarmTrainings:
     def later(
         self, plans: Sequence[Plan], grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
     ) -> dict[tuple[int, Candidate], Outcome]:
-        """What later repeats need, of each fold by its number: the way up to the farthest choice, and such a control."""
+        """What later repeats need, of each fold by its number: the way up to the farthest choice, and a control."""
         found: dict[tuple[int, Candidate], Outcome] = {}
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
             for control in (False, True):

@@ -43,10 +43,11 @@ def sentence(claim: Claim, words: tuple[str, str, str]) -> str:
             f"({100 * claim.level:g} % interval {interval}; {_means(claim, gained=gained)}), {count}"
         )
     least = -math.expm1(-claim.half) if claim.relative else claim.half
+    interval = f"{100 * claim.level:g} % interval; {claim.before:.3g} → {claim.after:.3g}"
     return (
         f"{unsure}: the loss on unseen rows changes by between {_signed(low, claim)} and {_signed(high, claim)} "
-        f"({100 * claim.level:g} % interval), {count}; a gain below about {_size(least, claim, rough=True)} cannot be "
-        "told from none with these rows"
+        f"({interval}), {count}; a gain below about {_size(least, claim, rough=True)} cannot be told from none with "
+        "these rows"
     )
 
 
