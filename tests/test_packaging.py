@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ import sysconfig
 import venv
 import zipfile
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
@@ -38,16 +42,99 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def install(wheel: Path, folder: Path) -> Path:
+def install(wheel: Path, folder: Path, *, dependencies: bool = True) -> Path:
     """Into a new environment; the dependencies are those of this one, by a path file. Returns its scripts' folder."""
     venv.create(folder, with_pip=False)
     scripts = folder / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
     call(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
+    if not dependencies:
+        return scripts
     (packages,) = folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     return scripts
+
+
+CORE = """
+import sys
+import torch
+from torch import nn
+import torchshrink as ts
+from torchshrink import models
+
+torch.manual_seed(0)
+X = torch.randn(60, 5)
+y = 2 * X[:, :1] + 0.1 * torch.randn(60, 1)
+model = nn.Linear(5, 1)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+reg = ts.Regularizer(model, ts.L1(0.1)).attach(optimizer)
+for _ in range(300):
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(X), y).backward()
+    optimizer.step()
+assert reg.sparsity().zeros == 4, reg.summary()
+assert float(reg.value().detach()) > 0
+reg.detach()
+polished = ts.polish(model, (X, y), reg, loss=nn.MSELoss())
+assert polished.certificate.ok(1e-6)
+assert ts.certify(model, (X, y), reg, loss=nn.MSELoss()).gap < 1e-6
+assert ts.convert("torchshrink", to="torch.optim.SGD", l2=1e-3)
+settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,), numbers=True)
+small = models.build(settings)
+models.save_model(".", small, settings)
+assert torch.equal(ts.load_model(".")(X), small.eval()(X))
+more = ("sklearn", "scipy", "joblib", "pandas", "matplotlib", "typer")
+assert not [module for module in more if module in sys.modules]
+try:
+    ts.path
+except ImportError as error:
+    print(error)
+"""
+
+
+def requirements(name: str, found: dict[str, importlib.metadata.Distribution]) -> None:
+    """The distribution of that name and what it requires, without extras, into ``found``."""
+    name = canonicalize_name(name)
+    if name in found:
+        return
+    found[name] = importlib.metadata.distribution(name)
+    for text in found[name].requires or ():
+        requirement = Requirement(text)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if wanted and not requirement.name.startswith(("nvidia", "triton", "cuda")):  # of torch's CUDA builds
+            requirements(requirement.name, found)
+
+
+def test_the_core_needs_no_more_than_it_says(tmp_path: Path) -> None:
+    """In an environment with torch and three further packages, and nothing else."""
+    wheel = build_wheel(tmp_path)
+    scripts = install(wheel, tmp_path / "venv", dependencies=False)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (archive.read(n).decode() for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+    needs = [
+        Requirement(line.removeprefix("Requires-Dist: "))
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ") and "extra ==" not in line
+    ]
+    assert {need.name for need in needs} == {"torch", "numpy", "safetensors", "tqdm"}
+    found: dict[str, importlib.metadata.Distribution] = {}
+    for need in needs:
+        requirements(need.name, found)
+    for distribution in found.values():
+        for name in {Path(file).parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            if not (packages / name).exists():
+                (packages / name).symlink_to(Path(str(distribution.locate_file(name))))
+    away = tmp_path / "away"
+    away.mkdir()
+    said = call(scripts / "python", "-W", "error", "-c", CORE, cwd=away)
+    assert said.strip() == "ts.path needs cloudpickle, which is not installed: pip install 'torchshrink[full]'"
+    refused = subprocess.run([scripts / "torchshrink", "--help"], cwd=away, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "error: the command line needs typer, which is not installed: pip install 'torchshrink[full]'\n"
+    )
 
 
 def test_the_wheel_is_whole_and_works(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ class GeometryError(AttachmentError, NotImplementedError):
     """No exact step size per coordinate is known for this optimizer, so `prox` would solve for another strength."""
 
 
+class MissingDependencyError(TorchshrinkError, ImportError):
+    """Something that comes with ``torchshrink[full]`` is needed, and is not installed."""
+
+
 class ReadError(TorchshrinkError, OSError):
     """A row of a data set could be read before, and now cannot be; or a worker that was to read it is gone."""
 
@@ -62,6 +66,10 @@ class ContractError(AssertionError):
 
 class DataWarning(UserWarning):
     """The data are not what they were when they were read before."""
+
+
+class JournalWarning(UserWarning):
+    """A file of an interrupted run is not what was written there; what it was to keep is done again."""
 
 
 class ObjectiveWarning(UserWarning):

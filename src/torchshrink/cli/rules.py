@@ -53,8 +53,8 @@ def read_rules(path: Path) -> RulesFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"--rules {path}: no such file; expected a YAML file of rules") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+    except (OSError, ValueError) as error:  # the latter of what is no UTF-8, and of a name with a NUL
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"--rules {path}: cannot be read ({reason}); expected a YAML file of rules") from None
     return parse_rules(text, str(path))
 
@@ -83,6 +83,8 @@ class _Reader:
             raise InputError(
                 f"{self.where}: not YAML ({one_line(str(error))}); expected a text file of rules"
             ) from None
+        except RecursionError:
+            raise InputError(f"{self.where}: nested too deep; expected one pattern on each line") from None
         if root is None:
             raise InputError(f"{self.where}: empty; expected `rules:` with lines such as '*.weight': {{l1: 1e-4}}")
         on: str | None = None

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchshrink.cli import console, options
-from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
+from torchshrink.cli.folder import (
+    are_there,
+    digests,
+    refuse_changed,
+    refuse_taken,
+    said_how_to_start_over,
+    start_afresh,
+)
 
 if TYPE_CHECKING:
     from torchshrink.cli.fitting import Fit
@@ -16,6 +23,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "train.json"
 FILES = ("model.safetensors", "model.json", RESULT)
+_TRAINING = "training"  # what the result is sealed as
 
 
 def train(
@@ -100,7 +108,9 @@ def train(
         finished = run.finish(fit, dataset, model_settings, resume=resume)
     files = [str(folder / name) for name in FILES]
     if json:
-        console.emit_json(finished | {"files": files})
+        from torchshrink.support.storage import read_json
+
+        console.emit_json(read_json(folder / RESULT) | {"files": files})
         return
     from torchshrink.cli.results import show_training
 
@@ -122,13 +132,19 @@ class _Run:
 
         checkpoint, result = self.folder / CHECKPOINT, self.folder / RESULT
         if checkpoint.exists():  # also where an older result stands beside it: this run is the later one
-            refuse_changed(self.settings, read_progress(checkpoint).get("settings", {}), self.folder)
+            with said_how_to_start_over():
+                saved = read_progress(checkpoint)
+            refuse_changed(self.settings, saved.get("settings", {}), self.folder)
             return None
         if result.exists():
-            saved = read_json(result)
+            with said_how_to_start_over():
+                saved = read_json(result, what=_TRAINING)
             refuse_changed(self.settings, saved.get("settings", {}), self.folder)
-            console.say(f"{self.folder} is finished; this is its result")
-            return saved
+            if are_there(self.folder, saved.get("digests"), FILES[:-1]):
+                console.say(f"{self.folder} is finished; this is its result")
+                return saved
+            console.say(f"{self.folder} was finished, but files are missing: training again")
+            return None
         start_afresh(self.folder, CHECKPOINT, "training")
         return None
 
@@ -157,7 +173,8 @@ class _Run:
             fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
             result = {"settings": self.settings, **self._end(fit, dataset, history)}
             save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
-            write_json(self.folder / RESULT, result)
+            written = digests(self.folder, FILES[:-1])
+            write_json(self.folder / RESULT, result | {"digests": written}, what=_TRAINING)
             checkpoint.unlink()
         except KeyboardInterrupt:
             raise console.Interrupted(f"{len(history)} of {fit.epochs} epochs are saved in {self.folder}") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.paths.settings import Folds
+from torchshrink.support.optional import needed
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.support.storage import brief
 
@@ -92,7 +93,8 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int, numbers: Tensor | None = N
     if folds > len(y):
         raise InputError(f"folds={folds} and only {len(y)} rows: at most one fold per row, so give fewer folds")
     # Imported here: scikit-learn takes a second to load, and this module is loaded with the public names.
-    from sklearn.model_selection import KFold, StratifiedKFold
+    with needed("drawing folds"):
+        from sklearn.model_selection import KFold, StratifiedKFold
 
     draw = {"n_splits": folds, "shuffle": True, "random_state": mix_seed(seed)}
     if y.is_floating_point() or y.ndim > 1:
@@ -135,7 +137,8 @@ def held_back(y: Tensor, test: object, *, seed: int) -> Tensor:
 
 def draw_rows(y: Tensor, count: int, *, seed: int, what: str) -> Tensor:
     """So many row numbers, drawn at random, with each class's share; ``what`` begins an error's message."""
-    from sklearn.model_selection import train_test_split
+    with needed("drawing test rows"):
+        from sklearn.model_selection import train_test_split
 
     classes = not y.is_floating_point() and y.ndim == 1
     least = len(torch.unique(y)) if classes else 1

@@ -10,15 +10,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
-
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.support.optional import needed
 from torchshrink.support.storage import PathLike, write_bytes
+
+with needed("a picture of a path"):
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the lines differ in dashes as well.
 TRAIN, VALIDATION, BEST, ONE_SE, NULL = "#0072B2", "#D55E00", "#000000", "#009E73", "#767676"

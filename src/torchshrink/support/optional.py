@@ -1,0 +1,39 @@
+"""What comes with ``torchshrink[full]`` alone, and the one line that is said where it is missing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torchshrink.errors import MissingDependencyError
+
+FULL = {  # module -> the package that has it
+    "sklearn": "scikit-learn",
+    "scipy": "scipy",
+    "joblib": "joblib",
+    "cloudpickle": "cloudpickle",
+    "pandas": "pandas",
+    "pyarrow": "pyarrow",
+    "matplotlib": "matplotlib",
+    "typer": "typer",
+    "rich": "rich",
+    "yaml": "pyyaml",
+}
+
+
+@contextlib.contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Around imports that ``what`` needs and the core does without.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in FULL:
+            raise
+        raise MissingDependencyError(
+            f"{what} needs {FULL[module]}, which is not installed: pip install 'torchshrink[full]'", name=error.name
+        ) from error
