@@ -49,7 +49,7 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
         on=WEIGHTS,
         method="auto",
     )
-    grid = given_grid(strengths)
+    grid = given_grid((0.0, *strengths))
     splits = make_splits(y, 3, repeats=1, seed=0)
     generator = torch.Generator().manual_seed(0)
     table = []
