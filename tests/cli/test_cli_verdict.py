@@ -1,6 +1,7 @@
 """What ``torchshrink path`` says of its evidence: the issue's genes, and test rows."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,20 @@ def test_of_genes_penalising_helps_and_the_words_say_by_how_much(run, here):
     frame["response"] = X[:, :5] @ [3, -2, 1.5, 1, 0.8] + g.normal(size=150)
     frame.to_csv("genes.csv", index=False)
     ran = run(
-        *["path", "genes.csv", "--target", "response", "--penalty", "l1,l2", "--strengths", "10", "--epochs", "100", "--model", "linear"],
+        *[
+            "path",
+            "genes.csv",
+            "--target",
+            "response",
+            "--penalty",
+            "l1,l2",
+            "--strengths",
+            "10",
+            "--epochs",
+            "100",
+            "--model",
+            "linear",
+        ],
         *["--lr", "0.05", "--polish", "--out", "out"],
     )
     assert ran.status == 0
@@ -30,7 +44,22 @@ def test_of_genes_penalising_helps_and_the_words_say_by_how_much(run, here):
 @pytest.mark.parametrize(("given", "rows"), [(("--test", "0.2"), 30), (("--rows", "110"), 40)])
 def test_test_rows_come_first_and_are_in_the_file(run, given, rows):
     ran = run(
-        *["path", "iris", "--model", "logistic", "--penalty", "l2", "--strengths", "0.001,0.01", "--epochs", "4", "--lr", "0.1", "--repeats", "1"],
+        *[
+            "path",
+            "iris",
+            "--model",
+            "logistic",
+            "--penalty",
+            "l2",
+            "--strengths",
+            "0.001,0.01",
+            "--epochs",
+            "4",
+            "--lr",
+            "0.1",
+            "--repeats",
+            "1",
+        ],
         *["--folds", "3", "--out", "out"],
         *given,
     )
@@ -38,10 +67,10 @@ def test_test_rows_come_first_and_are_in_the_file(run, given, rows):
     out = " ".join(ran.out.split())
     assert out.index("this speaks of these two models") < out.index(" choice ") < out.index(" verdict ")
     assert "on all but the test rows" in out
-    saved = json.loads(open("out/path.json").read())
+    saved = json.loads(Path("out/path.json").read_text())
     assert (saved["test"]["rows"], saved["test"]["trained"]) == (rows, 150 - rows)
     assert saved["settings"]["rows"] == 150 - rows
-    page = open("out/report.html").read()
+    page = Path("out/report.html").read_text()
     assert page.index("these two models") < page.index("<img")
 
 

@@ -32,7 +32,7 @@ class Branching(nn.Linear):
 
 
 def quick(penalty=ts.L1, *, build=small, **settings):
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
+    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "repeats": 1, "progress": False}
     return ts.path(build, iris(), penalty, **flat(fixed | settings))
 
 

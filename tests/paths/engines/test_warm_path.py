@@ -40,7 +40,15 @@ def chain():
 
 
 def quick(penalty=ts.L1, *, build=small, data=None, **settings):
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 3, "batch_size": 32, "progress": False, "order": "warm"}
+    fixed = {
+        "strengths": (1e-3, 1e-2),
+        "folds": 3,
+        "epochs": 3,
+        "batch_size": 32,
+        "repeats": 1,
+        "progress": False,
+        "order": "warm",
+    }
     return ts.path(build, iris() if data is None else data, penalty, **flat(fixed | settings))
 
 
