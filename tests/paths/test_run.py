@@ -32,7 +32,7 @@ def iris(rows=150):
 
 
 def quick(penalty=ts.L1, *, build=lambda: mlp(4, 3, hidden=(8,)), data=None, call=ts.path, **settings):
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 4, "batch_size": 32, "progress": False}
+    fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 4, "batch_size": 32, "repeats": 1, "progress": False}
     return call(build, data or iris(), penalty, **(fixed | settings))
 
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 import torchshrink as ts
 from path_cases import recipe_for
 from torchshrink.errors import InputError
-from torchshrink.paths.assemble import compare, make_result
+from torchshrink.paths.assemble import Layout, compare, make_result, penalising
 from torchshrink.paths.engines.warm_path import Ways
+from torchshrink.paths.evidence import Evidence
 from torchshrink.paths.family import family
-from torchshrink.paths.folds import make_folds
+from torchshrink.paths.folds import make_splits
 from torchshrink.paths.grid import given_grid
 from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.refit import Source
@@ -28,8 +29,8 @@ def made(penalty=ts.L1, **settings):
 
 
 def compared(*penalties):
-    results, folds, ways = zip(*(made_with_ways(penalty) for penalty in penalties), strict=True)
-    return compare(results, folds[0], ways, seed=0)
+    results, splits, ways = zip(*(made_with_ways(penalty) for penalty in penalties), strict=True)
+    return compare(results, Evidence(splits[0], ways, seed=0), ways)
 
 
 def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
@@ -48,8 +49,8 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
         on=WEIGHTS,
         method="auto",
     )
-    grid = given_grid(strengths)
-    folds = make_folds(y, 3, seed=0)
+    grid = given_grid((0.0, *strengths))
+    splits = make_splits(y, 3, repeats=1, seed=0)
     generator = torch.Generator().manual_seed(0)
     table = []
     for number, strength in enumerate(grid.strengths):
@@ -63,11 +64,19 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
                     100 - 30 * number,
                     diverged=2 if strength in diverged else None,
                 )
-                for _ in folds
+                for _ in splits.first
             ]
         )
-    ways = Ways(table, None, table[:1])
-    return make_result(Source(recipe, tuned), folds, grid, ways, null_loss=0.69 * scale), folds, ways
+    ways = Ways(table, table[:1])
+    result = make_result(
+        Source(recipe, tuned),
+        grid,
+        ways,
+        layout=Layout(splits, torch.arange(24), 24),
+        verdict=penalising(Evidence(splits, [ways], seed=0), [0]),
+        null_loss=0.69 * scale,
+    )
+    return result, splits, ways
 
 
 def lines(axis, label):

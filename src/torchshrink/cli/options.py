@@ -268,6 +268,28 @@ Polish = Annotated[
     ),
 ]
 Folds = Annotated[int, typer.Option("--folds", metavar="COUNT", rich_help_panel=_FIT, help="Cross-validation folds.")]
+Repeats = Annotated[
+    int,
+    typer.Option(
+        "--repeats",
+        metavar="COUNT",
+        rich_help_panel=_FIT,
+        help="How often folds and initial weights are drawn: first for the path, then for the verdict alone.",
+    ),
+]
+Test = Annotated[
+    float | None,
+    typer.Option(
+        "--test",
+        metavar="SHARE",
+        rich_help_panel=_FIT,
+        help="Rows that take no part in any choice, on which the tuned and the unpenalised model are compared.",
+    ),
+]
+Rows = Annotated[
+    int | None,
+    typer.Option("--rows", metavar="COUNT", rich_help_panel=_FIT, help="Tune on so many rows; the rest are test rows."),
+]
 Seed = Annotated[
     int,
     typer.Option("--seed", metavar="NUMBER", rich_help_panel=_FIT, help="Of splits, initial weights and batches."),

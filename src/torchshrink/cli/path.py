@@ -46,6 +46,9 @@ def path(
     on: options.On = None,
     method: options.Method = "auto",
     folds: options.Folds = 5,
+    repeats: options.Repeats = 3,
+    test: options.Test = None,
+    rows: options.Rows = None,
     optimizer: options.Optimizer = "adam",
     lr: options.LearningRate = None,
     momentum: options.Momentum = None,
@@ -86,6 +89,12 @@ def path(
         given = "--compile" if lanes is None else f"--lanes {lanes}"
         raise InputError(f"{given}: --engine sequential has no lanes; leave it out, or take --engine lanes")
     options.at_least("--folds", folds, 2)
+    options.at_least("--repeats", repeats, 1)
+    if test is not None and rows is not None:
+        raise InputError(f"--test {test:g} with --rows {rows}: both say how many rows are test rows; give one of them")
+    if test is not None and not 0 < test < 1:
+        raise InputError(f"--test {test:g}: expected a share between 0 and 1, such as 0.25")
+    options.at_least("--rows", rows if rows is not None else 2, 2)
     options.at_least("--epochs", epochs, 1)
     options.at_least("--batch-size", batch_size, 1)
     options.at_least("--threads", threads, 1)
@@ -109,6 +118,8 @@ def path(
     path_settings = PathSettings(
         strengths=grid,
         folds=folds,
+        repeats=repeats,
+        test=test if rows is None else setup.test_rows(dataset, rows, seed),
         epochs=epochs,
         batch_size=batch_size,
         optimizer=make_optimizer,
@@ -132,6 +143,7 @@ def path(
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
         "polish": polish,
         "choose": choose,
+        "tuned on": rows,
         "threads": threads,
         "versions": setup.versions(),
     }

@@ -21,6 +21,7 @@ from torchshrink.cli.rules import read_rules
 from torchshrink.data import Dataset, Format, load, split
 from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.errors import InputError
+from torchshrink.paths.folds import draw_rows
 from torchshrink.penalties import L2
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
@@ -233,6 +234,12 @@ def rows_for(model: nn.Module, data: Dataset, unit: models.TargetScale) -> tuple
 
 def _on(device: torch.device, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return rows[0].to(device), rows[1].to(device)
+
+
+def test_rows(data: Dataset, rows: int, seed: int) -> list[int]:
+    """The numbers of the test rows, where ``rows`` are to be tuned on."""
+    found: list[int] = draw_rows(data.y, data.rows - rows, seed=seed, what=f"--rows {rows}").tolist()
+    return found
 
 
 def prepare(

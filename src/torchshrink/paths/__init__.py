@@ -2,6 +2,7 @@
 
 from torchshrink.errors import LanesWarning, TasksWarning, WorkerLostError
 from torchshrink.paths.family import PenaltySpec
+from torchshrink.paths.final_test import FinalTest
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import clear_journal
 from torchshrink.paths.result import PathComparison, PathResult, load_path
@@ -12,6 +13,7 @@ from torchshrink.paths.statistics.verdict import Verdict
 
 __all__ = [
     "Engine",
+    "FinalTest",
     "FoldValue",
     "Grid",
     "LanesWarning",

@@ -5,112 +5,128 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from torchshrink.errors import DivergenceError
 from torchshrink.paths.engines.warm_path import Ways
-from torchshrink.paths.folds import Fold
+from torchshrink.paths.evidence import Evidence
+from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point
-from torchshrink.paths.statistics.verdict import Verdict, judge
+from torchshrink.paths.statistics.verdict import Verdict
+from torchshrink.paths.statistics.wording import nothing_learnt
 
-_HELPS = "penalising helps", "no benefit of penalising is shown"
+_HELPS = "penalising helps", "no benefit of penalising is shown", "penalising harms"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Which rows do what.
+
+    Args:
+        splits: the folds of all repeats, in the numbering of the rows that take part.
+        numbers: the caller's numbers of those rows (m,).
+        rows: how many the caller has (n); the others are test rows.
+    """
+
+    splits: Splits
+    numbers: Tensor
+    rows: int
 
 
 def make_result(
-    source: Source,
-    folds: Sequence[Fold],
-    grid: Grid,
-    ways: Ways,
-    *,
-    null_loss: float | None,
+    source: Source, grid: Grid, ways: Ways, *, layout: Layout, verdict: Verdict, null_loss: float | None
 ) -> PathResult:
     """One penalty's result.
 
     Args:
         source: what it was made from.
-        folds: the same for every strength.
         grid: the strengths.
-        ways: what came out of the trainings.
+        ways: what came out of the first repeat's trainings.
+        layout: of the rows.
+        verdict: whether penalising helps.
         null_loss: the validation loss of the best constant output.
 
     Raises:
         DivergenceError: every strength diverged.
     """
-    recipe, family, table = source.recipe, source.family, ways.up
+    recipe, family, table, folds = source.recipe, source.family, ways.up, layout.splits.first
     points = tuple(make_point(strength, row, folds) for strength, row in zip(grid.strengths, table, strict=True))
     if all(point.diverged for point in points):
         raise DivergenceError(math.nan, min(o.diverged for row in table for o in row if o.diverged is not None) - 1)
-    fold = torch.full((len(recipe.X),), -1)
+    fold = torch.full((layout.rows,), -1)
     for k, part in enumerate(folds):
-        fold[part.validation] = k
-    losses = _row_losses(table, folds, rows=len(recipe.X))
-    each, where = _held_out(losses, fold)
-    none, _ = _held_out(_row_losses(ways.unpenalised, folds, rows=len(recipe.X)), fold)
-    return PathResult(
+        fold[layout.numbers[part.validation]] = k
+    result = PathResult(
         penalty=family.name,
         points=points,
-        verdict=_noted(judge(each, none, where, seed=recipe.settings.seed, words=_HELPS), source, [ways]),
+        verdict=verdict,
         grid=grid,
         null_loss=null_loss,
-        settings=recipe.describe() | {"folds": len(folds), "at strength 1": family.describe(1.0)},
-        losses=losses,
+        settings=recipe.describe()
+        | {"folds": len(folds), "repeats": len(layout.splits.repeats), "at strength 1": family.describe(1.0)},
+        losses=_row_losses(table, layout),
         fold=fold,
         source=source,
     )
+    return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways]))
 
 
-def compare(results: Sequence[PathResult], folds: Sequence[Fold], ways: Sequence[Ways], *, seed: int) -> PathComparison:
+def penalising(evidence: Evidence, families: Sequence[int]) -> Verdict:
+    """Whether these families' penalties help, the choosing among them and their strengths counted in."""
+    return evidence.verdict(evidence.penalising(families), _HELPS)
+
+
+def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[Ways]) -> PathComparison:
     """Several penalties' results over the same folds, and which is better; ``ways`` is what each was made from."""
-    tables = {result.penalty: _held_out(result.losses, result.fold)[0] for result in results}
-    fold = _held_out(results[0].losses, results[0].fold)[1]
-    every = np.concatenate(list(tables.values()), axis=1)
-    zeros = [_row_losses(each.unpenalised, folds, rows=len(results[0].fold)) for each in ways]
-    none = np.concatenate([_held_out(losses, results[0].fold)[0] for losses in zeros], axis=1)
     best = min(results, key=lambda result: result.best.validation_loss).penalty
     against = {
-        name: judge(
-            tables[best],
-            table,
-            fold,
-            seed=seed,
-            words=(f"{best} is better than {name}", f"{best} is not shown to be better than {name}"),
+        result.penalty: evidence.verdict(
+            evidence.against(number),
+            (
+                f"{best} is better than {result.penalty}",
+                f"{best} is not shown to be better than {result.penalty}",
+                f"choosing among all penalties is worse than {result.penalty}",
+            ),
         )
-        for name, table in tables.items()
-        if name != best
+        for number, result in enumerate(results)
+        if result.penalty != best
     }
     return PathComparison(
         results={result.penalty: result for result in results},
-        verdict=_noted(judge(every, none, fold, seed=seed, words=_HELPS), results[0].source, ways),
+        verdict=_noted(penalising(evidence, range(len(results))), results, ways),
         against=against,
     )
 
 
-def _noted(verdict: Verdict, source: Source | None, ways: Sequence[Ways]) -> Verdict:
-    """After a warm path, with what strength 0 was given for a fair comparison."""
-    if source is None or source.order == "cold":
-        return verdict
-    epochs = source.recipe.settings.epochs * max(len(each.unpenalised) for each in ways)
-    note = f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the best of the path in all"
-    return dataclasses.replace(verdict, words=verdict.words + note)
+def control_of(ways: Ways, folds: Sequence[Fold]) -> int:
+    """How many trainings at strength 0 are best for a model without penalty: one, but after a warm path."""
+    losses = [make_point(0.0, row, folds).validation_loss for row in ways.unpenalised]
+    return losses.index(min(losses)) + 1
 
 
-def _row_losses(table: Sequence[Sequence[Outcome]], folds: Sequence[Fold], *, rows: int) -> Tensor:
-    """Each row's out-of-fold losses (n, rows of the table); NaN where no fold held it out."""
-    losses = torch.full((rows, len(table)), torch.nan, dtype=torch.float64)
-    for k, part in enumerate(folds):
-        losses[part.validation] = torch.stack([row[k].row_losses for row in table], dim=1)
-    return losses
+def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[Ways]) -> Verdict:
+    """First, whether anything was learnt; after a warm path, last, what strength 0 was given for a fair comparison."""
+    best = min(results, key=lambda result: result.best.validation_loss)
+    words = nothing_learnt(best.best.validation_loss, best.null_loss) + verdict.words
+    source = best.source
+    if source is not None and source.order == "warm":
+        epochs = source.recipe.settings.epochs * max(len(each.unpenalised) for each in ways)
+        words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the best of the path in all"
+    return dataclasses.replace(verdict, words=words)
 
 
-def _held_out(losses: Tensor, fold: Tensor) -> tuple[Any, Any]:
-    """The rows that some fold held out, as arrays."""
-    rows = fold >= 0
-    return losses[rows].numpy(), fold[rows].numpy()
+def _row_losses(table: Sequence[Sequence[Outcome]], layout: Layout) -> Tensor:
+    """Each row's out-of-fold losses (n, rows of the table), the mean where several folds held it out; NaN for none."""
+    sums = torch.zeros((layout.rows, len(table)), dtype=torch.float64)
+    counts = torch.zeros(layout.rows, dtype=torch.int64)
+    for k, part in enumerate(layout.splits.first):
+        rows = layout.numbers[part.validation]
+        sums[rows] += torch.stack([row[k].row_losses for row in table], dim=1)
+        counts[rows] += 1
+    return sums / counts.unsqueeze(1)  # 0 / 0 is NaN

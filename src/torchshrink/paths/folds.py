@@ -1,10 +1,12 @@
-"""Which rows each fold trains on and which it holds out."""
+"""Which rows each fold trains on and which it holds out, in every repeat, and which rows take no part in any choice."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.paths.settings import Folds
 from torchshrink.support.optional import needed
-from torchshrink.support.randomness import mix_seed
+from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.support.storage import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,48 +27,91 @@ class Fold:
     validation: Tensor
 
 
-def make_folds(y: Tensor, folds: Folds, *, seed: int, ignored: int | None = None) -> tuple[Fold, ...]:
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The folds of all repeats; a fold's number is its place in ``every``, and decides its initial weights.
+
+    Args:
+        first: those of the first repeat, in which every strength is trained.
+        later: those of each repeat after it, as many.
+    """
+
+    first: tuple[Fold, ...]
+    later: tuple[tuple[Fold, ...], ...] = ()
+
+    @property
+    def every(self) -> tuple[Fold, ...]:
+        """All folds, the first repeat's first."""
+        return self.first + tuple(fold for folds in self.later for fold in folds)
+
+    @property
+    def repeats(self) -> tuple[tuple[Fold, ...], ...]:
+        """The folds of each repeat."""
+        return (self.first, *self.later)
+
+
+def make_splits(
+    y: Tensor,
+    folds: Folds,
+    *,
+    repeats: int,
+    seed: int,
+    numbers: Tensor | None = None,
+    ignored: int | None = None,
+) -> Splits:
+    """The folds of a path: ``repeats`` times drawn anew, or once as they are given.
+
+    Args:
+        y: the targets of the rows that take part (n, …).
+        folds: as in `make_folds`; in the caller's numbering where they are row numbers.
+        repeats: how often folds are drawn.
+        seed: decides the draws.
+        numbers: the caller's numbers of the rows that take part (n,), if not all do.
+        ignored: the code of targets that the loss leaves out; no class.
+    """
+    first = make_folds(y, folds, seed=seed, numbers=numbers, ignored=ignored)
+    if isinstance(folds, bool) or not isinstance(folds, int):
+        return Splits(first)
+    later = (make_folds(y, folds, seed=mix_seed(seed, 1, number), ignored=ignored) for number in range(1, repeats))
+    return Splits(first, tuple(later))
+
+
+def make_folds(
+    y: Tensor, folds: Folds, *, seed: int, numbers: Tensor | None = None, ignored: int | None = None
+) -> tuple[Fold, ...]:
     """Split the rows into folds: with each class spread evenly where the targets are class codes, else at random.
 
     Args:
         y: the targets (n, …); classes if int64 of shape (n,).
-        folds: how many, from 2 to n; or, for each, the row numbers that it holds out, all others being trained on, or a
-            pair of row numbers (trained on, held out), as scikit-learn's splitters make them. No row is held out twice.
+        folds: how many, from 2 to n; or a splitter, such as scikit-learn's ``RepeatedKFold`` or ``ShuffleSplit``, any
+            object with ``split(X, y)``; or, for each fold, the row numbers that it holds out, all others being trained
+            on, or a pair of row numbers (trained on, held out), as a splitter yields them. A row may be held out
+            several times, or never. A single pair is one fixed split.
         seed: decides the draw.
+        numbers: the caller's numbers of the n rows, if they are some of all; row numbers are then the caller's.
         ignored: the code of targets that the loss leaves out; no class.
 
     Raises:
         InputError: fewer than two folds, more than rows, a class with fewer rows than folds; given rows that are
-            none, out of range, or in two folds; folds that hold out a class which they do not train on, or that train
-            on or hold out no target that counts.
+            none, out of range, or both trained on and held out; folds that hold out a class which they do not train
+            on, or that train on or hold out no target that counts.
     """
     y = y.cpu()
     if isinstance(folds, bool) or not isinstance(folds, int):
-        made = _given(folds, rows=len(y))
+        made = _given(y, folds, seed=seed, numbers=numbers)
     else:
         made = _drawn(y, folds, seed=seed, ignored=ignored)
-    if not y.is_floating_point():
-        _check_classes(y, made, ignored)
+    for number, fold in enumerate(made):
+        _check_classes(y, fold, f"folds[{number}]", ignored)
     return made
-
-
-def _check_classes(y: Tensor, folds: Sequence[Fold], ignored: int | None) -> None:
-    for number, fold in enumerate(folds):
-        train, held_out = (part[part != ignored] for part in (y[fold.train], y[fold.validation]))
-        if not len(train) or not len(held_out):
-            what = "trains on" if not len(train) else "holds out"
-            raise InputError(f"folds[{number}] {what} no target that counts, only {ignored} (ignore_index)")
-        unknown = held_out[~torch.isin(held_out, train)]
-        if y.ndim == 1 and len(unknown):
-            raise InputError(
-                f"folds[{number}] holds out class {int(unknown[0])}, of which it trains on no row: shuffle the rows, "
-                "or give folds=a number, which spreads each class over all folds"
-            )
 
 
 def _drawn(y: Tensor, folds: int, *, seed: int, ignored: int | None) -> tuple[Fold, ...]:
     if folds < 2:
-        raise InputError(f"folds={folds}: at least 2 expected, as each row is judged by models that did not see it")
+        raise InputError(
+            f"folds={folds}: at least 2 expected, as each row is judged by models that did not see it; one fixed split "
+            "is folds=[(trained on, held out)]"
+        )
     if folds > len(y):
         raise InputError(f"folds={folds} and only {len(y)} rows: at most one fold per row, so give fewer folds")
     # Imported here: scikit-learn takes a second to load, and this module is loaded with the public names.
@@ -89,29 +135,127 @@ def _drawn(y: Tensor, folds: int, *, seed: int, ignored: int | None) -> tuple[Fo
     return tuple(Fold(torch.from_numpy(train), torch.from_numpy(validation)) for train, validation in parts)
 
 
-def _given(folds: object, *, rows: int) -> tuple[Fold, ...]:
+def held_back(y: Tensor, test: object, *, seed: int, ignored: int | None = None) -> Tensor:
+    """The numbers (ascending) of the rows that are set aside for the end.
+
+    Args:
+        y: the targets (n, …). Of classes, each side has its share of each.
+        test: a share of the rows, between 0 and 1, drawn at random; or their numbers.
+        seed: decides the draw.
+        ignored: the code of targets that the loss leaves out; no class.
+
+    Raises:
+        InputError: neither; a side would have too few rows, or no row of a class.
+    """
+    y = y.cpu()
+    if isinstance(test, bool) or (isinstance(test, int | float) and not 0 < test < 1):
+        raise InputError(f"test={test}: a share between 0 and 1 expected, such as 0.25, or row numbers")
+    if not isinstance(test, float):
+        chosen = _row_numbers("test", test, rows=len(y))
+        rest = _others(chosen, len(y))
+        if len(rest) < 2:
+            raise InputError(f"test: {len(chosen)} of {len(y)} rows given, which leaves {len(rest)} to train on")
+        _check_classes(y, Fold(rest, chosen), "test", ignored)
+        return chosen
+    return draw_rows(y, math.ceil(test * len(y)), seed=seed, what=f"test={test:g}", ignored=ignored)
+
+
+def draw_rows(y: Tensor, count: int, *, seed: int, what: str, ignored: int | None = None) -> Tensor:
+    """So many row numbers, drawn at random, with each class's share; ``what`` begins an error's message."""
+    with needed("drawing test rows"):
+        from sklearn.model_selection import train_test_split
+
+    y = y.cpu()
+    classes = not y.is_floating_point() and y.ndim == 1
+    if classes and ignored is not None:
+        y = y.masked_fill(y.eq(ignored), int(y[y.ne(ignored)].mode().values))  # they may fall on either side
+    least = len(torch.unique(y)) if classes else 1
+    if not (least <= count and max(2, least) <= len(y) - count):
+        each = ", one of each class" if classes else ""
+        raise InputError(
+            f"{what}: of {len(y)} rows {len(y) - count} would tune and {count} test, at least {max(2, least)} and "
+            f"{least} needed{each}"
+        )
+    if classes and int(torch.unique(y, return_counts=True)[1].min()) < 2:
+        raise InputError(f"{what}: a class has one row only, and each side needs one; leave out the class")
+    _, chosen = train_test_split(
+        np.arange(len(y)), test_size=count, random_state=mix_seed(seed, 2), stratify=y.numpy() if classes else None
+    )
+    return torch.from_numpy(np.sort(chosen))
+
+
+def _given(y: Tensor, folds: object, *, seed: int, numbers: Tensor | None) -> tuple[Fold, ...]:
+    made = tuple(_split(y, folds, seed=seed) if _splits(folds) else _listed(folds, rows=len(y), numbers=numbers))
+    if not made:
+        raise InputError("folds: none given, at least one expected")
+    for number, fold in enumerate(made):
+        if len(fold.train) == 0:
+            raise InputError(f"folds[{number}] holds out every row and leaves none to train on")
+    return made
+
+
+def _splits(folds: object) -> bool:
+    return callable(getattr(folds, "split", None)) and not isinstance(folds, str | bytes | Tensor | np.ndarray)
+
+
+def _split(y: Tensor, splitter: Any, *, seed: int) -> Iterator[Fold]:
+    """What a splitter makes of the rows; one without a seed of its own draws by ours."""
+    place = np.zeros((len(y), 1))
+    try:
+        with seeded(mix_seed(seed)):
+            pairs = list(splitter.split(place, y.numpy()))
+    except Exception as error:  # whatever a splitter of anybody's raises
+        raise InputError(
+            f"folds={splitter}: its split(X, y) failed ({brief(error)}); if it needs groups, give "
+            "list(splitter.split(X, y, groups))"
+        ) from error
+    yield from _listed(pairs, rows=len(y), numbers=None)
+
+
+def _listed(folds: object, *, rows: int, numbers: Tensor | None) -> Iterator[Fold]:
     if not isinstance(folds, Iterable) or isinstance(folds, str | bytes):
-        raise InputError(f"folds={folds!r}: a number expected, or for each fold the row numbers that it holds out")
-    made = []
+        raise InputError(
+            f"folds={folds!r}: a number expected, a splitter, or for each fold the row numbers that it holds out"
+        )
+    everyone = rows if numbers is None else int(numbers.max()) + 1
+    place = torch.full((everyone,), -1)
+    place[torch.arange(rows) if numbers is None else numbers] = torch.arange(rows)
+
+    def among(name: str, given: object) -> Tensor:
+        found = _row_numbers(name, given, rows=everyone)
+        if bool((place[found] < 0).any()):
+            raise InputError(f"{name}: row {int(found[place[found] < 0][0])} is one of the test rows")
+        return place[found]
+
     for number, given in enumerate(folds):
         if isinstance(given, tuple) and len(given) == 2 and not any(isinstance(part, int) for part in given):
-            train = _row_numbers(f"folds[{number}][0]", given[0], rows=rows)
-            held_out = _row_numbers(f"folds[{number}][1]", given[1], rows=rows)
+            train, held_out = among(f"folds[{number}][0]", given[0]), among(f"folds[{number}][1]", given[1])
             if bool(torch.isin(train, held_out).any()):
                 raise InputError(f"folds[{number}]: a row is both trained on and held out")
         else:
-            held_out = _row_numbers(f"folds[{number}]", given, rows=rows)
-            whole = torch.arange(rows)
-            train = whole[~torch.isin(whole, held_out)]
-        made.append(Fold(train, held_out))
-    if len(made) < 2:
-        raise InputError(f"folds: {len(made)} given, at least 2 expected")
-    if any(len(fold.train) == 0 for fold in made):
-        raise InputError("folds: one holds out every row and leaves none to train on")
-    every = torch.cat([fold.validation for fold in made])
-    if len(torch.unique(every)) < len(every):
-        raise InputError("folds: a row is held out twice; give each row to one fold at most")
-    return tuple(made)
+            held_out = among(f"folds[{number}]", given)
+            train = _others(held_out, rows)
+        yield Fold(train, held_out)
+
+
+def _others(chosen: Tensor, rows: int) -> Tensor:
+    whole = torch.arange(rows)
+    return whole[~torch.isin(whole, chosen)]
+
+
+def _check_classes(y: Tensor, fold: Fold, name: str, ignored: int | None) -> None:
+    if y.is_floating_point():
+        return
+    train, held_out = (part[part != ignored] for part in (y[fold.train], y[fold.validation]))
+    if not len(train) or not len(held_out):
+        what = "trains on" if not len(train) else "holds out"
+        raise InputError(f"{name} {what} no target that counts, only {ignored} (ignore_index)")
+    unknown = held_out[~torch.isin(held_out, train)]
+    if y.ndim == 1 and len(unknown):
+        raise InputError(
+            f"{name} holds out class {int(unknown[0])}, of which it trains on no row: shuffle the rows, or give "
+            "folds=a number, which spreads each class over all folds"
+        )
 
 
 def _row_numbers(name: str, given: object, *, rows: int) -> Tensor:
@@ -121,7 +265,7 @@ def _row_numbers(name: str, given: object, *, rows: int) -> Tensor:
         raise InputError(f"{name}: {type(given).__name__} given, row numbers expected") from error
     if part.ndim != 1 or part.numel() == 0 or part.is_floating_point() or part.dtype == torch.bool:
         raise InputError(f"{name}: {part.dtype} of shape {tuple(part.shape)} given, row numbers expected")
-    numbers: Tensor = torch.unique(part.cpu().long())
-    if numbers[0] < 0 or numbers[-1] >= rows:
-        raise InputError(f"{name}: rows {int(numbers[0])} to {int(numbers[-1])} given, 0 to {rows - 1} expected")
-    return numbers
+    found: Tensor = torch.unique(part.cpu().long())
+    if found[0] < 0 or found[-1] >= rows:
+        raise InputError(f"{name}: rows {int(found[0])} to {int(found[-1])} given, 0 to {rows - 1} expected")
+    return found

@@ -16,6 +16,18 @@ class Unit:
     fold: int
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What may be chosen: a family's strength by its place in the grid.
+
+    A ``control`` is strength 0 instead: of a cold path itself, of a warm one after as many restarts as ``step``.
+    """
+
+    family: int
+    step: int
+    control: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What one training leaves behind, all without the penalty, in evaluation mode, and in the given target's unit.

@@ -46,6 +46,10 @@ class Progress:
         """So many fewer are to come than was expected."""
         self._bar.expect(self._bar.total - trainings)
 
+    def remain(self, trainings: int) -> None:
+        """So many are still to come, and no more than was expected."""
+        self._bar.expect(min(self._bar.total, self._bar.done + trainings))
+
     def again(self, trainings: int) -> None:
         """So many that were done are to be done again."""
         self._bar.update(-trainings)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 RESULT = "path.json"
 LOSSES = "losses.safetensors"
-_FORMAT = "torchshrink-path-1"
+_FORMAT = "torchshrink-path-2"
 _WHAT = "path"  # what the JSON is sealed as
 
 
@@ -43,7 +44,8 @@ class PathResult:
         settings: how each model was trained, as JSON takes it.
         losses: each row's out-of-fold loss at each strength, (n, points), float64; NaN where no fold held the row
             out, or the training diverged.
-        fold: which fold held each row out (n,), int64; -1 for none.
+        fold: which fold held each row out (n,), int64, the last where several did; -1 for none.
+        test: the tuned model against the unpenalised one on test rows that chose nothing; None where there are none.
     """
 
     penalty: str
@@ -54,6 +56,7 @@ class PathResult:
     settings: Mapping[str, Any]
     losses: Tensor
     fold: Tensor
+    test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
 
     @property
@@ -99,6 +102,7 @@ class PathResult:
             "best": self.best.strength,
             "one_se": self.one_se.strength,
             "verdict": self.verdict.to_dict(),
+            "test": None if self.test is None else self.test.to_dict(),
             "points": [point.to_dict() for point in self.points],
         }
 
@@ -126,13 +130,16 @@ class PathComparison:
     Args:
         results: each penalty's path, by its name.
         verdict: whether penalising helps at all, the choosing of penalty and strength counted in.
-        against: for each other penalty, whether the best one beats it, each at a strength chosen for it. After warm
-            paths, these may have been trained for different numbers of epochs.
+        against: for each other penalty, whether the best one beats it: whether to choose among all penalties, strength
+            and all, is better than to choose a strength for this one. After warm paths, these may have been trained for
+            different numbers of epochs.
+        test: of the best penalty, as in `PathResult`.
     """
 
     results: Mapping[str, PathResult]
     verdict: Verdict
     against: Mapping[str, Verdict]
+    test: FinalTest | None = None
 
     @property
     def best(self) -> PathResult:
@@ -149,6 +156,7 @@ class PathComparison:
             "format": _FORMAT,
             "best": self.best.penalty,
             "verdict": self.verdict.to_dict(),
+            "test": None if self.test is None else self.test.to_dict(),
             "against": {name: verdict.to_dict() for name, verdict in self.against.items()},
             "results": {name: result.to_dict() for name, result in self.results.items()},
         }
@@ -189,7 +197,8 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
             name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
         }
         against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
-        return PathComparison(results, verdict_from_dict(saved["verdict"]), against)
+        test = final_test_from_dict(saved["test"])
+        return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{place / RESULT} is not a whole path ({brief(error)}): run it again") from error
 
@@ -204,6 +213,7 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         settings=saved["settings"],
         losses=losses,
         fold=fold,
+        test=final_test_from_dict(saved["test"]),
     )
 
 

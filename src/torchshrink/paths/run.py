@@ -5,25 +5,28 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Unpack, overload
 
 import torch
 from torch.utils.data import Dataset
 
-from torchshrink.data.lazy import kept
+from torchshrink.data.lazy import kept, subset
 from torchshrink.errors import DivergenceWarning, TasksWarning
-from torchshrink.paths.assemble import compare, make_result
+from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.warm_path import WarmTrainings, Ways
+from torchshrink.paths.evidence import Evidence
 from torchshrink.paths.family import Family, PenaltySpec, families
-from torchshrink.paths.folds import Fold, make_folds
-from torchshrink.paths.grid import given_grid
+from torchshrink.paths.final_test import SetAside
+from torchshrink.paths.folds import held_back, make_splits
+from torchshrink.paths.grid import Grid, given_grid
 from torchshrink.paths.identity import digest
 from torchshrink.paths.journal import Journal
+from torchshrink.paths.outcome import Candidate, Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import Build, Recipe, make_recipe
 from torchshrink.paths.refit import Source
@@ -139,17 +142,19 @@ class PathJob:
 
     Args:
         recipe: how each model is trained.
-        folds: which rows are held out.
+        layout: which rows are held out, in every repeat.
         families: what is tuned.
         several: whether a comparison was asked for, and not a single result.
         jobs: how many processes are to train at once.
+        aside: the test rows, if there are any.
     """
 
     recipe: Recipe
-    folds: Sequence[Fold]
+    layout: Layout
     families: Sequence[Family]
     several: bool
     jobs: int
+    aside: SetAside | None = None
 
     @property
     def settings(self) -> PathSettings:
@@ -158,45 +163,70 @@ class PathJob:
 
     def run(self, folder: PathLike | None = None, *, progress: bool = True) -> PathResult | PathComparison:
         """All trainings, those excepted that the folder's journal has; see `path` for the rest."""
-        recipe, folds, compared, settings = self.recipe, self.folds, self.families, self.settings
+        recipe, splits, compared, settings = self.recipe, self.layout.splits, self.families, self.settings
         given = None if isinstance(settings.strengths, int) else given_grid(settings.strengths)
         points = len(given.strengths) if given else 1 + int(settings.strengths)  # type: ignore[arg-type]
         journal = None if folder is None else Journal(folder, self._fingerprint())
-        plan_for = partial(make_plan, recipe, folds, strengths=points, jobs=self.jobs)
+        plan_for = partial(make_plan, recipe, splits.first, strengths=points, jobs=self.jobs)
         with (
             torch.inference_mode(False),  # gradients, whatever the caller has off
             in_jobs(settings.engine.jobs, self.jobs),
             kept(recipe.X),
-            Progress(compared, len(folds), shown=progress) as bar,
+            Progress(compared, len(splits.first), shown=progress) as bar,
         ):
-            tables = 2 if settings.order == "warm" else 1  # a warm path's control is at most as long as the path
-            bar.expect(len(compared) * (tables * points * len(folds) + (0 if given else PROBES)))
-            trainings = Trainings(recipe, folds, compared, journal, bar, jobs=self.jobs)
+            bar.expect(len(compared) * self._most(points, probes=0 if given else PROBES))
+            trainings = Trainings(recipe, splits, compared, journal, bar, jobs=self.jobs)
             plans = [plan_for(family) for family in compared]
             for plan in plans:
                 trainings.follow(plan, asked=settings.engine.name == "lanes")
             grids = [given or trainings.grid(number, points - 1) for number in range(len(compared))]
-            if settings.order == "warm":
-                ways = WarmTrainings(recipe, folds, compared, journal, bar).ways(plans, grids)
+            null_loss = trainings.null_loss()
+            warm = WarmTrainings(recipe, splits, compared, journal, bar) if settings.order == "warm" else None
+            if warm is not None:
+                ways = warm.ways(plans, grids)
             else:
                 ways = [Ways(table, table[:1]) for table in trainings.tables(grids)]
-            null_loss = trainings.null_loss()
+            evidence = Evidence(splits, ways, seed=settings.seed)
+            wanted = evidence.wanted()
+            evidence.add(warm.later(plans, grids, wanted) if warm else _later(trainings, grids, wanted))
+            bar.remain(0)
+        sources = [
+            Source(recipe, family, grid.strengths if warm is not None else ())
+            for family, grid in zip(compared, grids, strict=True)
+        ]
         results = [
             make_result(
-                Source(recipe, family, grid.strengths if settings.order == "warm" else ()),
-                folds,
+                source,
                 grid,
                 each,
+                layout=self.layout,
+                verdict=penalising(evidence, [number]),
                 null_loss=null_loss,
             )
-            for family, grid, each in zip(compared, grids, ways, strict=True)
+            for number, (source, grid, each) in enumerate(zip(sources, grids, ways, strict=True))
         ]
         _warn_of_lost(results)
-        return compare(results, folds, ways, seed=settings.seed) if self.several else results[0]
+        best = min(range(len(results)), key=lambda number: results[number].best.validation_loss)
+        test = None
+        if self.aside is not None:
+            test = self.aside.compare(
+                sources[best], results[best].best.strength, control=control_of(ways[best], splits.first)
+            )
+        if self.several:
+            return replace(compare(results, evidence, ways), test=test)
+        return replace(results[0], test=test)
+
+    def _most(self, points: int, *, probes: int) -> int:
+        """How many trainings of one family there may be: known exactly only when its grid and choices are."""
+        first, later = len(self.layout.splits.first), sum(map(len, self.layout.splits.later))
+        if self.settings.order == "warm":  # a control is at most as long as the path
+            return probes + 2 * points * (first + later)
+        return probes + points * first + 2 * later
 
     def _fingerprint(self) -> dict[str, Any]:
+        every = self.layout.splits.every
         return self.recipe.fingerprint | {
-            "folds": f"{len(self.folds)} folds, {digest(fold.validation for fold in self.folds)}",
+            "folds": f"{len(every)} folds, {digest(rows for fold in every for rows in (fold.train, fold.validation))}",
             # In their order, which the journal's files go by; at a strength at which another function of it shows.
             "penalties": [[family.name, family.describe(0.37)] for family in self.families],
         }
@@ -219,8 +249,39 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
             )
             jobs = 1
         recipe = make_recipe(build, data, compared, settings, progress=progress)
-        folds = make_folds(recipe.y, settings.folds, seed=settings.seed, ignored=recipe.ignored)
-    return PathJob(recipe, folds, compared, isinstance(penalty, Mapping | Sequence), jobs)
+        rows, numbers, aside = len(recipe.y), torch.arange(len(recipe.y)), None
+        if settings.test is not None:
+            tested = held_back(recipe.y, settings.test, seed=settings.seed, ignored=recipe.ignored)
+            numbers = numbers[~torch.isin(numbers, tested)]
+            aside = SetAside(subset(recipe.X, tested), recipe.y[tested])
+            recipe = replace(recipe, X=subset(recipe.X, numbers), y=recipe.y[numbers])
+        splits = make_splits(
+            recipe.y,
+            settings.folds,
+            repeats=settings.repeats,
+            seed=settings.seed,
+            numbers=None if aside is None else numbers,
+            ignored=recipe.ignored,
+        )
+    several = isinstance(penalty, Mapping | Sequence)
+    return PathJob(recipe, Layout(splits, numbers, rows), compared, several, jobs, aside)
+
+
+def _later(
+    trainings: Trainings, grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
+) -> dict[tuple[int, Candidate], Outcome]:
+    """What later repeats of a cold path need, of each fold by its number."""
+
+    def strength(candidate: Candidate) -> float:
+        return 0.0 if candidate.control else grids[candidate.family].strengths[candidate.step]
+
+    pairs = {number: [(each.family, strength(each)) for each in some] for number, some in wanted.items()}
+    found = trainings.later(pairs)
+    return {
+        (number, each): found[Unit(each.family, strength(each), number)]
+        for number, some in wanted.items()
+        for each in some
+    }
 
 
 def _warn_of_lost(results: Sequence[PathResult]) -> None:

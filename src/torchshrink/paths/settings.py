@@ -6,7 +6,7 @@ A new setting is a field of `PathSettings`, its line in `PathKeywords` beside it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -24,8 +24,10 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Acting = Method | Literal["loss"]
 Order = Literal["cold", "warm"]
 EngineName = Literal["auto", "lanes", "sequential"]
-Folds = int | Sequence[object]
-"""How many folds to draw; or, for each, the row numbers that it holds out, or a pair (trained on, held out)."""
+Folds = int | Iterable[object] | object
+"""How many folds to draw; a splitter of scikit-learn's; or, for each, its row numbers (see `make_folds`)."""
+TestRows = float | Sequence[int] | Tensor | None
+"""The share of the rows, or the numbers of the rows, that take no part in any choice."""
 
 
 def _whole(name: str, value: object, least: int) -> None:
@@ -78,8 +80,14 @@ class PathSettings:
 
     Args:
         strengths: how many, on an automatic geometric grid, or the strengths themselves. 0 is always added.
-        folds: how many, stratified by class; or for each the row numbers that it holds out, or a pair of row numbers
-            (trained on, held out), as scikit-learn's splitters make them.
+        folds: how many, stratified by class; or a splitter such as scikit-learn's ``RepeatedKFold`` or
+            ``ShuffleSplit``; or for each fold the row numbers that it holds out, or a pair of row numbers (trained on,
+            held out), as a splitter yields them. ``[(trained on, held out)]`` is one fixed split.
+        repeats: how often folds are drawn, with other initial weights each time. All strengths are trained in the first
+            repeat, which makes the points and the choice; the later ones train strength 0 and what was chosen, for the
+            verdict alone: 2 trainings a fold. Folds that are given are taken once.
+        test: a share of the rows, drawn at random (of classes, its share of each), or row numbers, that take no part in
+            any choice: the model tuned and the one unpenalised are compared on them (``result.test``).
         epochs: passes over the rows, per training.
         batch_size: rows per step.
         loss: a mean loss; by default cross entropy for classes, mean squared error for numbers.
@@ -103,6 +111,8 @@ class PathSettings:
 
     strengths: int | tuple[float, ...] = 32
     folds: Folds = 5
+    repeats: int = 3
+    test: TestRows = None
     epochs: int = 50
     batch_size: int = 64
     loss: Loss | None = None
@@ -117,6 +127,7 @@ class PathSettings:
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
             raise InputError(f"order={self.order!r}: expected one of {listed(get_args(Order))}")
+        _whole("repeats", self.repeats, 1)
         _whole("epochs", self.epochs, 1)
         _whole("batch_size", self.batch_size, 1)
         if self.method not in (*get_args(Method), "loss"):
@@ -140,6 +151,8 @@ class PathSettings:
         checked_seed(self.seed)
         # Frozen, but what was given is brought into one form here: the setter of a frozen value is its base's.
         object.__setattr__(self, "strengths", _strengths(self.strengths))
+        if isinstance(self.folds, Iterator):  # it can be gone through once
+            object.__setattr__(self, "folds", tuple(self.folds))
         object.__setattr__(self, "engine", self.engine if isinstance(self.engine, Engine) else Engine(self.engine))
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,6 +161,7 @@ class PathSettings:
         return plain | {
             "strengths": self.strengths if isinstance(self.strengths, int) else list(self.strengths),
             "folds": self.folds if isinstance(self.folds, int) else "given",
+            "test": self.test if self.test is None or isinstance(self.test, int | float) else "given",
             "loss": None if self.loss is None else named(self.loss),
             "optimizer": None if self.optimizer is None else named(self.optimizer),
             "device": None if self.device is None else str(self.device),
@@ -161,6 +175,8 @@ class PathKeywords(TypedDict, total=False):
 
     strengths: int | Iterable[float]
     folds: Folds
+    repeats: int
+    test: TestRows
     epochs: int
     batch_size: int
     loss: Loss | None

@@ -41,7 +41,7 @@ def page(result: PathResult | PathComparison) -> str:
     """The report as HTML."""
     several = isinstance(result, PathComparison)
     results = list(result.results.values()) if isinstance(result, PathComparison) else [result]
-    verdicts = [result.verdict.words]
+    verdicts = [*([] if result.test is None else [result.test.words]), result.verdict.words]
     if isinstance(result, PathComparison):
         verdicts += [verdict.words for verdict in result.against.values()]
     picture = base64.b64encode(png(result)).decode()

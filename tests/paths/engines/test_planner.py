@@ -32,7 +32,7 @@ class Branching(nn.Linear):
 
 
 def quick(penalty=ts.L1, *, build=small, **settings):
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
+    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "repeats": 1, "progress": False}
     return ts.path(build, iris(), penalty, **flat(fixed | settings))
 
 
@@ -140,7 +140,7 @@ class TestChunks:
     def test_are_a_partition(self, at_once, chain):
         _, recipe, folds = planned()
         strengths = [0.0, *(0.1 * k for k in range(1, 24))]
-        made = chunks(Plan("lanes", at_once, False, chain, ""), recipe, folds, 0, strengths)
+        made = chunks(Plan("lanes", at_once, False, chain, ""), recipe, dict(enumerate(folds)), 0, strengths)
         units = [unit for chunk in made for unit in chunk.units]
         assert len(units) == len(set(units)) == 4 * 24
         assert max(len(chunk.units) for chunk in made) <= at_once

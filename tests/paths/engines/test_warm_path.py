@@ -40,7 +40,15 @@ def chain():
 
 
 def quick(penalty=ts.L1, *, build=small, data=None, **settings):
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 3, "epochs": 3, "batch_size": 32, "progress": False, "order": "warm"}
+    fixed = {
+        "strengths": (1e-3, 1e-2),
+        "folds": 3,
+        "epochs": 3,
+        "batch_size": 32,
+        "repeats": 1,
+        "progress": False,
+        "order": "warm",
+    }
     return ts.path(build, iris() if data is None else data, penalty, **flat(fixed | settings))
 
 
@@ -100,7 +108,7 @@ class TestAgreement:
                     carried.add(name)
         assert carried >= {name for name, _ in recipe.fresh().named_parameters()}
         if build is Conv:
-            assert int(start[0]["norm.num_batches_tracked"]) == 3 * recipe.epochs * 6
+            assert int(start[0]["norm.num_batches_tracked"]) == 3 * recipe.settings.epochs * 6
 
     @pytest.mark.parametrize("build", [small, Normalised])
     def test_of_results(self, build):
@@ -190,7 +198,7 @@ class TestResult:
         words = ("yes", "no")
         assert judge(losses, losses[:, :1], found.fold.numpy(), seed=0, words=words).helps  # so it would seem
         assert not result.verdict.helps
-        assert result.verdict.difference == pytest.approx(0, abs=1e-6)
+        assert result.verdict.change == pytest.approx(0, abs=1e-6)
         assert "strength 0 had up to 9 epochs for this" in result.verdict.words
         assert "\n" not in result.verdict.words
         assert "warm" not in quick(order="cold").verdict.words

@@ -1,122 +1,277 @@
 import json
-import time
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from torchshrink.paths.statistics.verdict import bootstrap, judge, over_folds, verdict_from_dict
+from torchshrink.paths.statistics.gains import (
+    Gain,
+    HeldOut,
+    blocks,
+    by_parts,
+    choices,
+    gains,
+    held_out_ratio,
+    sound,
+)
+from torchshrink.paths.statistics.verdict import (
+    half_width,
+    judge,
+    judge_rows,
+    mean_and_error,
+    paired_shares,
+    verdict_from_dict,
+)
+from torchshrink.paths.statistics.wording import nothing_learnt, percent
 
-WORDS = ("it helps", "it does not")
+WORDS = ("it helps", "nothing is shown", "it harms")
 
 
-def verdict(losses, fold, **settings):
-    return judge(losses, losses[:, :1], fold, seed=0, words=WORDS, **settings)
+def repeats_of(losses, folds, seed=0):
+    """Tables of repeats with folds of their own, from (R, n, C) losses."""
+    generator, made = np.random.default_rng(seed), []
+    for each in losses:
+        fold = generator.permutation(np.arange(each.shape[0]) % folds)
+        made.append([HeldOut(np.flatnonzero(fold == k), each[fold == k], int((fold != k).sum())) for k in range(folds)])
+    return made
 
 
-def noise(seed, rows=200, columns=20, folds=5):
-    """No column is better than the first, each has luck of its own, and the best of them looks better."""
+def verdict_of(repeats, ours=None, theirs=(0,), **settings):
+    columns = range(repeats[0][0].losses.shape[1]) if ours is None else ours
+    chosen = choices(repeats[0], [[fold.rows for fold in folds] for folds in repeats], (list(columns), list(theirs)))
+    return judge(gains(repeats, chosen), ratio=held_out_ratio(repeats[0]), words=WORDS, **settings)
+
+
+def luck(seed, *, rows=200, columns=12, folds=5, count=3, size=0.1):
+    """No column is better than another, but each training is off by its luck, which all its rows share."""
     generator = np.random.default_rng(seed)
-    return generator.normal(1.0, 0.3, size=(rows, columns)), np.arange(rows) % folds
+    base = generator.chisquare(1, size=rows)
+    repeats = repeats_of([np.repeat(base[:, None], columns, axis=1)] * count, folds, seed)
+    return [
+        [HeldOut(f.rows, f.losses * np.exp(generator.normal(size=columns) * size), f.trained) for f in folds_of]
+        for folds_of in repeats
+    ]
 
 
-def test_a_real_effect_is_found_and_its_size():
-    generator = np.random.default_rng(0)
-    hard = generator.exponential(size=(500, 1))
-    losses = hard + generator.normal(0, 0.1, size=(500, 6)) + np.array([0, 0.1, -0.1, -0.2, 0, 0.3])
-    found = verdict(losses, np.arange(500) % 5)
-    assert found.helps
-    assert found.difference == pytest.approx(-0.2, abs=0.02)
-    assert found.interval[0] < -0.2 < found.interval[1] < 0
-    assert found.words.startswith("it helps: the loss on unseen rows changes by -0.2")
+class TestInterval:
+    def test_of_one_repeat_is_nadeau_and_bengio_s(self):
+        values = np.array([0.3, -0.1, 0.25, 0.7, 0.2])
+        expected = stats.t.ppf(0.975, 4) * values.std(ddof=1) * math.sqrt(1 / 5 + 1 / 4)
+        assert half_width(values, np.zeros(5, int), ratio=1 / 4) == pytest.approx(expected)
+
+    def test_of_several_repeats_rows_do_not_average_out(self):
+        values = np.array([0.3, -0.1, 0.25, 0.5, 0.1, 0.05])  # the two repeats' means are 0.15 and 0.21667
+        expected = stats.t.ppf(0.975, 5) * values.std(ddof=1) / math.sqrt(3)
+        assert half_width(values, np.repeat([0, 1], 3), ratio=99) == pytest.approx(expected)
+
+    def test_what_all_folds_of_a_repeat_have_in_common_counts_once(self):
+        values = np.array([0.0, 0.01, -0.01, 1.0, 1.01, 0.99])
+        expected = stats.t.ppf(0.975, 5) * np.std([0, 1], ddof=1) / math.sqrt(2)
+        assert half_width(values, np.repeat([0, 1], 3), ratio=99) == pytest.approx(expected)
+
+    def test_over_rows_is_the_ratio_s(self):
+        after, before = np.array([1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
+        half = stats.t.ppf(0.975, 3) * np.std(after / 2 - before / 4, ddof=1) / 2
+        ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
+        assert judge_rows(after, before, words=WORDS).interval == pytest.approx(tuple(ends))
+        half *= math.sqrt(1 + 10 / 9)
+        ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
+        assert judge_rows(after, before, words=WORDS, chosen=True).interval == pytest.approx(tuple(ends))
+
+    def test_of_shares_is_agresti_and_min_s(self):
+        before = np.array([True] * 6 + [False] * 4)
+        after = np.array([True] * 5 + [False] + [True] * 3 + [False])  # 3 gained, 1 lost, of 10
+        mean, spread = 2 / 12, math.sqrt((3 + 1 + 1) / 12 - (2 / 12) ** 2) / math.sqrt(12)
+        ends = (mean - 1.959964 * spread, mean + 1.959964 * spread)
+        assert paired_shares(after, before) == pytest.approx(ends, abs=1e-6)
+
+    def test_of_the_mean_is_glmnet_s_and_none_of_one_fold(self):
+        mean, error = mean_and_error(np.array([1.0, 4.0]), np.array([2.0, 1.0]))
+        assert (mean, error) == pytest.approx((2.0, math.sqrt(2 / 3 * 1 + 1 / 3 * 4)))
+        assert math.isnan(mean_and_error(np.array([1.0]), np.array([2.0]))[1])
 
 
-def test_luck_alone_is_not_claimed_as_a_benefit():
-    naive, claimed = 0, 0
-    for seed in range(100):
-        losses, fold = noise(seed)
-        claimed += verdict(losses, fold, resamples=200).helps
-        best = losses.mean(0).argmin()
-        naive += stats.ttest_rel(losses[:, best], losses[:, 0]).pvalue < 0.05
-    assert naive > 10  # the winner's curse: the best of 20, tested on the rows that chose it
-    assert claimed <= 5
+class TestChoice:
+    def test_no_row_chooses_what_it_is_judged_at_in_any_repeat(self):
+        """Column 1 is far better on one row alone, so it is chosen everywhere but where that row is judged."""
+        losses = np.ones((2, 30, 2))
+        losses[0, 7, 1], losses[0, :7, 1], losses[0, 8:, 1] = -100.0, 1.1, 1.1
+        repeats = repeats_of(losses, 5)
+        chosen = choices(repeats[0], [[fold.rows for fold in folds] for folds in repeats], ([0, 1], [0]))
+        for folds, pairs in zip(repeats, chosen, strict=True):
+            assert [a for a, _ in pairs] == [0 if 7 in fold.rows else 1 for fold in folds]
+
+    def test_many_folds_are_judged_in_ten_blocks_unless_they_overlap(self):
+        assert blocks([np.array([k]) for k in range(25)])[:2] == [[0, 1, 2], [3, 4, 5]]
+        assert len(blocks([np.array([k]) for k in range(25)])) == 10
+        assert len(blocks([np.array([k, 0]) for k in range(25)])) == 25
+        single = [HeldOut(np.array([k]), np.array([[4.0, 1.0]]), 59) for k in range(60)]
+        assert held_out_ratio(single) == pytest.approx(6 / 59)
+        assert len(gains([single], choices(single, [[fold.rows for fold in single]], ([1], [0])))) == 10
+
+    def test_a_fold_that_leaves_no_row_to_choose_by_is_said(self):
+        fold = HeldOut(np.arange(4), np.ones((4, 2)), 10)
+        assert choices([fold], [[fold.rows]], ([0, 1], [0])) is None
+
+    def test_of_one_split_every_tenth_is_judged_at_what_the_others_choose(self):
+        losses = np.ones((20, 2))
+        losses[3, 1], losses[:3, 1], losses[4:, 1] = -100.0, 1.1, 1.1
+        table = [HeldOut(np.arange(20), losses, 10)]
+        found = by_parts(table, ([0, 1], [0]), seed=0)
+        assert found[3, 0] == 1.0
+        assert (found[:, 0] == 1.1).sum() == 18  # one other row is in the third's tenth
+        assert (found[:, 1] == 1).all()
+        turned = [HeldOut(np.arange(20)[::-1], losses[::-1], 10)]
+        assert np.array_equal(by_parts(turned, ([0, 1], [0]), seed=0), found)
+
+    def test_what_diverged_anywhere_is_no_candidate(self):
+        losses = np.ones((1, 20, 3))
+        losses[0, 4, 1] = np.nan
+        assert sound(repeats_of(losses, 4)[0], [0, 1, 2]) == [0, 2]
 
 
-def test_the_luck_of_a_training_is_not_claimed_however_many_the_rows():
-    by_rows, claimed = 0, 0
-    for seed in range(40):
-        generator = np.random.default_rng(seed)
-        fold = np.arange(5000) % 5
-        luck = generator.normal(0, 0.02, size=(5, 12))  # one draw per training, shared by all its rows
-        losses = generator.normal(1, 0.1, size=(5000, 1)) + luck[fold] + generator.normal(0, 0.01, size=(5000, 12))
-        found = verdict(losses, fold, resamples=200)
-        by_rows += found.by_rows[1] < 0
-        claimed += found.helps
-    assert by_rows > 10  # rows alone would be fooled
-    assert claimed <= 2
+class TestVerdict:
+    def test_a_real_effect_is_found_with_its_size_and_words(self):
+        repeats = luck(0, size=0.05)
+        better = [[HeldOut(f.rows, f.losses * np.array([1.0] + [0.5] * 11), f.trained) for f in r] for r in repeats]
+        found = verdict_of(better)
+        assert found.helps
+        assert not found.harms
+        assert found.change == pytest.approx(-0.5, abs=0.05)
+        assert found.interval[0] < found.change < found.interval[1] < 0
+        assert (found.better, found.compared, found.over) == (15, 15, "folds")
+        assert found.words.startswith("it helps: the loss on unseen rows falls by ")
+        assert found.words.endswith("better in 15 of 15 held-out folds")
+        assert f"{found.before:.3g} → {found.after:.3g}" in found.words
+
+    def test_where_one_fold_is_far_worse_than_the_others_a_gain_of_most_of_it_is_still_seen(self):
+        """The folds of the issue's genes: raw differences have a t of 3, and need 4.2."""
+        before, after = [4.9, 13.6, 5.0, 4.0, 7.6], [1.2, 1.1, 1.2, 1.7, 1.1]
+        pairs = [Gain(0, a, b) for a, b in zip(after, before, strict=True)]
+        assert not judge(pairs, ratio=1 / 4, words=WORDS, differences=True).helps
+        assert judge(pairs, ratio=1 / 4, words=WORDS).helps
+
+    def test_harm_is_said(self):
+        found = judge([Gain(r, 2.0 + 0.01 * k, 1.0) for r in range(2) for k in range(5)], ratio=1, words=WORDS)
+        assert found.harms
+        assert not found.helps
+        assert found.words.startswith("it harms: the loss on unseen rows rises by 102 % (95 % interval ")
+
+    def test_unsure_says_what_could_not_have_been_seen_and_promises_nothing(self):
+        found = verdict_of(luck(3))
+        assert not found.helps
+        assert found.interval[0] < 0 < found.interval[1]
+        assert "changes by between −" in found.words
+        assert "cannot be told from none with these rows" in found.words
+        assert "more rows" not in found.words
+
+    def test_nothing_chosen_changes_nothing(self):
+        found = verdict_of(luck(4), ours=[0])
+        assert (found.helps, found.harms, found.change, found.interval) == (False, False, 0.0, (0.0, 0.0))
+        assert "does not change" in found.words
+
+    def test_losses_below_0_are_compared_as_differences(self):
+        repeats = luck(5, size=0.02)
+        shifted = [
+            [HeldOut(f.rows, f.losses - np.array([2.0] + [2.5] * 11), f.trained) for f in folds] for folds in repeats
+        ]
+        found = verdict_of(shifted)
+        assert found.helps
+        assert not found.relative
+        assert found.change == pytest.approx(-0.5, abs=0.02)
+
+    def test_a_mean_of_0_has_no_logarithm(self):
+        found = judge([Gain(0, 0.0, 1.0), Gain(0, 0.1, 1.2), Gain(0, 0.0, 0.9)], ratio=0.5, words=WORDS)
+        assert not found.relative
+        assert found.change == pytest.approx(-1.0)
+
+    def test_values_that_are_all_the_same_are_no_evidence(self):
+        found = judge([Gain(0, 0.0, 1.0), Gain(0, 0.0, 1.0)], ratio=1.0, words=WORDS)
+        assert not found.helps
+        assert found.interval is None
+        assert verdict_from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+
+    def test_lost_trainings_are_never_in_favour_of_the_choice(self):
+        pairs = [Gain(0, 1.0 + 0.1 * k, 2.0) for k in range(5)]
+        chosen_lost = [*pairs[:4], Gain(0, math.nan, 2.0)]
+        assert judge(chosen_lost, ratio=0.25, words=WORDS).interval is None
+        others_lost = judge([*pairs, Gain(1, 1.0, math.nan)], ratio=0.25, words=WORDS)
+        assert others_lost.compared == 5
+        assert "1 folds in which the other side diverged are left out" in others_lost.words
+        assert "nothing to compare" in judge([], ratio=0.25, words=WORDS).words
+
+    def test_json(self):
+        found = verdict_of(luck(6))
+        assert verdict_from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+
+    @given(st.floats(1e-9, 1e9), st.integers(0, 10**6))
+    def test_neither_the_loss_s_unit_nor_the_order_of_folds_and_rows_matters(self, unit, seed):
+        repeats, generator = luck(7, rows=40), np.random.default_rng(seed)
+        other = []
+        for folds in repeats:
+            turned = [folds[k] for k in generator.permutation(len(folds))]
+            orders = [generator.permutation(len(fold.rows)) for fold in turned]
+            other.append(
+                [HeldOut(f.rows[o], f.losses[o] * unit, f.trained) for f, o in zip(turned, orders, strict=True)]
+            )
+        one, two = verdict_of(repeats), verdict_of(other)
+        assert two.interval == pytest.approx(one.interval, rel=1e-7, abs=1e-9)
+        assert two.better == one.better
+
+    @given(st.floats(1e-6, 1e6))
+    def test_differences_are_in_the_loss_s_unit(self, unit):
+        pairs = [Gain(0, 0.3 * k - 1, 0.1 * k) for k in range(5)]
+        scaled = [Gain(0, each.after * unit, each.before * unit) for each in pairs]
+        one, two = (judge(each, ratio=0.25, words=WORDS) for each in (pairs, scaled))
+        assert two.interval == pytest.approx(tuple(end * unit for end in one.interval))
 
 
-def test_the_bootstrap_is_the_plain_loop():
-    losses, fold = noise(1, rows=30, columns=4, folds=3)
-    gained = bootstrap(losses, losses[:, :1], fold, seed=3, resamples=50)
-    order = np.argsort(fold, kind="stable")
-    generator = np.random.default_rng(3)
-    draws = np.concatenate([generator.integers(10, size=(50, 10)) + 10 * k for k in range(3)], axis=1)
-    for gain, draw in zip(gained, draws, strict=True):
-        drawn, left_out = order[draw], np.setdiff1d(order, order[draw])
-        chosen = losses[drawn].mean(0).argmin()
-        assert gain == pytest.approx((losses[left_out, chosen] - losses[left_out, 0]).mean(), abs=1e-12)
+class TestFalseAlarms:
+    @pytest.mark.parametrize("folds", [2, 5, 10])
+    def test_luck_alone_is_not_claimed(self, folds):
+        found = [verdict_of(luck(seed, folds=folds)) for seed in range(150)]
+        assert sum(each.helps for each in found) <= 4
+        assert sum(each.harms for each in found) <= 4
+        naive = 0
+        for seed in range(150):  # the winner's curse: the best of 12, tested on the folds that chose it
+            (table, *_) = luck(seed, folds=folds)
+            means = np.array([fold.losses.mean(0) for fold in table])
+            naive += stats.ttest_rel(means[:, means.mean(0).argmin()], means[:, 0]).pvalue < 0.05
+        assert folds == 2 or naive > 10
+
+    def test_nor_is_luck_that_all_folds_of_a_repeat_share(self):
+        claimed = alone = 0
+        for seed in range(150):
+            generator = np.random.default_rng(seed)
+            base = generator.chisquare(1, size=200)
+            losses = [base[:, None] * (1 + (generator.random(12) < 0.2)) for _ in range(3)]
+            losses = [each * np.exp(generator.normal(size=each.shape) * 0.01) for each in losses]
+            repeats = repeats_of(losses, 10, seed)
+            claimed += verdict_of(repeats).helps
+            alone += verdict_of(repeats[:1]).helps
+        assert claimed <= 6
+        assert alone > 15  # one repeat cannot know
 
 
-def test_the_folds_interval_is_the_corrected_t_interval_of_nested_choices():
-    losses, fold = noise(2, rows=50)
-    gains = []
-    for k in range(5):
-        chosen = losses[fold != k].mean(0).argmin()
-        gains.append((losses[fold == k, chosen] - losses[fold == k, 0]).mean())
-    low, high = stats.t.interval(0.9, 4, np.mean(gains), np.std(gains, ddof=1) * np.sqrt(1 / 5 + 1 / 4))
-    assert over_folds(losses, losses[:, :1], fold, level=0.9) == pytest.approx((low, high))
-
-
-def test_the_interval_covers_both():
-    losses, fold = noise(3)
-    found = verdict(losses, fold)
-    assert found.interval == (
-        min(found.by_rows[0], found.by_folds[0]),
-        max(found.by_rows[1], found.by_folds[1]),
+class TestWords:
+    @pytest.mark.parametrize(
+        ("share", "said"),
+        [(0.8461, "85"), (0.0123, "1.2"), (0.0, "0"), (0.99, "99"), (0.99996, "99.996"), (0.0996, "10"), (3.14, "314")],
     )
+    def test_percentages_never_say_100_of_what_is_less(self, share, said):
+        assert percent(share) == said
 
+    def test_whether_anything_was_learnt(self):
+        assert nothing_learnt(0.5, 1.0) == nothing_learnt(0.5, None) == ""
+        assert nothing_learnt(1.2, 1.0).startswith("nothing was learnt: ")
+        assert nothing_learnt(-1.0, -1.0).startswith("nothing was learnt: ")
 
-def test_strength_0_alone_gains_nothing():
-    losses, fold = noise(4, columns=1)
-    found = verdict(losses, fold)
-    assert (found.helps, found.difference, found.interval) == (False, 0.0, (0.0, 0.0))
-
-
-def test_diverged_columns_are_left_out_and_a_diverged_baseline_is_said():
-    losses, fold = noise(5)
-    losses[:, 3] = np.nan
-    assert verdict(losses, fold) == verdict(np.delete(losses, 3, axis=1), fold)
-    losses[:, 0] = np.nan
-    found = verdict(losses, fold)
-    assert not found.helps
-    assert found.interval is None
-    assert "nothing to compare" in found.words
-
-
-def test_two_rows_are_no_evidence():
-    assert not verdict(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1])).helps
-
-
-def test_same_seed_same_bits_and_json():
-    losses, fold = noise(6)
-    found = verdict(losses, fold)
-    assert found == verdict(losses, fold)
-    assert verdict_from_dict(json.loads(json.dumps(found.to_dict()))) == found
-
-
-def test_many_rows_take_seconds():
-    losses = np.random.default_rng(0).random((20_000, 33))
-    start = time.perf_counter()
-    verdict(losses, np.arange(20_000) % 5)
-    assert time.perf_counter() - start < 20
+    def test_a_mean_that_a_few_folds_turn_round_is_said(self):
+        pairs = [Gain(r, 0.9 * b, b) for r in range(3) for b in (1.0, 1.1, 1.05)]
+        pairs = [Gain(each.repeat, each.after * (1 + 0.01 * k), each.before) for k, each in enumerate(pairs)]
+        found = judge([*pairs, *(Gain(r, 101.0, 100.0) for r in range(3))], ratio=1, words=WORDS)
+        assert found.helps
+        assert "goes the other way" in found.words

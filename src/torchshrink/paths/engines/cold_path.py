@@ -13,7 +13,7 @@ from torchshrink.errors import InputError, LanesWarning
 from torchshrink.paths.engines.parallel import Work, finished
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.family import Family
-from torchshrink.paths.folds import Fold
+from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid, null_losses
 from torchshrink.paths.journal import Journal
 from torchshrink.paths.outcome import Outcome, Unit
@@ -32,14 +32,15 @@ class Trainings:
     def __init__(
         self,
         recipe: Recipe,
-        folds: Sequence[Fold],
+        splits: Splits,
         compared: Sequence[Family],
         journal: Journal | None,
         progress: Progress,
         *,
         jobs: int = 1,
     ) -> None:
-        self.recipe, self.folds, self.families = recipe, folds, compared
+        self.recipe, self.folds, self.families = recipe, splits.first, compared
+        self._every = splits.every
         self._jobs = jobs
         self._journal, self._progress = journal, progress
         self._alone: dict[Unit, Outcome] = {}
@@ -79,7 +80,7 @@ class Trainings:
         works: list[Work] = []
         for family, (plan, grid) in enumerate(zip(self._plans, grids, strict=True)):
             if plan.engine == "lanes":
-                works += chunks(plan, self.recipe, self.folds, family, grid.strengths)
+                works += chunks(plan, self.recipe, dict(enumerate(self.folds)), family, grid.strengths)
             else:
                 units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
                 works += [unit for unit in units if unit not in self._alone]
@@ -93,6 +94,27 @@ class Trainings:
             [[found[Unit(family, strength, fold)] for fold in range(len(self.folds))] for strength in grid.strengths]
             for family, grid in enumerate(grids)
         ]
+
+    def later(self, wanted: Mapping[int, Sequence[tuple[int, float]]]) -> dict[Unit, Outcome]:
+        """What comes out of the trainings that later repeats need: of each fold, by its number, (family, strength)s.
+
+        In lanes, the folds of one choice are a stack: their lanes are those strengths and no others.
+        """
+        works: list[Work] = []
+        for family, plan in enumerate(self._plans):
+            alike: dict[tuple[float, ...], dict[int, Fold]] = {}
+            for number, pairs in wanted.items():
+                strengths = tuple(sorted({strength for each, strength in pairs if each == family}))
+                if strengths:
+                    alike.setdefault(strengths, {})[number] = self._every[number]
+            for strengths, folds in alike.items():
+                if plan.engine == "lanes":
+                    works += chunks(plan, self.recipe, folds, family, strengths)
+                else:
+                    works += [Unit(family, strength, fold) for strength in strengths for fold in folds]
+        self._progress.remain(sum(len(_units(work)) for work in works))
+        self._train(works)
+        return self._alone | self._together
 
     def _train(self, works: Sequence[Work]) -> None:
         """Do what an earlier run has not done, and keep it; one after another where it cannot be stacked."""
@@ -108,7 +130,7 @@ class Trainings:
         results = finished(
             missing,
             self.recipe,
-            self.folds,
+            self._every,
             self.families,
             jobs=self._jobs,
             after_epoch=lambda lanes, alive, epoch: self._progress.stack(lanes, alive, epoch, epochs),
@@ -140,7 +162,10 @@ class Trainings:
     def _take(self, work: Work, found: Mapping[Unit, Outcome]) -> None:
         (self._alone if isinstance(work, Unit) else self._together).update(found)
         for unit, outcome in found.items():
-            self._progress.done(unit, outcome)
+            if unit.fold < len(self.folds):
+                self._progress.done(unit, outcome)
+            else:
+                self._progress.aside(unit)
 
     def _advice(self) -> str:
         if self._journal is None:

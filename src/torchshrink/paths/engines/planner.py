@@ -44,7 +44,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -187,7 +187,7 @@ def make_plan(
         hint = f"{jobs} stacks at once, if on one machine, may take {share:.0%} of its memory"
     plan = Plan("lanes", at_once, compiled, trial.chain, reason, jobs=jobs, hint=hint)
     if engine == "auto" and order == "warm":
-        side_by_side = len(folds) / len(chunks(plan, recipe, folds, 0, (0.0,)))
+        side_by_side = len(folds) / len(chunks(plan, recipe, dict(enumerate(folds)), 0, (0.0,)))
         if side_by_side < LEAST_FOLDS[kind]:
             return _sequential(
                 f"of a warm path only folds of one size are side by side, here {side_by_side:.2g} (lanes pay from "
@@ -212,13 +212,16 @@ def _cannot_compile() -> str | None:
 def chunks(
     plan: Plan,
     recipe: Recipe,
-    folds: Sequence[Fold],
+    folds: Mapping[int, Fold],
     family: int,
     strengths: Sequence[float],
 ) -> list[Chunk]:
-    """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone."""
+    """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone.
+
+    The folds are given by their numbers.
+    """
     groups: dict[int, list[int]] = {}
-    for number, fold in enumerate(folds):
+    for number, fold in folds.items():
         size = _batch_count(recipe, fold) if plan.chain else len(fold.train)
         groups.setdefault(size, []).append(number)
     made = []

@@ -32,10 +32,10 @@ from torchshrink.paths.engines.one_by_one import train_unit
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
-from torchshrink.paths.folds import Fold
+from torchshrink.paths.folds import Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import Journal
-from torchshrink.paths.outcome import Outcome, Unit
+from torchshrink.paths.outcome import Candidate, Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.paths.statistics.points import make_point
@@ -87,7 +87,7 @@ class WarmTrainings:
 
     Args:
         recipe: how each is trained.
-        folds: all of them.
+        splits: the folds of all repeats.
         compared: the families.
         journal: where what is finished is kept.
         progress: where it is counted.
@@ -96,12 +96,13 @@ class WarmTrainings:
     def __init__(
         self,
         recipe: Recipe,
-        folds: Sequence[Fold],
+        splits: Splits,
         compared: Sequence[Family],
         journal: Journal | None,
         progress: Progress,
     ) -> None:
-        self.recipe, self.folds, self.families = recipe, folds, compared
+        self.recipe, self.families = recipe, compared
+        self._first, self.folds = splits.first, splits.every
         self._journal, self._progress = journal, progress
         self._stacks: dict[Party, Step] = {}
 
@@ -110,25 +111,46 @@ class WarmTrainings:
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
             strengths = grid.strengths
-            up = self._table(plan, family, strengths, control=False)
-            means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
+            numbers = range(len(self._first))
+            by_fold = self._along(plan, family, strengths, numbers, aside=False)
+            up = [[by_fold[fold][step] for fold in numbers] for step in range(len(strengths))]
+            means = [make_point(s, row, self._first).validation_loss for s, row in zip(strengths, up, strict=True)]
             # Of equals the strongest, as `least` has it.
             best = max(step for step, mean in enumerate(means) if mean == min(means))
-            self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self.folds))
-            made.append(Ways(up, self._table(plan, family, (0.0,) * (best + 1), control=True) if best else up[:1]))
+            self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self._first))
+            if best:
+                by_fold = self._along(plan, family, (0.0,) * (best + 1), numbers)
+            made.append(Ways(up, [[by_fold[fold][step] for fold in numbers] for step in range(best + 1)]))
         return made
 
-    def _table(self, plan: Plan, family: int, steps: Sequence[float], *, control: bool) -> Table:
-        """Per step, per fold; a ``control`` takes no part in the choice."""
-        by_fold: dict[int, list[Outcome]] = {}
-        for party in self._parties(plan, family, steps[0]):
-            by_fold |= self._go(party, steps, control=control)
-        return [[by_fold[fold][step] for fold in range(len(self.folds))] for step in range(len(steps))]
+    def later(
+        self, plans: Sequence[Plan], grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
+    ) -> dict[tuple[int, Candidate], Outcome]:
+        """What later repeats need, of each fold by its number: the way up to the farthest choice, and a control."""
+        last: dict[tuple[int, bool], int] = {}  # the farthest step of each family's path and control
+        for each in (each for some in wanted.values() for each in some):
+            last[each.family, each.control] = max(each.step, last.get((each.family, each.control), 0))
+        self._progress.remain(sum(step + 1 for step in last.values()) * len(wanted))
+        found: dict[tuple[int, Candidate], Outcome] = {}
+        for (family, control), step in sorted(last.items()):
+            steps = (0.0,) * (step + 1) if control else grids[family].strengths[: step + 1]
+            for fold, outcomes in self._along(plans[family], family, steps, list(wanted)).items():
+                found |= {(fold, Candidate(family, k, control)): each for k, each in enumerate(outcomes)}
+        return found
 
-    def _parties(self, plan: Plan, family: int, strength: float) -> list[Party]:
+    def _along(
+        self, plan: Plan, family: int, steps: Sequence[float], numbers: Sequence[int], *, aside: bool = True
+    ) -> dict[int, list[Outcome]]:
+        """Per fold, per step; what is trained ``aside`` takes no part in the choice."""
+        by_fold: dict[int, list[Outcome]] = {}
+        for party in self._parties(plan, family, steps[0], numbers):
+            by_fold |= self._go(party, steps, control=aside)
+        return by_fold
+
+    def _parties(self, plan: Plan, family: int, strength: float, numbers: Sequence[int]) -> list[Party]:
         if plan.engine == "sequential":
-            return self._alone(family, range(len(self.folds)))
-        found = chunks(plan, self.recipe, self.folds, family, (strength,))
+            return self._alone(family, numbers)
+        found = chunks(plan, self.recipe, {number: self.folds[number] for number in numbers}, family, (strength,))
         return [Party(family, chunk.folds, True, chunk.compiled) for chunk in found]
 
     def _alone(self, family: int, folds: Sequence[int]) -> list[Party]:

@@ -34,7 +34,7 @@ class PathPoint:
         train_loss: on the training rows, without the penalty, in evaluation mode. Infinite, like the next three, where
             a fold diverged.
         validation_loss: on the rows held out, likewise.
-        validation_se: the validation loss's standard error over the folds, by glmnet's formula.
+        validation_se: the validation loss's standard error over the folds, by glmnet's formula; of one split over rows.
         gap: validation loss minus training loss.
         accuracy: on the rows held out; None where the targets are numbers, or as above.
         nonzero: penalised coordinates that are not exactly zero.
@@ -83,6 +83,9 @@ def make_point(strength: float, outcomes: Sequence[Outcome], folds: Sequence[Fol
     held_out = np.array([len(fold.validation) for fold in folds], dtype=np.float64)
     trained = np.array([len(fold.train) for fold in folds], dtype=np.float64)
     validation, error = mean_and_error(np.array([value.validation_loss for value in values]), held_out)
+    if len(values) == 1:  # of one split the error is over rows
+        rows = outcomes[0].row_losses
+        error = float(rows.std()) / math.sqrt(len(rows)) if len(rows) > 1 else 0.0
     train, _ = mean_and_error(np.array([value.train_loss for value in values]), trained)
     shares = [value.accuracy for value in values if value.accuracy is not None]
     accuracy = mean_and_error(np.array(shares), held_out)[0] if len(shares) == len(values) else None

@@ -1,38 +1,47 @@
-"""Does penalising help at all? Answered with the choosing repeated, over rows and over folds.
+"""Does penalising help? The rule, as functions of held-out losses.
 
-The best of many strengths, judged on the rows that chose it, looks better than it is, for two reasons that each need
-their own remedy. Both work on out-of-fold losses: each row is judged by a model that did not train on it, and
-differences are taken row by row, so they are paired.
+Each fold's rows are judged by models that did not train on them. In each fold the strength is chosen by the losses of
+all other held-out rows (those of the first repeat, which trains every strength), so that no row is judged at a strength
+that it chose itself. With A and B the fold's mean losses at the strength chosen and at strength 0, its gain is
 
-- *Few rows.* A bootstrap repeats the choosing (BBC-CV: Tsamardinos, Greasidou and Borboudakis, 2018, "Bootstrapping the
-  out-of-sample predictions for efficient and accurate cross-validation"): rows are drawn with replacement within each
-  fold, the strength of least mean loss on the drawn rows is chosen, and what it gains is measured on the rows not
-  drawn. The interval is where the middle ``level`` of the resamples lie.
-- *Few trainings.* All rows of a fold share one training at each strength, and the luck of that training does not
-  average out over them, however many there are. So for each fold the strength is chosen on the other folds (nested
-  cross-validation), and a t interval is taken over the folds' gains, with the variance corrected for training sets
-  that overlap (Nadeau and Bengio, 2003, "Inference for the generalization error").
+    g = log(A / B)        or A − B, where some row's loss is below 0 or a mean is 0
 
-The interval reported covers both, and a benefit is claimed only where it lies wholly below 0. In simulations where no
-strength can help (`benchmarks/verdict.py --simulate`: 200 to 20,000 rows, 3 to 10 folds, calm and noisy trainings) that
-happened in at most 3 % of cases at level 95 %; the bootstrap alone claimed a benefit in up to 63 % of them.
+Logarithms, because an unpenalised model's raw loss swings between folds, and a t interval over raw differences is then
+about that swing. From the gains of K folds in R repeats (other folds, other initial weights), with mean ḡ, standard
+deviation s over all J = K·R of them, and standard deviation S of the R repeats' means:
+
+    R ≥ 2:   ḡ ± t_{J−1} · √max(s²/K, S²/R)
+    R = 1:   ḡ ± t_{J−1} · s · √(1/J + held-out rows / training rows)
+
+All repeats hold out the same n rows, so what rows decide does not average out over repeats: Var ḡ = v/n + τ²/(KR) ≤
+s²/K, where τ is the luck of a training; the slack pays for the choosing. S²/R covers luck that all folds of a repeat
+have in common. With one repeat the variance is corrected for training sets that overlap (Nadeau and Bengio, 2003,
+"Inference for the generalization error"); so it is with folds that the caller gives, which may hold out rows more than
+once. `benchmarks/verdict.py` has the rule's false alarms, power and coverage; docs/verdict.md the table.
+
+What is spoken of is the procedure, the choosing included, on as many rows as a fold trains on. Where there is one split
+only, or two models and an untouched test set, only rows vary, and the interval speaks of the trained models:
+
+    log(Ā / B̄) ± t_{m−1} · sd(A_i / Ā − B_i / B̄) / √m        over m rows i
+
+With one split each tenth of the rows is judged at what the other nine choose; as nine tenths are shared by any two such
+choices, the variance is 1 + 10/9 times as large (without that, nulls are claimed in 7 % to either side).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torchshrink.paths.statistics.gains import PARTS, Gain, Losses, Numbers
+from torchshrink.paths.statistics.wording import Claim, sentence
+
 LEVEL = 0.95
-RESAMPLES = 1000
-
-_AT_ONCE = 4_000_000  # drawn row numbers held in memory at a time: 32 MB
-
-Losses = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
@@ -42,152 +51,191 @@ class Verdict:
 
     Args:
         helps: whether the interval is wholly below 0.
-        difference: the bootstrap's mean change of the loss on rows that did not take part in the choosing, in its unit:
-            below 0 is better. None where there is nothing to compare.
-        interval: from the lower of the two intervals' lower ends to the higher of their upper ends; None likewise.
-        by_rows: the bootstrap's interval.
-        by_folds: the nested folds' t interval.
-        level: of each interval.
-        rows: how many rows were judged.
+        harms: whether it is wholly above.
+        relative: whether ``change`` and ``interval`` are shares (−0.85: the loss falls by 85 %), or in the loss's unit.
+        change: of the loss on unseen rows; below 0 is better. None where there is nothing to compare.
+        interval: of the change, its lower and its upper end; None likewise.
+        before: the mean held-out loss without the choice: at strength 0, or of the other penalty; None likewise.
+        after: the mean held-out loss with it; None likewise.
+        better: in how many of the held-out folds (or rows) it is lower with the choice.
+        compared: how many there are.
+        over: what the interval is over: ``"folds"``, or ``"rows"``: of one split, with the trained models as they are.
+        level: of the interval.
         words: all this as a sentence.
     """
 
     helps: bool
-    difference: float | None
+    harms: bool
+    relative: bool
+    change: float | None
     interval: Interval | None
-    by_rows: Interval | None
-    by_folds: Interval | None
+    before: float | None
+    after: float | None
+    better: int
+    compared: int
+    over: str
     level: float
-    rows: int
     words: str
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
-        return {
-            "helps": self.helps,
-            "difference": self.difference,
-            "interval": _listed(self.interval),
-            "by_rows": _listed(self.by_rows),
-            "by_folds": _listed(self.by_folds),
-            "level": self.level,
-            "rows": self.rows,
-            "words": self.words,
-        }
+        return asdict(self) | {"interval": None if self.interval is None else list(self.interval)}
 
 
 def verdict_from_dict(saved: dict[str, Any]) -> Verdict:
     """What `Verdict.to_dict` was called on."""
-    intervals = {key: None if saved[key] is None else tuple(saved[key]) for key in ("interval", "by_rows", "by_folds")}
-    return Verdict(**(saved | intervals))
+    return Verdict(**(saved | {"interval": None if saved["interval"] is None else tuple(saved["interval"])}))
 
 
 def judge(
-    first: Losses,
-    second: Losses,
-    fold: NDArray[np.int64],
+    gains: Sequence[Gain],
     *,
-    seed: int,
-    words: tuple[str, str],
+    ratio: float,
+    words: tuple[str, str, str],
+    differences: bool = False,
     level: float = LEVEL,
-    resamples: int = RESAMPLES,
 ) -> Verdict:
-    """Whether choosing among ``first`` beats choosing among ``second``.
+    """The verdict of several folds.
 
     Args:
-        first: each row's out-of-fold loss at each candidate, (n, A). Columns with anything not finite are left out.
-        second: likewise, (n, B); one column is a baseline that needs no choosing.
-        fold: which fold held each row out (n,).
-        seed: decides the bootstrap's draws.
-        words: how the sentence starts if the first helps, and if it does not.
-        level: of the intervals.
-        resamples: of the bootstrap.
+        gains: of all folds of all repeats, equally many of each; a lost training's loss is not finite.
+        ratio: held-out rows to training rows, of a fold; needed where there is one repeat.
+        words: how the sentence starts if the choice helps, if nothing is shown, and if it harms.
+        differences: whether to take differences, as some row's loss is below 0.
+        level: of the interval.
     """
-    first, second = (losses[:, np.isfinite(losses).all(0)] for losses in (first, second))
-    if not (first.shape[1] and second.shape[1]):
-        why = f"{words[1]}: one side has no training that did not diverge, so there is nothing to compare"
-        return Verdict(False, None, None, None, None, level, len(fold), why)
-    gained = bootstrap(first, second, fold, seed=seed, resamples=resamples)
-    low, high = (float(end) for end in np.quantile(gained, [(1 - level) / 2, (1 + level) / 2]))
-    by_folds = over_folds(first, second, fold, level=level)
-    interval = (min(low, by_folds[0]), max(high, by_folds[1]))
-    helps = interval[1] < 0
-    difference = float(gained.mean())
-    sentence = f"{words[1]}: however the rows are drawn, the same is chosen with it and without"
-    if not interval[0] == interval[1] == 0:
-        sentence = (
-            f"{words[0] if helps else words[1]}: the loss on unseen rows changes by {difference:+.3g} "
-            f"({100 * level:g} % interval {interval[0]:+.3g} to {interval[1]:+.3g}, the choosing counted in)"
-        )
-    return Verdict(helps, difference, interval, (low, high), by_folds, level, len(fold), sentence)
+    if not gains or any(not math.isfinite(each.after) for each in gains):
+        lost = "a training diverged" if gains else "one side has no training that did not diverge"
+        return nothing(f"{words[1]}: {lost}, so there is nothing to compare", level=level)
+    left = [each for each in gains if math.isfinite(each.before)]
+    after, before = np.array([[each.after, each.before] for each in left]).reshape(-1, 2).T
+    repeats = np.array([each.repeat for each in left])
+    if len(left) < 2:
+        return nothing(f"{words[1]}: all trainings to compare with diverged", level=level)
+    relative = not differences and bool((after > 0).all() and (before > 0).all())
+    values = np.log(after / before) if relative else after - before
+    mean, half = float(values.mean()), half_width(values, repeats, ratio=ratio, level=level)
+    note = f"; {len(gains) - len(left)} folds in which the other side diverged are left out" * (len(left) < len(gains))
+    return _verdict((mean, half), after, before, relative=relative, over="folds", words=words, level=level, note=note)
 
 
-def bootstrap(first: Losses, second: Losses, fold: NDArray[np.int64], *, seed: int, resamples: int) -> Losses:
-    """What choosing among ``first`` gains over choosing among ``second``, once per resample (resamples,).
+def half_width(values: Losses, repeats: Numbers, *, ratio: float, level: float = LEVEL) -> float:
+    """Half of the t interval of the mean of ``values`` (J,), the gain of a fold each, of the ``repeats`` (J,)."""
+    count = len(values)
+    own = float(values.var(ddof=1))
+    means = np.array([values[repeats == each].mean() for each in np.unique(repeats)])
+    if len(means) == 1:
+        variance = own * (1 / count + ratio)
+    else:
+        variance = max(own * len(means) / count, float(means.var(ddof=1)) / len(means))
+    return _t(count - 1, level) * math.sqrt(variance)
 
-    In each resample the column of least mean is chosen on the rows drawn, in ``first`` and in ``second`` apart, and
-    the mean difference of the two columns is taken over the rows not drawn. Rows are drawn within folds, so that
-    every model keeps its weight.
+
+def judge_rows(
+    after: Losses,
+    before: Losses,
+    *,
+    words: tuple[str, str, str],
+    note: str = "",
+    differences: bool = False,
+    chosen: bool = False,
+) -> Verdict:
+    """The verdict over rows alone: of trained models, each row's loss with the choice (m,) and without (m,).
+
+    Where the rows have ``chosen`` by `by_parts`, the variance is corrected for that as for training sets that overlap.
     """
-    order = np.argsort(fold, kind="stable")
-    sizes = np.unique(fold, return_counts=True)[1]
-    both = np.concatenate([first, second], axis=1)[order]  # (n, A + B)
-    rows, split = len(both), first.shape[1]
-    generator = np.random.default_rng(seed)
-    gained = []
-    at_once = max(1, _AT_ONCE // rows)
-    for start in range(0, resamples, at_once):
-        number = min(at_once, resamples - start)
-        counts = _drawn(generator, number, sizes)  # (R, n)
-        drawn = counts @ both  # sums over the drawn rows: only compared among themselves
-        left_out = (counts == 0).astype(np.float64)
-        sums = left_out @ both
-        each = np.arange(number)
-        a = drawn[:, :split].argmin(1)
-        b = drawn[:, split:].argmin(1) + split
-        # A resample of a handful of rows may leave none out: it gains nothing.
-        gained.append((sums[each, a] - sums[each, b]) / np.maximum(left_out.sum(1), 1))
-    return np.concatenate(gained)
+    level = LEVEL
+    if len(after) < 2 or not (np.isfinite(after).all() and np.isfinite(before).all()):
+        lost = "one row is no evidence" if len(after) < 2 else "a training diverged, so there is nothing to compare"
+        return nothing(f"{words[1]}: {lost}{note}", level=level, over="rows")
+    a, b, count = float(after.mean()), float(before.mean()), len(after)
+    relative = not differences and a > 0 and b > 0 and bool((after >= 0).all() and (before >= 0).all())
+    each = after / a - before / b if relative else after - before
+    half = _t(count - 1, level) * float(each.std(ddof=1)) / math.sqrt(count)
+    if chosen:
+        half *= math.sqrt(1 + PARTS / (PARTS - 1))
+    mean = math.log(a / b) if relative else a - b
+    return _verdict((mean, half), after, before, relative=relative, over="rows", words=words, level=level, note=note)
 
 
-def over_folds(first: Losses, second: Losses, fold: NDArray[np.int64], *, level: float) -> Interval:
-    """The t interval of the folds' gains, each with the columns chosen on the other folds.
+def nothing(words: str, *, level: float = LEVEL, over: str = "folds") -> Verdict:
+    """The verdict where nothing can be compared; ``words`` say why."""
+    return Verdict(False, False, True, None, None, None, None, 0, 0, over, level, words)
 
-    Folds share training rows, so their gains are correlated: the variance of their mean is taken as s²·(1/K + 1/(K−1)),
-    the second term being the ratio of held-out to training rows in K folds.
+
+def paired_shares(after: NDArray[np.bool_], before: NDArray[np.bool_], *, level: float = LEVEL) -> Interval:
+    """The interval of the change of a share over the same rows (Agresti and Min, 2005).
+
+    Half a row is added to each of the four counts: both right, both wrong, only one, only the other. So the interval
+    has a width even where both are always right together.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load
-
-    gains, sizes = [], []
-    for number in np.unique(fold):
-        held_out = fold == number
-        a, b = (losses[~held_out].sum(0).argmin() for losses in (first, second))
-        gains.append((first[held_out, a] - second[held_out, b]).mean())
-        sizes.append(held_out.sum())
-    mean, error = mean_and_error(np.array(gains), np.array(sizes, dtype=np.float64))
-    count = len(gains)
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * error * math.sqrt(1 + count / (count - 1))
-    return mean - half, mean + half
+    count, gained, lost = len(after), int((after & ~before).sum()), int((before & ~after).sum())
+    mean = (gained - lost) / (count + 2)
+    half = _normal(level) * math.sqrt((gained + lost + 1) / (count + 2) - mean**2) / math.sqrt(count + 2)
+    return max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def mean_and_error(values: Losses, sizes: Losses) -> tuple[float, float]:
     """The mean of the folds' values (K,), weighted by their sizes, and its standard error as glmnet takes it.
 
-    se = √(Σ ω_k (e_k − ē)² / (K − 1)), with the weights ω normalised.
+    se = √(Σ ω_k (e_k − ē)² / (K − 1)), with the weights ω normalised; NaN of a single fold.
     """
     weights = sizes / sizes.sum()
     mean = float(weights @ values)
+    if len(values) == 1:
+        return mean, math.nan
     return mean, float(np.sqrt(weights @ (values - mean) ** 2 / (len(values) - 1)))
 
 
-def _drawn(generator: np.random.Generator, number: int, sizes: NDArray[np.int64]) -> Losses:
-    """How often each row is drawn, (number, n), when each fold's rows are drawn from that fold with replacement."""
-    parts = []
-    for size in sizes:
-        picks = generator.integers(size, size=(number, size))
-        picks += np.arange(number)[:, None] * size
-        parts.append(np.bincount(picks.ravel(), minlength=number * size).reshape(number, size))
-    return np.concatenate(parts, axis=1).astype(np.float64)
+def _verdict(
+    found: tuple[float, float],
+    after: Losses,
+    before: Losses,
+    *,
+    relative: bool,
+    over: str,
+    words: tuple[str, str, str],
+    level: float,
+    note: str,
+) -> Verdict:
+    mean, half = found
+    ends = (mean - half, mean + half)
+    change, interval = mean, ends
+    if relative:
+        change, interval = _share(mean), (_share(ends[0]), _share(ends[1]))
+    better = int((after < before).sum())
+    claim = Claim(
+        change, interval, float(before.mean()), float(after.mean()), better, len(after), over, relative, half, level
+    )
+    # Values that are all the same leave nothing to take a t interval of, and are no evidence, unless nothing changes.
+    certain = half > 0 or mean == 0
+    return Verdict(
+        helps=certain and ends[1] < 0,
+        harms=certain and ends[0] > 0,
+        relative=relative,
+        change=change,
+        interval=interval if certain else None,
+        before=claim.before,
+        after=claim.after,
+        better=better,
+        compared=len(after),
+        over=over,
+        level=level,
+        words=sentence(claim, words) + note,
+    )
 
 
-def _listed(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+def _share(log_ratio: float) -> float:
+    return math.expm1(min(log_ratio, 700.0))
+
+
+def _t(freedom: int, level: float) -> float:
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # slow to load
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def _normal(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + level) / 2))
