@@ -5,6 +5,7 @@ In the formulas g is the gradient with what coupled decay adds to it, and t the 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,8 @@ from torch.optim import (
     Adam,
     Adamax,
     AdamW,
-    Muon,
     NAdam,
+    Optimizer,
     RAdam,
     RMSprop,
     Rprop,
@@ -62,6 +63,10 @@ def _decay_by_flag(group: Group) -> DecayKind:
     return "decoupled" if group["decoupled_weight_decay"] else "coupled"
 
 
+# Before torch 2.7, Adam and AdamW knew no flag: each had its own decay, whatever a group's settings held.
+_ADAM_HAS_FLAG = "decoupled_weight_decay" in inspect.signature(Adam).parameters
+
+
 def _momentum_without_limit(group: Group) -> str | None:
     if group["momentum"] >= 1:
         return f"momentum={group['momentum']:g} sums gradients without a limit; take a momentum below 1"
@@ -96,7 +101,12 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     return [*steps]
 
 
-@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag)
+@register_geometry(
+    Adam, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "coupled"
+)
+@register_geometry(
+    AdamW, coordinatewise=True, many=_adam_of_many, weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "decoupled"
+)
 def adam(group: Group, state: State) -> Tensor:
     """lr/(√v̂ + ε), with v̂ corrected for its start from 0, and AMSGrad's running maximum where that is on.
 
@@ -224,13 +234,16 @@ refuse_geometry(
     instead="Use method='gradient', or Adam or RMSprop for exact zeros",
 )
 refuse_geometry(
-    Muon,
-    reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
-    instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
-    weight_decay="decoupled",
-)
-refuse_geometry(
     SparseAdam,
     reason="moves only the rows that the batch has touched, and a penalty acts on all",
     instead="Use sparse=False in the embedding, with Adam, or exempt it with a rule None",
 )
+
+_MUON: type[Optimizer] | None = vars(torch.optim).get("Muon")
+if _MUON is not None:  # since torch 2.9
+    refuse_geometry(
+        _MUON,
+        reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
+        instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
+        weight_decay="decoupled",
+    )
