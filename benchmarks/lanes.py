@@ -30,10 +30,11 @@ from sklearn.preprocessing import StandardScaler
 import torchshrink as ts
 from timing import table
 from torchshrink.models import mlp
-from torchshrink.paths.engines.one_by_one import Unit, train_units
+from torchshrink.paths.engines.one_by_one import train_units
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import Fold, make_folds
+from torchshrink.paths.outcome import Unit
 from torchshrink.paths.recipe import Recipe, make_recipe
 from torchshrink.paths.settings import PathSettings
 

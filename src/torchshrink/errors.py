@@ -65,7 +65,11 @@ class ContractError(AssertionError):
 
 
 class DataWarning(UserWarning):
-    """The data are not what they were when they were read before."""
+    """The data are not what they seem: another row when it is read again, or values that rounding makes the same."""
+
+
+class JournalWarning(UserWarning):
+    """A file of an interrupted run is not what was written there; what it was to keep is done again."""
 
 
 class ObjectiveWarning(UserWarning):

@@ -70,7 +70,7 @@ def test_what_the_system_says_is_one_line(run, monkeypatch):
 
     monkeypatch.setattr("torchshrink.cli.setup.load_data", full)
     ran = run("audit", "digits")
-    assert (ran.status, ran.err) == (1, "error: runs/x: No space left on device\n")
+    assert (ran.status, ran.err) == (2, "error: runs/x: No space left on device\n")
 
 
 def test_ctrl_c_before_anything_has_been_started(run, monkeypatch):

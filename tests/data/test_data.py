@@ -108,7 +108,7 @@ def test_tables_have_numbers_categories_booleans_and_missing_values(tmp_path, ki
         Column("maybe"),
     )
     assert dataset.sizes == (0, 2, 0, 0, 0)
-    expected = torch.tensor([[0, 1, 1, 1, 1], [1 / 7, 0, 0, NAN, NAN], [2 / 7, NAN, 1, 3, 0]])
+    expected = torch.tensor([[0, 1, 1, 1, 1], [1 / 7, 0, 0, NAN, NAN], [2 / 7, NAN, 1, 3, 0]], dtype=torch.float64)
     torch.testing.assert_close(dataset.X[:3], expected, equal_nan=True)
     assert (dataset.target, dataset.classes, dataset.y[:4].tolist()) == ("kind", ("a", "b"), [1, 0, 1, 0])
 
@@ -146,7 +146,7 @@ def test_quotes_and_line_ends_inside_values(tmp_path):
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"size,kind\n", "there are no rows"),
-        (b"size;kind\n1;a\n", "separated by commas?"),
+        (b"size\n1;a\n", "separated by commas?"),
         (b"size,size,kind\n1,2,a\n", "more than one column is called 'size'"),
         (b",kind\n1,a\n", "column 1 has no name"),
         (b"size,kind\n1,a\n2\n", "line 3: 1 values given, 2 expected"),
@@ -209,7 +209,7 @@ def test_mixed_objects_are_numbers_or_text():
     dataset = from_frame("t", table, "kind")
     assert dataset.columns[2].categories == ("1", "2.5", "one")
     assert dataset.sizes[3:] == (0, 0, 0, 0)
-    expected = torch.tensor([[1.5, 1, 1, NAN], [NAN, NAN, NAN, NAN], [2, 3, 0, NAN]])
+    expected = torch.tensor([[1.5, 1, 1, NAN], [NAN, NAN, NAN, NAN], [2, 3, 0, NAN]], dtype=torch.float64)
     torch.testing.assert_close(dataset.X[:3, 3:], expected, equal_nan=True)
 
 
@@ -246,9 +246,7 @@ def test_text_that_names_rows_or_is_free_is_refused():
     free = [f"word {i % 1500}" for i in range(3000)]
     refused(lambda: from_frame("t", frame(3000, free=free), "kind"), "'free'", "1500", "at most 1000")
     marked = [str(i) for i in range(2998)] + ["?", "unknown"]
-    refused(
-        lambda: from_frame("t", frame(3000, income=marked), "kind"), "'income'", "'?', 'unknown'", "leave those empty"
-    )
+    assert from_frame("t", frame(3000, income=marked), "kind").sizes[2] == 0  # a number, with marks for missing values
     zips = [f"{i:05}" for i in range(3000)]
     refused(lambda: from_frame("t", frame(3000, zip=zips), "kind"), "'zip'", "all numbers")
     assert from_frame("t", frame(3000, code=[f"c{i % 900}" for i in range(3000)]), "kind").sizes[2] == 900
@@ -288,9 +286,9 @@ def test_columns_of_one_name_are_refused():
 def test_what_a_target_is(values, classes):
     dataset = from_frame("t", frame(goal=values), "goal")
     assert dataset.classes == classes
-    assert dataset.y.dtype == (torch.int64 if classes else torch.float32)
+    assert dataset.y.dtype == (torch.int64 if classes else torch.float64)
     if not classes:
-        torch.testing.assert_close(dataset.y, torch.tensor(np.array(values, dtype=np.float32)))
+        torch.testing.assert_close(dataset.y, torch.tensor(np.array(values, dtype=np.float64)))
 
 
 def test_the_task_can_be_said():
@@ -328,7 +326,7 @@ def test_npz_files(tmp_path):
     X, y = np.array([[1, 2], [3, np.nan], [5, 6]]), np.array(["u", "v", "u"])
     np.savez(path, X=X, y=y, other=np.array([0.5, 1.5, 2.5]))
     dataset = load(str(path))
-    torch.testing.assert_close(dataset.X, torch.tensor(X, dtype=torch.float32), equal_nan=True)
+    torch.testing.assert_close(dataset.X, torch.tensor(X, dtype=torch.float64), equal_nan=True)
     assert (dataset.name, dataset.columns, dataset.target) == ("a", (Column("x0"), Column("x1")), "y")
     assert (dataset.classes, dataset.y.tolist()) == (("u", "v"), [0, 1, 0])
     other = load(str(path), target="other")
@@ -517,7 +515,7 @@ EYE, COLUMNS = torch.eye(2), (Column("a"), Column("b"))
 @pytest.mark.parametrize(
     ("X", "y", "classes"),
     [
-        (EYE.double(), torch.tensor([0, 1]), ("u", "v")),
+        (EYE.long(), torch.tensor([0, 1]), ("u", "v")),
         (EYE[0], torch.tensor([0, 1]), ("u", "v")),
         (torch.zeros(2, 3), torch.tensor([0, 1]), ("u", "v")),
         (EYE / 0, torch.tensor([0, 1]), ("u", "v")),

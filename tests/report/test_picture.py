@@ -11,11 +11,11 @@ import torchshrink as ts
 from path_cases import recipe_for
 from torchshrink.errors import InputError
 from torchshrink.paths.assemble import compare, make_result
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.engines.warm_path import Ways
 from torchshrink.paths.family import family
 from torchshrink.paths.folds import make_folds
 from torchshrink.paths.grid import given_grid
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.refit import Source
 from torchshrink.regularizer.selection import WEIGHTS
 from torchshrink.report.page import page

@@ -26,7 +26,7 @@ from torchshrink.models import Rescale
 from torchshrink.penalties import L1, L2, ElasticNet, Penalty
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
-from torchshrink.training import Loss
+from torchshrink.training import Loss, StandardisedMSELoss
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,11 @@ def _row_loss(full: FullLoss, Z: Tensor, after: list[nn.Module]) -> RowLoss:
     """The loss of one row as a function of what leaves the linear layer."""
     loss, y, classes = full.loss, full.y, Z.shape[1]
     rescale = next((layer for layer in after if isinstance(layer, Rescale)), None)
-    if type(loss) is nn.MSELoss and loss.reduction == "mean" and y.numel() == Z.numel():
+    squares = isinstance(loss, nn.MSELoss | StandardisedMSELoss) and loss.reduction == "mean"
+    if squares and y.numel() == Z.numel():
         mean, scale = (0.0, 1.0) if rescale is None else (float(rescale.mean), float(rescale.scale))
-        return Squares((y.double().reshape(Z.shape) - mean) / scale, scale**2 / classes)
+        unit = loss.scale if isinstance(loss, StandardisedMSELoss) else 1.0
+        return Squares((y.double().reshape(Z.shape) - mean) / scale, (scale / unit) ** 2 / classes)
     logits = rescale is None and isinstance(loss, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
     plain = logits and loss.reduction == "mean" and loss.weight is None  # type: ignore[attr-defined]
     if plain and type(loss) is nn.BCEWithLogitsLoss and loss.pos_weight is None and y.shape == Z.shape:

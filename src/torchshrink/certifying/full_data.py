@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import Rows, split
 from torchshrink.errors import InputError
+from torchshrink.regularizer.binding import check_differentiable
 from torchshrink.support.private_torch import apply_to_tensors_
 from torchshrink.training import ROWS_AT_ONCE, Loss, check_fit, default_loss, evaluating, row_weights
 
@@ -78,8 +79,13 @@ def full_loss(model: nn.Module, data: Data, loss: Loss | None = None) -> Iterato
     Raises:
         InputError: ``data`` is no pair of tensors of equally many rows, or model, data and loss do not fit together.
     """
-    X, y = checked_data(data)
-    mean = copy.deepcopy(default_loss(y) if loss is None else loss)
+    check_differentiable([*model.named_parameters()])
+    with torch.inference_mode(False):  # gradients, whatever the caller has off
+        yield from _full_loss(model, *checked_data(data), loss)
+
+
+def _full_loss(model: nn.Module, X: Rows, y: Tensor, loss: Loss | None) -> Iterator[FullLoss]:
+    mean = copy.deepcopy(default_loss(y, model) if loss is None else loss)
     with evaluating(model):
         narrow = FullLoss(model, X, y, mean)
         wide = FullLoss(model, X.double() if X.is_floating_point() else X, _wide(y), _wide_loss(mean))
@@ -99,7 +105,9 @@ def checked_data(data: object) -> Data:
         raise InputError(f"data: {type(data).__name__} given, a pair of tensors (X, y) expected")
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
-    return X, y
+    if isinstance(X, Tensor) and X.is_inference():
+        X = X.clone()  # autograd keeps no inference tensor
+    return X, y.clone() if y.is_inference() else y
 
 
 def _runs(full: FullLoss) -> bool:

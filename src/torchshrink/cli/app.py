@@ -2,16 +2,16 @@
 
 ==== =============================================================================================
 0    done
-1    a training that diverged, a disk that is full, or a fault of this program (``internal error``)
-2    bad usage or bad input
-130  interrupted; what was done is saved
+1    a fault of this program (``internal error``)
+2    bad usage or bad input; a training that diverged, a full disk, too little memory
+129  ended by SIGHUP, 143 by SIGTERM, 130 by Ctrl-C: what was done is saved, and how to go on is said
 141  the reader of stdout went away (``| head``); nothing is said, and what was to be saved is saved
 ==== =============================================================================================
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import shlex
 import sys
 import traceback
@@ -22,7 +22,8 @@ from typing import Annotated
 import typer
 
 from torchshrink.cli import audit, console, convert, options, path, train
-from torchshrink.errors import AttachmentError, InputError, MissingDependencyError, TorchshrinkError
+from torchshrink.cli.signals import listening
+from torchshrink.errors import InputError, JournalWarning, TorchshrinkError
 
 DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
@@ -71,21 +72,39 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments  # wherever it stands; parsing may fail before an option is read
+    with console.streams(), listening(lambda: f"interrupted{_to_go_on(arguments)}") as signals:
+        try:
+            status = _run(arguments, debug=debug)
+            if signals.first is not None and status != INTERRUPTED:  # a worker, say, may have had the signal as well
+                console.say(f"interrupted{_to_go_on(arguments)}")
+        except KeyboardInterrupt:  # where even the last words were interrupted
+            status = INTERRUPTED
+        return signals.status if signals.first is not None else status
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Run one command line, say how it ended, and return that as a status."""
     with warnings.catch_warnings():
         warnings.showwarning = console.show_warning
+        warnings.simplefilter("always", JournalWarning)  # also where other warnings are errors: it tells what is mended
         try:
             status = app(arguments or ["--help"], prog_name="torchshrink", standalone_mode=False)
             sys.stdout.flush()  # a reader that went away shows here rather than at the interpreter's end
         except console.Interrupted as interruption:
-            console.say(f"interrupted: {interruption}; to go on: {_resuming(arguments)}")
+            console.say(f"interrupted: {interruption}{_to_go_on(arguments)}")
             return INTERRUPTED
-        except (BrokenPipeError, SystemExit):  # typer turns a broken pipe into SystemExit
-            _silence_stdout()
+        except SystemExit:  # typer's word for a broken pipe
+            console.silence(sys.stdout)
             return UNREAD
         except Exception as error:
+            failed = error.error if isinstance(error, console.Unprinted) else error
+            if isinstance(error, console.Unprinted) or (isinstance(error, OSError) and error.filename is None):
+                console.silence(sys.stdout)
+                if isinstance(failed, OSError) and failed.errno == errno.EPIPE:
+                    return UNREAD
             if debug:
                 traceback.print_exc()
-            status, line = _verdict(error, arguments)
+            status, line = _verdict(failed, arguments)
             console.say(line)
             return status
     if status == INTERRUPTED:  # typer's word for Ctrl-C outside of what the verbs save
@@ -100,31 +119,22 @@ def _verdict(error: Exception, arguments: Sequence[str]) -> tuple[int, str]:
         usage = " ".join(filter(None, ["torchshrink", verb, "--help"]))
         message = error.format_message().rstrip(".")
         return MISUSED, _error_line(f"{message}{'' if message.endswith('?') else '.'} See {usage}")
-    if isinstance(error, InputError | AttachmentError | MissingDependencyError):
-        return MISUSED, _error_line(str(error))
     if isinstance(error, TorchshrinkError):
-        return FAILED, _error_line(str(error))
+        return MISUSED, _error_line(str(error))
     if isinstance(error, OSError) and error.strerror:
-        return FAILED, _error_line(f"{error.filename or 'input or output'}: {error.strerror}")
-    if isinstance(error, MemoryError):
-        return FAILED, _error_line("out of memory: fewer rows, a smaller model or a smaller --batch-size may fit")
+        return MISUSED, _error_line(f"{error.filename or 'output'}: {error.strerror}")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+        return MISUSED, _error_line("out of memory: fewer rows, a smaller model or a smaller --batch-size may fit")
     return FAILED, f"internal error: {console.one_line(f'{type(error).__name__}: {error}')}; run again with --debug"
 
 
-def _resuming(arguments: Sequence[str]) -> str:
-    """The command that goes on where this one stopped."""
+def _to_go_on(arguments: Sequence[str]) -> str:
+    """The command that goes on where this one stopped, as the end of a line."""
+    if not {"path", "train"} & set(arguments):
+        return ""
     kept = [word for word in arguments if word not in ("--force", "--resume")]
-    return shlex.join(["torchshrink", *kept, "--resume"])
+    return f"; to go on: {shlex.join(['torchshrink', *kept, '--resume'])}"
 
 
 def _error_line(message: str) -> str:
     return f"error: {console.one_line(message)}"
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nowhere, so that the interpreter's own flush at its end stays quiet as well."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is closed, or is no file at all
-        return

@@ -10,6 +10,7 @@ from torchshrink.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from torchshrink.data import Dataset
     from torchshrink.penalties import Penalty
     from torchshrink.regularizer import Regularizer
 
@@ -18,6 +19,11 @@ def audit(
     data: options.OptionalData = None,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalty = None,
@@ -45,29 +51,39 @@ def audit(
     from torchshrink.regularizer import Regularizer
 
     penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
-    built = _model(data, target=target, task=task, model=model, hidden=hidden, seed=seed)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
+    if data is None and text.given():
+        raise InputError(f"--{next(iter(text.given()))} without DATA: there is nothing to read; leave it out")
+    dataset = None if data is None else setup.load_data(data, target=target, task=task, format=text)
+    built = _model(dataset, model=model, hidden=hidden, seed=seed)
     regularizer = Regularizer(built, penalising.rules_or_zero, on=penalising.on)
     if penalising.rules is not None and method != "loss":
         # Which optimizer does not matter for how the terms act; this one has a step size for every method.
         regularizer.attach(setup.OptimizerSettings("sgd", lr=1.0, momentum=0.0)(built.parameters()), method=method)  # type: ignore[arg-type]
+    if dataset is not None:
+        setup.say_guesses(dataset)
+    kinds = "" if dataset is None else dataset.kinds
     if json:
-        console.emit_json(table(regularizer, method) | {"penalising": penalising.settings | {"method": method}})
+        about = {"penalising": penalising.settings | {"method": method}} | ({"columns": kinds} if kinds else {})
+        console.emit_json(table(regularizer, method) | about)
     else:
         console.emit(regularizer.summary())
+        if kinds:
+            console.emit_pairs([("columns", kinds)])
 
 
-def _model(data: str | None, *, target: str | None, task: str, model: str, hidden: str | None, seed: int) -> nn.Module:
+def _model(dataset: Dataset | None, *, model: str, hidden: str | None, seed: int) -> nn.Module:
     from torchshrink.cli import setup
-    from torchshrink.models import model_settings
+    from torchshrink.models import TargetScale, model_settings
     from torchshrink.training import check_fit, default_loss
 
-    if data is None:
+    if dataset is None:
         if hidden is not None:
             raise InputError(f"--hidden {hidden} with --model {model}: only the mlp has hidden widths; leave one out")
         return setup.build_seeded(model_settings(model, inputs=[], outputs=0), seed)
-    dataset = setup.load_data(data, target=target, task=task)
     built = setup.build_seeded(setup.model_settings(dataset, model, hidden), seed)
-    check_fit(built, dataset.X, dataset.y, loss=default_loss(dataset.y))  # also shapes what torch builds lazily
+    X, y = setup.rows_for(built, dataset, TargetScale())
+    check_fit(built, X, y, loss=default_loss(y))  # also shapes what torch builds lazily
     return built
 
 

@@ -1,12 +1,19 @@
-"""What the commands print: results on stdout, everything else on stderr."""
+"""What the commands print: results on stdout, everything else on stderr.
+
+What cannot be said on stderr is not said, and stops nothing. A result that cannot be printed is an error, after all
+that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an escape.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,22 +25,127 @@ class Interrupted(Exception):
     """Ctrl-C, after what was done has been saved; the message says how to go on."""
 
 
+class Unprinted(Exception):
+    """A result could not be written to stdout; ``error`` says why."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        super().__init__(error.strerror or str(error))
+
+
+class Forgiving(io.TextIOBase):
+    """A stream to which writing never fails: what it cannot take is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's."""
+        return self._stream.encoding or "ascii"
+
+    def write(self, text: str) -> int:
+        """As the stream does, as long as it does."""
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # the latter of a stream that is closed
+            self.lost = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Likewise."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.lost = True
+
+    def isatty(self) -> bool:
+        """Whether somebody may be looking."""
+        return not self._stream.closed and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The stream's."""
+        return self._stream.fileno()
+
+
+@contextlib.contextmanager
+def streams() -> Iterator[None]:
+    """Inside, stdout and stderr are there, take every character, and stderr never fails."""
+    before = sys.stdout, sys.stderr
+    _fill_descriptors()
+    with contextlib.ExitStack() as stack:
+        out, err = (
+            stack.enter_context(open(os.devnull, "w", encoding="utf-8")) if stream is None or stream.closed else stream
+            for stream in before
+        )
+        for stream in (out, err):
+            if isinstance(stream, io.TextIOWrapper):
+                stack.callback(_forget, stream, stream.errors)
+                stream.reconfigure(errors="backslashreplace")
+        forgiving = Forgiving(err)
+        sys.stdout, sys.stderr = out, forgiving
+        try:
+            yield
+        finally:
+            forgiving.flush()
+            sys.stdout, sys.stderr = before
+            if forgiving.lost:
+                silence(sys.stderr)
+
+
+def _forget(stream: io.TextIOWrapper, errors: str | None) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it may have been closed, or be full
+        stream.reconfigure(errors=errors)
+
+
+def _fill_descriptors() -> None:
+    """Where one of the three standard files is closed, the next file that is opened would be taken for it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def silence(stream: TextIO | None) -> None:
+    """Point a stream at nowhere, so that the interpreter's own flush at its end stays quiet as well."""
+    try:
+        if stream is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    except (OSError, ValueError):  # it is closed, or is no file at all
+        return
+
+
 def say(line: str) -> None:
     """One line on stderr; a bar of tqdm that is being drawn stays whole."""
-    from tqdm import tqdm
+    from torchshrink.support.streams import say
 
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    say(line)
 
 
 def emit(text: str) -> None:
-    """A result, on stdout."""
-    print(text, flush=True)
+    """A result, on stdout.
+
+    Raises:
+        Unprinted: stdout does not take it.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise Unprinted(error) from error
 
 
 def emit_json(result: Mapping[str, Any]) -> None:
     """A result as exactly one JSON object, on stdout."""
-    emit(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # JSON has escapes of its own, which say the same
+        text = json.dumps(result, indent=2, allow_nan=False)
+    emit(text)
 
 
 def emit_pairs(pairs: Sequence[tuple[str, str]]) -> None:

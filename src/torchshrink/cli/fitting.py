@@ -6,15 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from torchshrink.cli import console
+from torchshrink.models import TargetScale
 from torchshrink.regularizer import Regularizer
-from torchshrink.training import Loss, evaluate, train_epoch
+from torchshrink.support.streams import Bar
+from torchshrink.training import Evaluation, Loss, evaluate, train_epoch
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Fit:
     batch_size: int
     epochs: int
     seed: int
+    unit: TargetScale  # of the targets that are trained on; every loss that is told is in that of the targets given
 
     def save(self, path: Path, settings: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Write where the training stands."""
@@ -77,11 +79,18 @@ class Fit:
             seed=self.seed,
             epoch=epoch,
         )
-        record: dict[str, Any] = {"epoch": epoch + 1, "train_loss": stats.loss, "train_accuracy": stats.accuracy}
+        train_loss = self.unit.of_loss * stats.loss
+        record: dict[str, Any] = {"epoch": epoch + 1, "train_loss": train_loss, "train_accuracy": stats.accuracy}
         if self.validation is not None:
-            held_out = evaluate(self.model, *self.validation, loss=self.loss)
+            held_out = self.evaluate(self.validation)
             record |= {"validation_loss": held_out.loss, "validation_accuracy": held_out.accuracy}
         return record
+
+    def evaluate(self, rows: Rows) -> Evaluation:
+        """The model on some rows, its losses in the unit of the targets given."""
+        found = evaluate(self.model, *rows, loss=self.loss)
+        unit = self.unit.of_loss
+        return Evaluation(unit * found.loss, unit * found.row_losses, found.accuracy)
 
 
 def epoch_lines(record: dict[str, Any], epochs: int) -> list[str]:
@@ -96,32 +105,26 @@ def epoch_lines(record: dict[str, Any], epochs: int) -> list[str]:
         if f"{key}_loss" in record:
             accuracy = record[f"{key}_accuracy"]
             tail = "" if accuracy is None else f" | Accuracy: {100 * accuracy:.3f}"
-            lines.append(f"{head}{name} Loss: {record[f'{key}_loss']:.3f}{tail}")
+            lines.append(f"{head}{name} Loss: {_loss(record[f'{key}_loss'])}{tail}")
             head = " " * len(head)
     return lines
 
 
-def _advance(bar: tqdm[NoReturn]) -> None:
-    bar.update()
+def _loss(value: float) -> str:
+    """With three decimals, as the tutorial has it, unless these would show nothing or pages of digits."""
+    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 @contextlib.contextmanager
 def _bar(fit: Fit, done: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar over all the batches of all the epochs, where stderr is a terminal; yields what names the epoch on it."""
     per_epoch = max(1, -(-len(fit.training[0]) // fit.batch_size))
-    # None: no bar where stderr is a file, in which the epochs' lines are progress enough.
-    bar = tqdm(
-        total=per_epoch * fit.epochs,
-        initial=per_epoch * done,
-        unit="batch",
-        disable=True if quiet else None,
-        leave=False,
-        dynamic_ncols=True,
-    )
+    # It leaves nothing where stderr is a file, in which the epochs' lines are progress enough.
+    bar = Bar("", "batch", total=per_epoch * fit.epochs, done=per_epoch * done, shown=not quiet, lines=False)
     # A step is what every optimizer reports, so the loop itself needs to know of no bar.
-    hook = fit.optimizer.register_step_post_hook(lambda *_: _advance(bar))
+    hook = fit.optimizer.register_step_post_hook(lambda *_: bar.update())
     try:
-        yield lambda epoch: bar.set_description(f"epoch {epoch + 1}/{fit.epochs}", refresh=False)
+        yield lambda epoch: bar.name(f"epoch {epoch + 1}/{fit.epochs}")
     finally:
         hook.remove()
         bar.close()

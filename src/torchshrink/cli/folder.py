@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ def refuse_taken(out: Path, *, force: bool, resume: bool) -> None:
     if force and resume:
         raise InputError("--force starts over and --resume goes on: give one of them")
     place = out
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+    except (OSError, ValueError) as error:  # a name that is too long, or that no folder can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--out {str(out)[:100]}: {reason}; choose another --out") from None
     if not place.is_dir():
         raise InputError(f"--out {out}: {place} is a file, a folder expected; choose another --out")
     if not os.access(place, os.W_OK | os.X_OK):
@@ -72,3 +77,37 @@ def start_afresh(folder: Path, missing: str, what: str) -> None:
             "choose another --out, or start over with --force"
         )
     console.say(f"nothing to resume in {folder}: starting from the beginning")
+
+
+@contextlib.contextmanager
+def said_how_to_start_over() -> Iterator[None]:
+    """What is wrong with a file that is to be gone on from ends with what can be done."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--resume: {error}, or start over with --force") from error
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str | None]:
+    """The sha256 of each file of a run that is finished, to be kept in one that is sealed."""
+    from torchshrink.support.storage import digest_of
+
+    return {name: digest_of(folder / name) for name in names}
+
+
+def are_there(folder: Path, files: object, names: Iterable[str]) -> bool:
+    """Whether every file of a finished run is there; `digests` gave ``files``.
+
+    Raises:
+        InputError: one of them is not what the run wrote.
+    """
+    if not isinstance(files, Mapping):
+        return False
+    now = digests(folder, names)
+    for name, digest in now.items():
+        if digest is not None and digest != files.get(name):
+            raise InputError(
+                f"--resume: {folder / name} is not what this run wrote there: put it back, or delete it to have the "
+                "run done again"
+            )
+    return None not in now.values()

@@ -6,6 +6,7 @@ was expected, what to do.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -28,6 +29,11 @@ CHOICES = ("best", "one_se")
 ENGINES = ("auto", "lanes", "sequential")
 ORDERS = ("cold", "warm")
 SEEDS = 2**32  # as many as numpy has
+COUNT = 2**31 - 1
+# What no machine has or no path needs; beyond, libraries below fail in ways of their own.
+MOST = {"--threads": 1024, "--jobs": 1024, "--strengths": 10_000, "--hidden": 2**20, "--folds": 2**20}
+MOST_GAMMA = 1e6  # where mcp and scad are l1 already
+LARGEST = 1e30  # of a number: its square is still a float32's
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
 
@@ -51,6 +57,56 @@ Target = Annotated[
 Task = Annotated[
     str,
     typer.Option("--task", metavar="NAME", rich_help_panel=_DATA, help="What the target is: auto, classes, numbers."),
+]
+Sep = Annotated[
+    str | None,
+    typer.Option(
+        "--sep",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="Between the values of a .csv file: ',', ';', tab … Default: found in the file.",
+    ),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(
+        "--decimal",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="The decimal point of numbers in text: . or ,. Default: found column by column.",
+    ),
+]
+Thousands = Annotated[
+    str | None,
+    typer.Option(
+        "--thousands",
+        metavar="CHARACTER",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="What groups the digits of numbers in text. Default: found column by column.",
+    ),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--na",
+        metavar="TEXT",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="A further text that means a missing value, such as -999. Several: repeated or with commas.",
+    ),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop",
+        metavar="COLUMN",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="A column to leave out. Several: repeated or with commas.",
+    ),
 ]
 Model = Annotated[
     str,
@@ -311,10 +367,18 @@ def one_of(option: str, given: str, allowed: Sequence[str]) -> str:
 
 
 def at_least(option: str, given: int, least: int) -> int:
-    """``given``, if it is a whole number ≥ ``least``."""
-    if given >= least:
-        return given
-    raise InputError(f"{option} {given}: expected a whole number of {least} or more")
+    """``given``, if it is a whole number ≥ ``least`` that can be counted to."""
+    if given < least:
+        raise InputError(f"{option} {given}: expected a whole number of {least} or more")
+    most = MOST.get(option, COUNT)
+    if given > most:
+        raise InputError(f"{option} {_short(given)}: expected a whole number of at most {most}")
+    return given
+
+
+def _short(given: object) -> str:
+    text = str(given)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def seed_of(option: str, given: int) -> int:
@@ -326,16 +390,18 @@ def seed_of(option: str, given: int) -> int:
 
 def not_negative(option: str, given: float) -> float:
     """``given``, if it is a finite number ≥ 0."""
-    if math.isfinite(given) and given >= 0:
+    if 0 <= given <= LARGEST:
         return given
-    raise InputError(f"{option} {given:g}: expected a finite number of 0 or more")
+    expected = "finite number of 0 or more" if not 0 <= given < math.inf else f"number from 0 to {LARGEST:g}"
+    raise InputError(f"{option} {given:g}: expected a {expected}")
 
 
 def positive(option: str, given: float) -> float:
     """``given``, if it is a finite number above 0."""
-    if math.isfinite(given) and given > 0:
+    if 0 < given <= LARGEST:
         return given
-    raise InputError(f"{option} {given:g}: expected a finite number above 0")
+    expected = "finite number above 0" if not 0 < given < math.inf else f"number above 0, up to {LARGEST:g}"
+    raise InputError(f"{option} {given:g}: expected a {expected}")
 
 
 def between(option: str, given: float, low: float, high: float, advice: str) -> float:
@@ -354,6 +420,8 @@ def strengths(option: str, given: str) -> int | tuple[float, ...]:
     (0.001, 0.1)
     """
     if re.fullmatch(r"[+-]?\d+", given.strip()):
+        if len(given) > 100:
+            raise InputError(f"{option} {_short(given)}: expected a whole number of at most {MOST['--strengths']}")
         return at_least(option, int(given), 1)
     values = []
     for word in filter(None, (part.strip() for part in given.split(","))):
@@ -381,8 +449,17 @@ def widths(option: str, given: str) -> tuple[int, ...]:
     try:
         values = tuple(int(word) for word in given.split(","))
     except ValueError:
-        raise InputError(f"{option} {given}: expected whole numbers with commas between, such as 64,64") from None
-    return tuple(at_least(option, value, 1) for value in values)
+        raise InputError(
+            f"{option} {_short(given)}: expected whole numbers with commas between, such as 64,64"
+        ) from None
+    made = tuple(at_least(option, value, 1) for value in values)
+    weights = sum(a * b for a, b in itertools.pairwise(made))
+    if len(made) > 100 or weights > COUNT:
+        raise InputError(
+            f"{option} {_short(given)}: {len(made)} layers with {weights} weights between them; "
+            f"expected at most 100 and {COUNT}"
+        )
+    return made
 
 
 def default_folder(verb: str, data: str) -> Path:

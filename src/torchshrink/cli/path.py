@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchshrink.cli import console, options
-from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
+from torchshrink.cli.folder import (
+    are_there,
+    digests,
+    refuse_changed,
+    refuse_taken,
+    said_how_to_start_over,
+    start_afresh,
+)
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,12 +24,18 @@ if TYPE_CHECKING:
 
 SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
 FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
+_RUN, _REFIT = "run", "refit"  # what settings and refit are sealed as
 
 
 def path(
     data: options.Data,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalties = None,
@@ -88,8 +101,9 @@ def path(
 
     setup.device(device)
     setup.use_threads(threads)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
     tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
-    dataset = setup.load_data(data, target=target, task=task)
+    dataset = setup.load_data(data, target=target, task=task, format=text)
     model_settings = setup.model_settings(dataset, model, hidden)
     make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
     path_settings = PathSettings(
@@ -106,7 +120,13 @@ def path(
         engine=Engine(engine, lanes=lanes, compile=compile, jobs=jobs),  # type: ignore[arg-type]
     )
     settings = path_settings.to_dict() | {
-        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "data": {
+            "spec": data,
+            "target": dataset.target,
+            "task": dataset.task,
+            "sha256": setup.fingerprint(dataset),
+            **text.given(),
+        },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
@@ -121,23 +141,33 @@ def path(
     if not (resume and run.finished()):
         tuning = Tuning.prepare(dataset, model_settings, tuned, path_settings)
         run.claim(force=force, resume=resume)
+        setup.say_guesses(dataset)
         try:
             result = tuning.job.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
+            if dataset.kinds:
+                model_and_words[1]["words"]["columns"] = dataset.kinds
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
+    try:
+        _show(folder, json=json)
+    except KeyboardInterrupt:
+        raise console.Interrupted(f"the result is saved in {folder}") from None
+
+
+def _show(folder: Path, *, json: bool) -> None:
     from torchshrink.cli.tables import show_path
     from torchshrink.paths import load_path
     from torchshrink.support.storage import read_json
 
     # What is shown is what is on the disk, whether it was made just now or before.
     files = [str(folder / name) for name in FILES]
-    refit = read_json(folder / REFIT)
+    shown, refit = load_path(folder), read_json(folder / REFIT, what=_REFIT)
     if json:
-        console.emit_json(read_json(folder / "path.json") | {"refit": refit, "files": files})
+        console.emit_json(read_json(folder / "path.json") | {"refit": read_json(folder / REFIT), "files": files})
     else:
-        show_path(load_path(folder), refit, files)
+        show_path(shown, refit, files)
 
 
 def _processes(jobs: int, threads: int) -> int:
@@ -149,6 +179,7 @@ def _processes(jobs: int, threads: int) -> int:
         import joblib  # which knows of a container's limits
 
         count = joblib.cpu_count()
+    options.at_least("--jobs", count, 1)
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"
@@ -165,16 +196,22 @@ class _Run:
 
     def finished(self) -> bool:
         """Whether a run with these settings has written everything; an error where the folder is of another run."""
+        from torchshrink.paths import clear_journal
         from torchshrink.support.storage import read_json
 
         known = self.folder / SETTINGS
-        if known.exists():
-            refuse_changed(self.settings, read_json(known), self.folder)
-            done = all((self.folder / name).exists() for name in FILES) and not (self.folder / JOURNAL).exists()
-            console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
-            return done
-        start_afresh(self.folder, SETTINGS, "path")
-        return False
+        if not known.exists():
+            start_afresh(self.folder, SETTINGS, "path")
+            return False
+        with said_how_to_start_over():
+            saved = read_json(known, what=_RUN)
+        files = saved.pop("digests", None)
+        refuse_changed(self.settings, saved, self.folder)
+        done = are_there(self.folder, files, FILES)
+        if done:
+            clear_journal(self.folder)  # which an interrupted run may have left
+        console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
+        return done
 
     def claim(self, *, force: bool, resume: bool) -> None:
         """Make the folder ours; with ``force``, whatever an older path left in it is gone from here on."""
@@ -186,7 +223,7 @@ class _Run:
             clear_journal(self.folder)
             for name in (SETTINGS, *FILES):
                 (self.folder / name).unlink(missing_ok=True)
-        write_json(self.folder / SETTINGS, self.settings)
+        write_json(self.folder / SETTINGS, self.settings, what=_RUN)
 
     def trainings(self) -> int:
         """How many finished trainings are kept."""
@@ -195,14 +232,15 @@ class _Run:
     def finish(
         self, result: PathResult | PathComparison, model: nn.Module, refit: dict[str, Any], settings: dict[str, Any]
     ) -> None:
-        """Write every file; the journal goes last."""
+        """Write every file; then that they are all there, and what each is; the journal goes last."""
         from torchshrink.models import save_model
         from torchshrink.paths import clear_journal
         from torchshrink.support.storage import write_json
 
         result.save(self.folder)
         save_model(self.folder, model, settings)
-        write_json(self.folder / REFIT, refit)
+        write_json(self.folder / REFIT, refit, what=_REFIT)
         result.report(self.folder / "path.png")
         result.report(self.folder / "report.html")
+        write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, FILES)}, what=_RUN)
         clear_journal(self.folder)

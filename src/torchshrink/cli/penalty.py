@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.options import positive
+from torchshrink.cli.options import MOST_GAMMA, positive
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.support.text import suggestion
@@ -91,6 +91,14 @@ class Shape:
             raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
         if self.radius is not None:
             positive("--radius", self.radius)
+        if self.gamma is not None:
+            positive("--gamma", self.gamma)
+            if self.gamma > MOST_GAMMA:
+                raise InputError(
+                    f"--gamma {self.gamma:g}: expected at most {MOST_GAMMA:g}, where mcp and scad are l1 already"
+                )
+        if self.dim is not None and not -64 <= self.dim < 64:
+            raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
 
 
 def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:

@@ -16,7 +16,6 @@ from torchshrink.data import Dataset
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import TOLERANCE, Certificate
-from torchshrink.training import evaluate
 
 
 def training_result(
@@ -25,8 +24,8 @@ def training_result(
     """What train.json says beside the settings: sizes, final figures, certificate and history; first it polishes."""
     regularizer = fit.regularizer or Regularizer(fit.model, fit.penalising.rules_or_zero, on=fit.penalising.on)
     end = _polish(fit, regularizer, progress=progress) if polished else None
-    train = evaluate(fit.model, *fit.training, loss=fit.loss)
-    held_out = None if fit.validation is None else evaluate(fit.model, *fit.validation, loss=fit.loss)
+    train = fit.evaluate(fit.training)
+    held_out = None if fit.validation is None else fit.evaluate(fit.validation)
     certificate = end.certificate if end else certify(fit.model, fit.training, regularizer, loss=fit.loss)
     return {
         "rows": {"train": len(fit.training[0]), "validation": 0 if fit.validation is None else len(fit.validation[0])},
@@ -41,6 +40,7 @@ def training_result(
         },
         "polish": end and finite(end.to_dict()),
         "words": {
+            "columns": data.kinds or None,
             "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
             "sparsity": str(regularizer.sparsity()),
             "polish": end and str(end),
@@ -104,5 +104,5 @@ def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
         table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
     console.emit_table(table)
     console.emit("")
-    lines = [(name, words[name]) for name in ("gap", "sparsity", "polish", "certificate") if words[name]]
+    lines = [(name, words[name]) for name in ("columns", "gap", "sparsity", "polish", "certificate") if words[name]]
     console.emit_pairs([*lines, ("saved in", console.in_folder(files))])

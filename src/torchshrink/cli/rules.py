@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import yaml
 
 from torchshrink.cli.console import one_line
-from torchshrink.cli.options import SELECTIONS
+from torchshrink.cli.options import LARGEST, MOST_GAMMA, SELECTIONS
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
@@ -53,8 +53,8 @@ def read_rules(path: Path) -> RulesFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"--rules {path}: no such file; expected a YAML file of rules") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+    except (OSError, ValueError) as error:  # the latter of what is no UTF-8, and of a name with a NUL
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"--rules {path}: cannot be read ({reason}); expected a YAML file of rules") from None
     return parse_rules(text, str(path))
 
@@ -75,6 +75,8 @@ class _Reader:
     def read(self, text: str) -> RulesFile:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise InputError(f"{self.where}: nested too deep; expected one pattern on each line") from None
         except yaml.MarkedYAMLError as error:
             line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
             reason = error.problem or error.context
@@ -163,6 +165,9 @@ class _Reader:
             self.fail(node, f"{what}: {text!r} is not a number; expected a strength such as 1e-4")
         if not (math.isfinite(value) and value >= 0):
             self.fail(node, f"{what}: {text}: expected a finite number of 0 or more")
+        most = MOST_GAMMA if what.endswith((": gamma", ": a")) else LARGEST
+        if value > most:
+            self.fail(node, f"{what}: {text}: expected at most {most:g}")
         return value
 
     def dim(self, node: yaml.Node, what: str) -> int | tuple[int, ...]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchshrink import models
-from torchshrink.cli import options
+from torchshrink.cli import console, options
 from torchshrink.cli.fitting import Fit
 from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
 from torchshrink.cli.rules import read_rules
-from torchshrink.data import Dataset, load, split
+from torchshrink.data import Dataset, Format, load, split
+from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.errors import InputError
 from torchshrink.penalties import L2
 from torchshrink.regularizer import Regularizer
@@ -26,6 +27,7 @@ from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
 from torchshrink.training import check_fit, default_loss
 
 DEFAULT_STRENGTH = 1e-4
+MOST_LR = 1e4
 SELECTION = {"weights": WEIGHTS, "all": ALL}
 
 
@@ -87,10 +89,41 @@ def penalising(
     return Penalising(made, SELECTION[chosen], {"penalty": name, **known, "as": repr(made), "on": chosen})
 
 
-def load_data(spec: str, *, target: str | None, task: str) -> Dataset:
+def format_of(
+    sep: str | None, decimal: str | None, thousands: str | None, *, na: list[str] | None, drop: list[str] | None
+) -> Format:
+    """How a table is to be read, as the options say together.
+
+    Raises:
+        InputError: they contradict each other, or one is no character.
+    """
+    try:
+        return Format(
+            sep={"tab": "\t", "\\t": "\t"}.get(sep or "", sep),
+            decimal=decimal,
+            thousands={"space": " "}.get(thousands or "", thousands),
+            na=_several(na),
+            drop=_several(drop),
+        )
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+
+
+def _several(given: list[str] | None) -> tuple[str, ...]:
+    words = (word.strip() for words in given or () for word in words.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def load_data(spec: str, *, target: str | None, task: str, format: Format) -> Dataset:
     """The data set, with its target taken as ``task`` says."""
     options.one_of("--task", task, options.TASKS)
-    return load(spec, target=target, task=None if task == "auto" else task)  # type: ignore[arg-type]
+    return load(spec, target=target, task=None if task == "auto" else task, format=format)  # type: ignore[arg-type]
+
+
+def say_guesses(dataset: Dataset) -> None:
+    """What was guessed of the data's text, on stderr; for once all else is checked, since errors are one line."""
+    for note in dataset.notes:
+        console.say(f"{dataset.name}: {console.one_line(note)}")
 
 
 def fingerprint(data: Dataset) -> str:
@@ -138,6 +171,8 @@ class OptimizerSettings:
         if momentum is not None and name != "sgd":
             raise InputError(f"--momentum {momentum:g} with --optimizer {name}: only sgd takes it; leave one out")
         rate = {"sgd": 0.1}.get(name, 1e-3) if lr is None else options.positive("--lr", lr)
+        if rate > MOST_LR:
+            raise InputError(f"--lr {rate:g}: expected at most {MOST_LR:g}; nothing is learnt in such steps")
         beta = 0.0 if momentum is None else options.between("--momentum", momentum, 0, 1, "such as 0.9")
         return cls(name, rate, beta)
 
@@ -184,6 +219,22 @@ def split_rows(data: Dataset, validation: float, seed: int) -> tuple[Dataset, Da
     return data.subset(training), data.subset(held_out)
 
 
+def rows_for(model: nn.Module, data: Dataset, unit: models.TargetScale) -> tuple[Tensor, Tensor]:
+    """Rows in the dtype in which the model takes them, and targets in the unit and dtype in which it is trained.
+
+    Warns:
+        DataWarning: rounding to the model's dtype makes different values the same.
+    """
+    dtype, own = models.rows_dtype(model, data.X), models.rows_dtype(nn.ParameterList(model.parameters()), data.X)
+    warn_of_rounding("the rows", data.X, dtype, advice="a model that begins with ts.models.Preprocess keeps them apart")
+    y = unit.inward(data.y)
+    return data.X.to(dtype), y.to(own) if y.is_floating_point() else y
+
+
+def _on(device: torch.device, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return rows[0].to(device), rows[1].to(device)
+
+
 def prepare(
     data: Dataset,
     parts: tuple[Dataset, Dataset | None],
@@ -202,11 +253,12 @@ def prepare(
     Raises:
         InputError: model, data, penalty, method or optimizer do not fit together.
     """
-    training, held_out = parts
     model = build_seeded(settings, seed)
-    models.fit_preprocessing(model, training.X, training.y)
+    unit = models.TargetScale.of(model, parts[0].y)
+    training = rows_for(model, parts[0], unit)
+    models.fit_preprocessing(model, *training)
     model.to(device)
-    rows = (training.X.to(device), training.y.to(device))
+    rows = (training[0].to(device), training[1].to(device))
     loss = default_loss(data.y)
     check_fit(model, *rows, loss=loss)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -231,7 +283,8 @@ def prepare(
         penalising=penalty,
         loss=loss,
         training=rows,
-        validation=None if held_out is None else (held_out.X.to(device), held_out.y.to(device)),
+        validation=None if parts[1] is None else _on(device, rows_for(model, parts[1], unit)),
+        unit=unit,
         batch_size=batch_size,
         epochs=epochs,
         seed=seed,

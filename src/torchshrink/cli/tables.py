@@ -20,7 +20,9 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         console.emit_table(points_table(part))
         console.emit("")
     against = result.against.values() if isinstance(result, PathComparison) else ()
+    columns = refit["words"].get("columns")
     pairs = [
+        *([("columns", columns)] if columns else []),
         ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),

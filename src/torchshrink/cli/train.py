@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchshrink.cli import console, options
-from torchshrink.cli.folder import refuse_changed, refuse_taken, start_afresh
+from torchshrink.cli.folder import (
+    are_there,
+    digests,
+    refuse_changed,
+    refuse_taken,
+    said_how_to_start_over,
+    start_afresh,
+)
 
 if TYPE_CHECKING:
     from torchshrink.cli.fitting import Fit
@@ -16,12 +23,18 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "train.json"
 FILES = ("model.safetensors", "model.json", RESULT)
+_TRAINING = "training"  # what the result is sealed as
 
 
 def train(
     data: options.Data,
     target: options.Target = None,
     task: options.Task = "auto",
+    sep: options.Sep = None,
+    decimal: options.Decimal = None,
+    thousands: options.Thousands = None,
+    na: options.Na = None,
+    drop: options.Drop = None,
     model: options.Model = "mlp",
     hidden: options.Hidden = None,
     penalty: options.Penalty = None,
@@ -70,12 +83,19 @@ def train(
 
     where = setup.device(device)
     setup.use_threads(threads)
+    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
     penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
     make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
-    dataset = setup.load_data(data, target=target, task=task)
+    dataset = setup.load_data(data, target=target, task=task, format=text)
     model_settings = setup.model_settings(dataset, model, hidden)
     settings = {
-        "data": {"spec": data, "target": dataset.target, "task": dataset.task, "sha256": setup.fingerprint(dataset)},
+        "data": {
+            "spec": data,
+            "target": dataset.target,
+            "task": dataset.task,
+            "sha256": setup.fingerprint(dataset),
+            **text.given(),
+        },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": penalising.settings | {"method": method},
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
@@ -97,10 +117,13 @@ def train(
             method=method, batch_size=batch_size, epochs=epochs, seed=seed, device=where,
         )  # fmt: skip
         run.claim(force=force, resume=resume)
+        setup.say_guesses(dataset)
         finished = run.finish(fit, dataset, model_settings, resume=resume)
     files = [str(folder / name) for name in FILES]
     if json:
-        console.emit_json(finished | {"files": files})
+        from torchshrink.support.storage import read_json
+
+        console.emit_json(read_json(folder / RESULT) | {"files": files})
         return
     from torchshrink.cli.results import show_training
 
@@ -122,13 +145,19 @@ class _Run:
 
         checkpoint, result = self.folder / CHECKPOINT, self.folder / RESULT
         if checkpoint.exists():  # also where an older result stands beside it: this run is the later one
-            refuse_changed(self.settings, read_progress(checkpoint).get("settings", {}), self.folder)
+            with said_how_to_start_over():
+                saved = read_progress(checkpoint)
+            refuse_changed(self.settings, saved.get("settings", {}), self.folder)
             return None
         if result.exists():
-            saved = read_json(result)
+            with said_how_to_start_over():
+                saved = read_json(result, what=_TRAINING)
             refuse_changed(self.settings, saved.get("settings", {}), self.folder)
-            console.say(f"{self.folder} is finished; this is its result")
-            return saved
+            if are_there(self.folder, saved.get("digests"), FILES[:-1]):
+                console.say(f"{self.folder} is finished; this is its result")
+                return saved
+            console.say(f"{self.folder} was finished, but files are missing: training again")
+            return None
         start_afresh(self.folder, CHECKPOINT, "training")
         return None
 
@@ -156,8 +185,10 @@ class _Run:
                 fit.save(checkpoint, self.settings, history)
             fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
             result = {"settings": self.settings, **self._end(fit, dataset, history)}
+            fit.unit.restore(fit.model)
             save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
-            write_json(self.folder / RESULT, result)
+            written = digests(self.folder, FILES[:-1])
+            write_json(self.folder / RESULT, result | {"digests": written}, what=_TRAINING)
             checkpoint.unlink()
         except KeyboardInterrupt:
             raise console.Interrupted(f"{len(history)} of {fit.epochs} epochs are saved in {self.folder}") from None

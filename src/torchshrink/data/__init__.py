@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchshrink.data.dataset import Column, Dataset, Task
+from torchshrink.data.format import Format
 from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.readers import (
     BUNDLED,
@@ -19,12 +20,22 @@ from torchshrink.data.splitting import require_rows_per_class, split
 from torchshrink.errors import InputError
 from torchshrink.support.user_code import did_you_mean
 
-__all__ = ["BUNDLED", "Column", "Dataset", "from_frame", "from_parts", "load", "require_rows_per_class", "split"]
+__all__ = [
+    "BUNDLED",
+    "Column",
+    "Dataset",
+    "Format",
+    "from_frame",
+    "from_parts",
+    "load",
+    "require_rows_per_class",
+    "split",
+]
 
 _FILES = {".csv": read_csv, ".parquet": read_parquet, ".npz": read_npz}
 
 
-def load(spec: str, *, target: str | None = None, task: Task | None = None) -> Dataset:
+def load(spec: str, *, target: str | None = None, task: Task | None = None, format: Format | None = None) -> Dataset:
     """The data set that ``spec`` names, raw.
 
     Args:
@@ -34,6 +45,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None) -> D
         target: the target's column, or array in an npz file (``y`` where left out).
         task: ``"classes"`` or ``"numbers"``; where None, classes if the target is text, boolean, a category, or
             whole numbers of which at most 20 are distinct.
+        format: how a table's text is to be read, and which columns to leave out; found out where None.
 
     Raises:
         InputError: it cannot be found, read or learnt from as it is.
@@ -42,27 +54,40 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None) -> D
     >>> wine.X.shape, wine.task, wine.columns[0].name
     (torch.Size([178, 13]), 'classes', 'alcohol')
     """
+    format = format or Format()
     path = Path(spec)
+    csv = path.suffix.lower() == ".csv" and not spec.startswith("openml:")
+    table = csv or path.suffix.lower() == ".parquet" or (spec not in BUNDLED and ":" in spec)
+    for option, fits in (("sep", csv), ("decimal", table), ("thousands", table)):
+        if option in format.given() and not fits:
+            raise InputError(f"--{option}: {spec} has no text to be read so; leave it out")
     reader = _FILES.get(path.suffix.lower())
     if spec.startswith("openml:") and spec != "openml:":
-        return read_openml(spec.removeprefix("openml:"), target=target, task=task)
+        return read_openml(spec.removeprefix("openml:"), target=target, task=task, format=format)
     if reader is not None:
-        if not path.is_file():
+        if not (_exists(path) and path.is_file()):
             raise InputError(f"{spec}: {'a folder, a file expected' if path.is_dir() else 'no such file'}")
-        return reader(path, target=target, task=task)
+        return reader(path, target=target, task=task, format=format)
     if spec in BUNDLED:
         if target is not None:
             raise InputError(f"{spec} has its own target: leave --target out")
-        return read_bundled(spec, task=task)
-    if spec and path.exists():
+        return read_bundled(spec, task=task, format=format)
+    if spec and _exists(path):
         raise InputError(
             f"{spec} is no kind of data that is read here: a file that ends in {', '.join(_FILES)} expected"
         )
     if ":" in spec:
-        return read_function(spec, target=target, task=task)
+        return read_function(spec, target=target, task=task, format=format)
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{spec}: no such file")
     raise InputError(
         f"no data set {spec!r}{did_you_mean(spec, BUNDLED) or '.'} There are {', '.join(BUNDLED)}; "
         "or give a .csv, .parquet or .npz file, openml:NAME, or module:function"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False

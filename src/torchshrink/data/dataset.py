@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torchshrink.errors import InputError
 
 Task = Literal["classes", "numbers"]
 TASKS: tuple[Task, ...] = ("classes", "numbers")
+FLOATS = (torch.float64, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,14 @@ class Dataset:
 
     Args:
         name: what runs on it are called; fit for a folder's name.
-        X: (n, d) float32; NaN where a value is missing, and the code of a category in its column's ``categories``.
-        y: (n,), int64 codes of ``classes``, or float32 numbers.
+        X: (n, d) float64, or float32; NaN where a value is missing, and the code of a category in its column's
+            ``categories``. A model standardises before it rounds, so large numbers that differ little stay apart.
+        y: (n,), int64 codes of ``classes``, or float64 or float32 numbers.
         columns: the d columns of ``X``.
         target: what ``y`` is called.
         classes: the names of the classes by code; empty where the target is a number.
+        kinds: which columns are numbers, categories, dropped, in words; empty where it is clear.
+        notes: what was guessed besides: what was taken as missing, the separator, the decimal point.
 
     Raises:
         InputError: shapes or dtypes are others, or an infinity is in ``X`` or a non-finite number in ``y``.
@@ -48,24 +53,26 @@ class Dataset:
     columns: tuple[Column, ...]
     target: str
     classes: tuple[str, ...] = ()
+    kinds: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        kind = torch.int64 if self.classes else torch.float32
-        if self.X.ndim != 2 or self.X.dtype != torch.float32 or self.X.shape[1] != len(self.columns):
+        kinds = (torch.int64,) if self.classes else FLOATS
+        if self.X.ndim != 2 or self.X.dtype not in FLOATS or self.X.shape[1] != len(self.columns):
             raise InputError(
                 f"{self.name}: X is {self.X.dtype} of shape {tuple(self.X.shape)}, "
-                f"torch.float32 of shape (n, {len(self.columns)}) expected: one column for each of columns"
+                f"float64 or float32 of shape (n, {len(self.columns)}) expected: one column for each of columns"
             )
-        if self.y.dtype != kind or self.y.shape != self.X.shape[:1]:
+        if self.y.dtype not in kinds or self.y.shape != self.X.shape[:1]:
             raise InputError(
                 f"{self.name}: y is {self.y.dtype} of shape {tuple(self.y.shape)}, "
-                f"{kind} of shape ({self.X.shape[0]},) expected"
+                f"{kinds[0]} of shape ({self.X.shape[0]},) expected"
             )
         infinite = torch.isinf(self.X).sum(0)  # (d,)
         if bool(infinite.any()):
             worst = int(infinite.argmax())
             raise InputError(
-                f"{self.name}: column {self.columns[worst].name!r} is infinite, or too large for float32, in "
+                f"{self.name}: column {self.columns[worst].name!r} is infinite in "
                 f"{int(infinite[worst])} of {self.rows} rows: correct them, or leave them empty to have them imputed"
             )
         if self.classes and self.rows and not 0 <= int(self.y.min()) <= int(self.y.max()) < len(self.classes):
@@ -96,7 +103,7 @@ class Dataset:
 
     def subset(self, indices: Tensor) -> Dataset:
         """The rows at ``indices``, (k,) int64, with all columns, categories and classes."""
-        return Dataset(self.name, self.X[indices], self.y[indices], self.columns, self.target, self.classes)
+        return dataclasses.replace(self, X=self.X[indices], y=self.y[indices])
 
     def describe(self) -> dict[str, Any]:
         """All but the rows, as plain JSON: what to keep beside a model to know which raw rows it takes."""

@@ -1,8 +1,10 @@
 """Tables and arrays to a `Dataset`: which columns are numbers and which categories, and what the target is.
 
-A column is a number if its dtype is one or a boolean (0/1), or its values all are; else, if it is text, a category
-whose codes number its distinct values in sorted order. Nothing is guessed beyond that: dates, lists and other objects
-are refused, and so is text that names rows (almost no two values alike) or is free (more than MAX_LEVELS values).
+A column is a number if its dtype is one or a boolean (0/1), or its values all are, text that is meant as numbers
+included (`numerals`); else, if it is text, a category whose codes number its distinct values in sorted order. Nothing
+is guessed beyond that: dates, lists and other objects are refused, and so is text that names rows (almost no two values
+alike) or is free (more than MAX_LEVELS values). Of what is no number, only an empty cell is missing: ``NA`` may be
+Namibia.
 
 The target is classes if it is text, a category or a boolean, or if it has whole numbers only and no more than
 MAX_NUMBER_CLASSES distinct ones; else numbers. ``task`` overrides this.
@@ -10,30 +12,42 @@ MAX_NUMBER_CLASSES distinct ones; else numbers. ``task`` overrides this.
 
 from __future__ import annotations
 
-import decimal
-import numbers
-import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from torchshrink.data.dataset import TASKS, Column, Dataset, Task
+from torchshrink.data.columns import (
+    ReadColumn,
+    as_text,
+    counts_of,
+    guesses_in_words,
+    kinds_in_words,
+    levels_of,
+    listed,
+    read_columns,
+    typed_numbers,
+)
+from torchshrink.data.dataset import TASKS, Dataset, Task
+from torchshrink.data.numerals import FEW, Custom, parse, read_numbers
 from torchshrink.errors import InputError
 from torchshrink.support.user_code import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_LEVELS = 1000  # of a category: more is free text, and one column of weights each
 MAX_NUMBER_CLASSES = 20  # distinct whole numbers that are still taken for classes
-_FEW = 20  # rows up to which text may differ in every row
+MOST = float(np.finfo(np.float32).max)  # what a model's own numbers can hold
 
 Array = NDArray[Any]
+TYPED = Custom(typed=True)
 
 
-def from_frame(name: str, frame: pd.DataFrame, target: str | None, *, task: Task | None = None) -> Dataset:
+def from_frame(
+    name: str, frame: pd.DataFrame, target: str | None, *, task: Task | None = None, custom: Custom = TYPED
+) -> Dataset:
     """A table, one of whose columns is the target, as a `Dataset`.
 
     Args:
@@ -41,6 +55,7 @@ def from_frame(name: str, frame: pd.DataFrame, target: str | None, *, task: Task
         frame: the table; its index is left aside.
         target: the name of the target's column.
         task: whether the target is classes or numbers; by the rule above where None.
+        custom: how text writes numbers, and which columns to leave out.
 
     Raises:
         InputError: the table is not usable as it is: the message names the column, and says what to do.
@@ -51,12 +66,16 @@ def from_frame(name: str, frame: pd.DataFrame, target: str | None, *, task: Task
         raise InputError(f"{name}: which column is the target? Give --target COLUMN, one of {listed(labels)}")
     if target not in labels:
         raise InputError(f"{name}: no column {target!r}{did_you_mean(target, labels) or f': it has {listed(labels)}'}")
+    if target in custom.format.drop:
+        raise InputError(f"{name}: {target!r} is the target and to be dropped: give one of the two")
     place = labels.index(target)
     features = frame.iloc[:, [column for column in range(len(labels)) if column != place]]
-    return from_parts(name, features, frame.iloc[:, place], target=target, task=task)
+    return from_parts(name, features, frame.iloc[:, place], target=target, task=task, custom=custom)
 
 
-def from_parts(name: str, X: Any, y: Any, *, target: str = "y", task: Task | None = None) -> Dataset:
+def from_parts(
+    name: str, X: Any, y: Any, *, target: str = "y", task: Task | None = None, custom: Custom = TYPED
+) -> Dataset:
     """Features and target as a `Dataset`.
 
     Args:
@@ -65,6 +84,7 @@ def from_parts(name: str, X: Any, y: Any, *, target: str = "y", task: Task | Non
         y: (n,) or (n, 1): a table's column, an array or a tensor; numbers, booleans or text.
         target: what to call ``y``.
         task: as `from_frame`.
+        custom: as `from_frame`.
 
     Raises:
         InputError: as `from_frame`.
@@ -73,30 +93,64 @@ def from_parts(name: str, X: Any, y: Any, *, target: str = "y", task: Task | Non
 
     if task not in (None, *TASKS):
         raise InputError(f"task={task!r}: expected {' or '.join(map(repr, TASKS))}")
-    if isinstance(X, pd.DataFrame):
-        labels = [str(label) for label in X.columns]
-        _check_names(name, labels)
-        columns, codes = _encode_frame(name, X, labels)
-    else:
-        codes = _numbers_2d(name, X)
-        columns = tuple(Column(f"x{place}") for place in range(codes.shape[1]))
-    if codes.shape[1] == 0:
+    table = isinstance(X, pd.DataFrame)
+    if not table:
+        X = pd.DataFrame(_numbers_2d(name, X))
+        X.columns = [f"x{place}" for place in range(X.shape[1])]
+    X = _without(name, X, custom)
+    labels = [str(label) for label in X.columns]
+    _check_names(name, labels)
+    if not labels:
         raise InputError(f"{name}: there is no column besides the target {target!r}: no features to learn from")
     series = y if isinstance(y, pd.Series) else pd.Series(_vector(name, y, target))
-    if len(series) != len(codes):
-        raise InputError(f"{name}: X has {len(codes)} rows and {target!r} has {len(series)}: they must be as long")
-    if len(codes) == 0:
+    if len(series) != len(X):
+        raise InputError(f"{name}: X has {len(X)} rows and {target!r} has {len(series)}: they must be as long")
+    if len(X) == 0:
         raise InputError(f"{name}: there are no rows")
-    labels_y, classes = _encode_target(name, series, target, task)
-    dataset = Dataset(name, torch.from_numpy(codes), torch.from_numpy(labels_y), columns, target, classes)
+    read = read_columns(name, X, labels, custom)
+    labels_y, classes = _encode_target(name, series, target, task, custom)
+    kinds = kinds_in_words(read, custom.format.drop) if table else ""
+    notes = guesses_in_words(read, None if custom.typed else custom.sep)
+    codes = np.stack([each.codes for each in read], axis=1)
+    _check_range(name, read)
+    dataset = Dataset(
+        name,
+        torch.from_numpy(codes),
+        torch.from_numpy(labels_y),
+        tuple(each.column for each in read),
+        target,
+        classes,
+        kinds,
+        notes,
+    )
     _check_informative(dataset)
     return dataset
 
 
+def _without(name: str, X: pd.DataFrame, custom: Custom) -> pd.DataFrame:
+    labels = [str(label) for label in X.columns]
+    for column in custom.format.drop:
+        if column not in labels:
+            raise InputError(
+                f"{name}: no column {column!r} to drop{did_you_mean(column, labels) or f': it has {listed(labels)}'}"
+            )
+    return X.iloc[:, [place for place, label in enumerate(labels) if label not in custom.format.drop]]
+
+
 def _check_names(name: str, labels: list[str]) -> None:
-    twice = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
+    twice = sorted(label for label, count in Counter(labels).items() if count > 1)
     if twice:
         raise InputError(f"{name}: more than one column is called {listed(twice)}: rename them")
+
+
+def _check_range(name: str, read: list[ReadColumn]) -> None:
+    for each in read:
+        beyond = int((np.abs(each.codes) > MOST).sum())
+        if beyond:
+            raise InputError(
+                f"{name}: column {each.column.name!r} is infinite, or too large for float32, in "
+                f"{beyond} of {len(each.codes)} rows: correct them, or leave them empty to have them imputed"
+            )
 
 
 def _check_informative(dataset: Dataset) -> None:
@@ -107,79 +161,7 @@ def _check_informative(dataset: Dataset) -> None:
         raise InputError(f"{dataset.name}: every feature is constant or missing in all rows: nothing to learn from")
 
 
-# --- features ---------------------------------------------------------------------------------------------------------
-
-
-def _encode_frame(name: str, frame: pd.DataFrame, labels: list[str]) -> tuple[tuple[Column, ...], Array]:
-    codes = np.empty(frame.shape, dtype=np.float32)
-    columns = []
-    for place, label in enumerate(labels):
-        where = f"{name}: column {label!r}"
-        values = frame.iloc[:, place]
-        plain = _as_numbers(where, values)
-        if plain is None:
-            text = _as_text(where, values)
-            levels = _levels(text)
-            _check_levels(where, levels, len(text.dropna()))
-            columns.append(Column(label, tuple(levels)))
-            plain = text.map({level: code for code, level in enumerate(levels)}).to_numpy(np.float64, na_value=np.nan)
-        else:
-            columns.append(Column(label))
-        codes[:, place] = _narrow(plain)
-    return tuple(columns), codes
-
-
-def _as_numbers(where: str, values: pd.Series[Any]) -> Array | None:
-    """A column as float64 with NaN where it is missing; None where it is text or a category."""
-    import pandas as pd
-
-    dtype = values.dtype
-    if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
-        return None
-    if pd.api.types.is_complex_dtype(dtype):
-        raise InputError(f"{where} has complex numbers, which are not supported: split it, or remove it")
-    if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_numeric_dtype(dtype):
-        return values.to_numpy(np.float64, na_value=np.nan)
-    if dtype.kind != "O":  # dates and durations
-        raise InputError(f"{where} is of type {dtype}, numbers or text expected: turn it into one, or remove it")
-    present = values.dropna()
-    if all(isinstance(value, numbers.Real | decimal.Decimal | np.bool_) for value in present):
-        return np.array(
-            [np.nan if missing else float(value) for value, missing in zip(values, values.isna(), strict=True)]
-        )
-    return None
-
-
-def _as_text(where: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of text, or of text and numbers, as strings; missing values stay missing."""
-    import pandas as pd
-
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(object)
-    for value in values.dropna():
-        if not isinstance(value, str | numbers.Real | decimal.Decimal | np.bool_):
-            kind = type(value).__name__
-            raise InputError(
-                f"{where} has values of type {kind}, numbers or text expected: turn it into one, or remove it"
-            )
-    return values.astype(object).where(values.notna(), None).map(str, na_action="ignore")
-
-
-def _check_levels(where: str, levels: list[str], present: int) -> None:
-    if len(levels) <= _FEW or (len(levels) <= MAX_LEVELS and len(levels) <= 0.9 * present):
-        return
-    odd = [level for level in levels if _number(level) is None]
-    if not odd:
-        raise InputError(f"{where} is text with {len(levels)} different values, all numbers: save them as numbers")
-    if len(odd) <= 0.1 * len(levels):
-        raise InputError(
-            f"{where} has {len(levels)} different values, all numbers but for {listed(odd)}: leave those empty"
-        )
-    raise InputError(
-        f"{where} is text with {len(levels)} different values in {present} rows, which "
-        f"{'names the rows' if len(levels) > 0.9 * present else f'is too many for a category (at most {MAX_LEVELS})'}: "
-        "remove it, or group its values"
-    )
+# --- arrays -----------------------------------------------------------------------------------------------------------
 
 
 def _numbers_2d(name: str, X: Any) -> Array:
@@ -188,7 +170,7 @@ def _numbers_2d(name: str, X: Any) -> Array:
         raise InputError(f"{name}: X has shape {values.shape}, (rows, columns) expected: reshape it to two dimensions")
     if values.dtype.kind not in "biuf":
         raise InputError(f"{name}: X has dtype {values.dtype}, numbers or booleans expected")
-    return _narrow(values)
+    return np.array(values, dtype=np.float64)  # a copy
 
 
 def _vector(name: str, y: Any, target: str) -> Array:
@@ -197,42 +179,66 @@ def _vector(name: str, y: Any, target: str) -> Array:
         values = values[:, 0]
     if values.ndim != 1:
         raise InputError(f"{name}: {target!r} has shape {values.shape}, (rows,) expected: one target per row")
+    if values.dtype.kind not in "biufOUTc":
+        raise InputError(f"{name}: {target!r} has dtype {values.dtype}, numbers, booleans or text expected")
     return values
 
 
 def _array(name: str, values: Any, what: str) -> Array:
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        plain: Array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-        return plain
+        return _plain(name, values.detach(), what)
+    if isinstance(values, np.ma.MaskedArray):  # whose mask would be lost without a word
+        plain: Any = values
+        numeric = values.dtype.kind in "biuf"
+        values = plain.astype(np.float64).filled(np.nan) if numeric else plain.astype(object).filled(None)
     try:
         return np.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"{name}: {what} is no array: its rows have different lengths") from error
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths; tensors that are no arrays
+        raise InputError(f"{name}: {what} is no array: its rows have different lengths, or are none") from error
 
 
-def _narrow(values: Array) -> Array:
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
-        return np.array(values, dtype=np.float32)
+def _plain(name: str, values: torch.Tensor, what: str) -> Array:
+    kinds = {
+        "sparse": values.layout is not torch.strided,
+        "meta": values.is_meta,
+        "quantized": values.is_quantized,
+        "nested": values.is_nested,
+    }
+    odd = [kind for kind, is_one in kinds.items() if is_one]
+    if odd:
+        raise InputError(f"{name}: {what} is a {' '.join(odd)} tensor, a dense one with its values expected")
+    try:
+        wide = values.double() if values.is_floating_point() else values
+        plain: Array = wide.cpu().resolve_conj().resolve_neg().numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise InputError(f"{name}: {what} is a tensor of {values.dtype}, which is no array of numbers") from error
+    return plain
 
 
 # --- target -----------------------------------------------------------------------------------------------------------
 
 
-def _encode_target(name: str, values: pd.Series[Any], target: str, task: Task | None) -> tuple[Array, tuple[str, ...]]:
-    """The target as int64 codes and the classes' names, or as float32 numbers and ()."""
+def _encode_target(
+    name: str, values: pd.Series[Any], target: str, task: Task | None, custom: Custom
+) -> tuple[Array, tuple[str, ...]]:
+    """The target as int64 codes and the classes' names, or as float64 numbers and ()."""
     import pandas as pd
 
     where = f"{name}: target {target!r}"
-    missing = int(values.isna().sum())
+    plain = typed_numbers(where, values)
+    boolean = pd.api.types.is_bool_dtype(values.dtype)
+    if plain is None or (boolean and task != "numbers"):
+        text = as_text(where, values)
+        empty = int((text.isna() | (text.str.strip() == "") | text.isin(list(custom.format.na))).sum())
+        if empty:
+            raise InputError(f"{where} is missing in {empty} of {len(values)} rows: drop these rows")
+        categorical = isinstance(values.dtype, pd.CategoricalDtype)
+        plain = _text_numbers(where, text, task, custom) if not (boolean or (categorical and task is None)) else None
+        if plain is None:
+            return _classes(where, text, task)
+    missing = int(np.isnan(plain).sum())
     if missing:
         raise InputError(f"{where} is missing in {missing} of {len(values)} rows: drop these rows")
-    plain = _as_numbers(where, values)
-    boolean = pd.api.types.is_bool_dtype(values.dtype)
-    if task == "numbers":
-        plain = _text_numbers(where, _as_text(where, values)) if plain is None else plain
-    elif plain is None or boolean:
-        return _classes(where, _as_text(where, values), task)
     if not np.isfinite(plain).all():
         raise InputError(
             f"{where} is infinite in {int((~np.isfinite(plain)).sum())} of {len(plain)} rows: drop these rows"
@@ -243,52 +249,45 @@ def _encode_target(name: str, values: pd.Series[Any], target: str, task: Task | 
         return _classes(where, pd.Series([_label(value) for value in plain], dtype=object), task)
     if len(distinct) == 1:
         raise InputError(f"{where} is {_label(distinct[0])} in all {len(plain)} rows: nothing to learn")
-    narrow = _narrow(plain)
-    if not np.isfinite(narrow).all():
+    if np.abs(plain).max() > MOST:
         raise InputError(f"{where} has values beyond float32's ±3.4e38: change its unit")
-    return narrow, ()
+    return np.array(plain, dtype=np.float64), ()
+
+
+def _text_numbers(where: str, text: pd.Series[Any], task: Task | None, custom: Custom) -> Array | None:
+    """A target of text as numbers; None where it is classes."""
+    counts = counts_of(text)
+    if task == "classes":
+        # As they are written, unless they are plain numbers, which name the same class in several ways: 1 and 1.0.
+        values = {each: parse(each, ".") for each in counts}
+        if any(value is None for value in values.values()):
+            return None
+        return np.array([values[each.strip()] for each in text], dtype=np.float64)
+    found = read_numbers(where, counts, custom)
+    booleans = {each.casefold() for each in counts} <= {"true", "false"}
+    if task == "numbers" and found is None:
+        odd = sorted(each for each in counts if parse(each, ".", custom.format) is None)
+        raise InputError(f"{where} is not numeric ({listed(odd)}): numbers expected, or classes as the task")
+    if found is None or (booleans and task is None):
+        return None
+    if found.marks:
+        raise InputError(
+            f"{where} is numbers, and missing in {sum(found.marks.values())} of {len(text)} rows "
+            f"({listed(sorted(found.marks))}): drop these rows, or say --task classes if these are classes"
+        )
+    return np.array([found.values[each.strip()] for each in text], dtype=np.float64)
 
 
 def _classes(where: str, labels: pd.Series[Any], task: Task | None) -> tuple[Array, tuple[str, ...]]:
-    classes = _levels(labels)
+    classes = levels_of(labels)
     if len(classes) == 1:
         raise InputError(f"{where} is {classes[0]!r} in all {len(labels)} rows, at least two classes expected")
-    if len(classes) > max(_FEW, len(labels) / 2):
+    if len(classes) > max(FEW, len(labels) / 2):
         advice = "give --task numbers if it is a number" if task is None else "at least two rows of each are needed"
         raise InputError(f"{where} has {len(classes)} classes in {len(labels)} rows: {advice}")
     codes = labels.map({label: code for code, label in enumerate(classes)})
     return np.array(codes, dtype=np.int64), tuple(classes)
 
 
-def _text_numbers(where: str, text: pd.Series[Any]) -> Array:
-    parsed = [_number(value) for value in text]
-    odd = sorted({value for value, number in zip(text, parsed, strict=True) if number is None})
-    if odd:
-        raise InputError(f"{where} is not numeric ({listed(odd)}): numbers expected, or classes as the task")
-    return np.array(parsed, dtype=np.float64)
-
-
-def _levels(text: pd.Series[Any]) -> list[str]:
-    """The distinct values, in the order of numbers if all are, else of text."""
-    levels: list[str] = sorted(text.dropna().unique().tolist())
-    parsed = {level: _number(level) for level in levels}
-    if all(value is not None for value in parsed.values()):
-        levels.sort(key=lambda level: parsed[level] or 0.0)
-    return levels
-
-
-def _number(text: str) -> float | None:
-    """What finite number ``text`` is, if it is one."""
-    if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", text):
-        return None
-    return float(text)
-
-
 def _label(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def listed(names: list[str], most: int = 10) -> str:
-    """The first of ``names``, as part of a message."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as MapDataset
-from tqdm import tqdm
 
 from torchshrink.data.lazy import LazyRows
 from torchshrink.data.reading import Filling, Item, Reader, Taken, checked, close, loader, unlike
 from torchshrink.errors import DataWarning, InputError
+from torchshrink.support.streams import Bar
 
 PER_REQUEST = 64  # rows, of the first pass
 _DIGEST = 16  # bytes per row
@@ -115,9 +114,7 @@ def _surveyed(data: MapDataset[Any], count: int, workers: int, progress: bool) -
     missing = np.empty(count, dtype=bool)
     digests = bytearray(count * _DIGEST)
     reading = loader(source, requests, workers)
-    bar = tqdm(
-        total=count, desc="data", unit="row", leave=False, disable=not progress, file=sys.stderr, dynamic_ncols=True
-    )
+    bar = Bar("data", "row", total=count, shown=progress)
     try:
         for numbers, found in zip(requests, reading, strict=True):
             each: Look = checked(found, InputError)

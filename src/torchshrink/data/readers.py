@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
+import itertools
 import re
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torchshrink.data.dataset import Column, Dataset, Task
-from torchshrink.data.frames import from_frame, from_parts, listed
+from torchshrink.data.columns import listed
+from torchshrink.data.dataset import Dataset, Task
+from torchshrink.data.format import SEPARATORS, Format
+from torchshrink.data.frames import from_frame, from_parts
+from torchshrink.data.numerals import Custom
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
 from torchshrink.support.user_code import call_function, did_you_mean
@@ -20,8 +27,9 @@ from torchshrink.support.user_code import call_function, did_you_mean
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 
 
-def read_bundled(name: str, *, task: Task | None) -> Dataset:
+def read_bundled(name: str, *, task: Task | None, format: Format) -> Dataset:
     """A data set that comes with scikit-learn, in its raw units."""
+    import pandas as pd
     from sklearn import datasets
 
     makers: dict[str, Callable[[], Any]] = {
@@ -33,52 +41,97 @@ def read_bundled(name: str, *, task: Task | None) -> Dataset:
         "diabetes": lambda: datasets.load_diabetes(scaled=False),
     }
     bunch = makers[name]()
-    dataset = from_parts(name, bunch.data, bunch.target, target="target", task=task)
-    columns = tuple(Column(str(column)) for column in bunch.feature_names)
+    table = pd.DataFrame(bunch.data, columns=[str(column) for column in bunch.feature_names])
+    dataset = from_parts(name, table, bunch.target, target="target", task=task, custom=Custom(format, typed=True))
     classes = tuple(str(label) for label in bunch.get("target_names", dataset.classes)) if dataset.classes else ()
-    return Dataset(name, dataset.X, dataset.y, columns, "target", classes)
+    return dataclasses.replace(dataset, classes=classes, kinds="", notes=())
 
 
-def read_csv(path: Path, *, target: str | None, task: Task | None) -> Dataset:
-    """A CSV file: UTF-8, comma-separated, the first line the column names."""
+def read_csv(path: Path, *, target: str | None, task: Task | None, format: Format) -> Dataset:
+    """A CSV file: UTF-8, the first line the column names; blanks around values and names are left out."""
     import pandas as pd
 
+    text = _text_of(path)
     try:
-        header = _check_csv(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, encoding="utf-8-sig", low_memory=False, index_col=False)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
-    except (OSError, ValueError, csv.Error, pd.errors.ParserWarning) as error:
-        if isinstance(error, InputError):
-            raise
+        sep = format.sep or _separator(text)
+        header, rows = _rows(path, text, sep)
+    except csv.Error as error:
         raise InputError(f"{path} cannot be read as CSV: {brief(error)}") from error
-    if target is None and len(header) == 1:
-        raise InputError(f"{path} has one column, {header[0]!r}: are its values separated by commas?")
-    return from_frame(_file_name(path), frame, target, task=task)
+    if len(header) == 1 and target not in header:
+        raise InputError(
+            f"{path} has one column, {header[0]!r}: are its values separated by commas? Else say by what: --sep ';'"
+        )
+    frame = pd.DataFrame({label: [row[k] for row in rows] for k, label in enumerate(header)}, dtype=object)
+    return from_frame(_file_name(path), frame, target, task=task, custom=Custom(format, sep=sep))
 
 
-def _check_csv(path: Path) -> list[str]:
-    """The header, once every row is known to be as long: pandas would fill short rows and rename equal columns."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
-        header = next((row for row in rows if row), [])
-        if not header:
-            raise InputError(f"{path} is empty: a line of column names and then rows expected")
-        unnamed = [place for place, label in enumerate(header, start=1) if not label.strip()]
-        if unnamed:
-            raise InputError(f"{path}: column {unnamed[0]} has no name (a saved row number?): name it or remove it")
-        twice = [label for place, label in enumerate(header) if label in header[:place]]
-        if twice:
-            raise InputError(f"{path}: more than one column is called {twice[0]!r}: rename them")
-        for row in rows:
-            if row and len(row) != len(header):
-                raise InputError(f"{path}, line {rows.line_num}: {len(row)} values given, {len(header)} expected")
-    return header
+def _text_of(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        kind = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else error.reason
+        raise InputError(f"{path} is not UTF-8 text ({kind}): save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as CSV: {brief(error)}") from error
+    if "\0" in text:
+        raise InputError(f"{path} has NUL bytes, which text has not: save it as UTF-8 text")
+    return text
 
 
-def read_parquet(path: Path, *, target: str | None, task: Task | None) -> Dataset:
+def _records(text: str, sep: str) -> Iterator[list[str]]:
+    """The lines' values without the blanks around them; lines without any value are no rows."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True, skipinitialspace=not sep.isspace())
+    for row in lines:
+        if row:
+            yield [value.strip() for value in row]
+
+
+def _separator(text: str) -> str:
+    """What separates the values: the comma, unless only another one makes as many columns in each of the first rows."""
+    for sep in SEPARATORS:
+        try:
+            widths = {len(row) for row in itertools.islice(_records(text, sep), 100)}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and widths != {1}:
+            return sep
+    return SEPARATORS[0]
+
+
+def _rows(path: Path, text: str, sep: str) -> tuple[list[str], list[list[str | None]]]:
+    """The header and the rows, once every row is known to be as long; None where a value is empty."""
+    records = _records(text, sep)
+    header = next(records, [])
+    if not header:
+        raise InputError(f"{path} is empty: a line of column names and then rows expected")
+    unnamed = [place for place, label in enumerate(header, start=1) if not label]
+    if unnamed:
+        raise InputError(f"{path}: column {unnamed[0]} has no name (a saved row number?): name it or remove it")
+    twice = [label for label, count in Counter(header).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: more than one column is called {twice[0]!r}: rename them")
+    rows: list[list[str | None]] = []
+    for number, row in enumerate(records, start=2):
+        if len(row) != len(header):
+            raise InputError(
+                f"{path}, line {_line_of(text, sep, number)}: {len(row)} values given, {len(header)} expected"
+            )
+        rows.append([value or None for value in row])
+    return header, rows
+
+
+def _line_of(text: str, sep: str, record: int) -> int:
+    """In which line a record ends: values may have line ends in them."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
+    for row in lines:
+        record -= bool(row)
+        if not record:
+            break
+    return lines.line_num
+
+
+def read_parquet(path: Path, *, target: str | None, task: Task | None, format: Format) -> Dataset:
     """A Parquet file."""
     import pandas as pd
 
@@ -86,10 +139,10 @@ def read_parquet(path: Path, *, target: str | None, task: Task | None) -> Datase
         frame = pd.read_parquet(path, engine="pyarrow")
     except Exception as error:  # a foreign file provokes anything
         raise InputError(f"{path} cannot be read as Parquet: {brief(error)}") from error
-    return from_frame(_file_name(path), frame, target, task=task)
+    return from_frame(_file_name(path), frame, target, task=task, custom=Custom(format, typed=True))
 
 
-def read_npz(path: Path, *, target: str | None, task: Task | None) -> Dataset:
+def read_npz(path: Path, *, target: str | None, task: Task | None, format: Format) -> Dataset:
     """An npz file with the arrays ``X`` and ``y``, or whatever the target is called."""
     y_name = "y" if target is None else target
     try:
@@ -108,10 +161,10 @@ def read_npz(path: Path, *, target: str | None, task: Task | None) -> Dataset:
         raise
     except Exception as error:  # a foreign file provokes anything
         raise InputError(f"{path} cannot be read as npz: {brief(error)}") from error
-    return from_parts(_file_name(path), X, y, target=y_name, task=task)
+    return from_parts(_file_name(path), X, y, target=y_name, task=task, custom=Custom(format, typed=True))
 
 
-def read_openml(name: str, *, target: str | None, task: Task | None) -> Dataset:
+def read_openml(name: str, *, target: str | None, task: Task | None, format: Format) -> Dataset:
     """The active version of a data set of OpenML, fetched (and kept) by scikit-learn."""
     from sklearn import datasets
 
@@ -130,17 +183,19 @@ def read_openml(name: str, *, target: str | None, task: Task | None) -> Dataset:
     if len(names) != 1:
         columns = [str(column) for column in bunch.frame.columns]
         raise InputError(f"{source} has {len(names)} targets: give --target COLUMN, one of {listed(columns)}")
-    return from_frame(_safe(name), bunch.frame, str(names[0]), task=task)
+    custom = Custom(format, typed=True)
+    return from_frame(_safe(name), bunch.frame, str(names[0]), task=task, custom=custom)
 
 
-def read_function(spec: str, *, target: str | None, task: Task | None) -> Dataset:
+def read_function(spec: str, *, target: str | None, task: Task | None, format: Format) -> Dataset:
     """What the user's function returns: a `Dataset`, a table (with ``target``), or the pair (X, y)."""
     import pandas as pd
 
     result = call_function(spec)
     name = _safe(spec)
+    custom = Custom(format, typed=True)
     if isinstance(result, pd.DataFrame):
-        return from_frame(name, result, target, task=task)
+        return from_frame(name, result, target, task=task, custom=custom)
     if target is not None:
         raise InputError(
             f"{spec} returned an object of type {type(result).__name__}, which has its own target: leave --target out"
@@ -148,12 +203,18 @@ def read_function(spec: str, *, target: str | None, task: Task | None) -> Datase
     if isinstance(result, Dataset):
         if task is not None and task != result.task:
             raise InputError(f"{spec} returned a Dataset with a target of {result.task}, {task} asked for")
+        if format.given():
+            raise InputError(f"{spec} returned a Dataset, whose columns are read already: leave {_options(format)} out")
         return result
     if isinstance(result, tuple | list) and len(result) == 2:
-        return from_parts(name, result[0], result[1], task=task)
+        return from_parts(name, result[0], result[1], task=task, custom=custom)
     raise InputError(
         f"{spec} returned an object of type {type(result).__name__}: (X, y), a DataFrame or a Dataset expected"
     )
+
+
+def _options(format: Format) -> str:
+    return " and ".join(f"--{name}" for name in format.given())
 
 
 def _file_name(path: Path) -> str:

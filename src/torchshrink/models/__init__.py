@@ -6,16 +6,19 @@ takes raw rows, nothing of it is penalised, and a stacked program can hold one s
 
 from torchshrink.models.files import load_model, save_model
 from torchshrink.models.networks import BUILTIN_MODELS, build, mlp, model_settings
-from torchshrink.models.preprocessing import Preprocess, Rescale, fit_preprocessing
+from torchshrink.models.preprocessing import Preprocess, Rescale, fit_preprocessing, rows_dtype
+from torchshrink.models.target_scale import TargetScale
 
 __all__ = [
     "BUILTIN_MODELS",
     "Preprocess",
     "Rescale",
+    "TargetScale",
     "build",
     "fit_preprocessing",
     "load_model",
     "mlp",
     "model_settings",
+    "rows_dtype",
     "save_model",
 ]

@@ -1,8 +1,8 @@
-"""A model on disk: safetensors for its tensors, JSON for its settings; reading it runs no code but the user's own."""
+"""A model on disk: safetensors for its tensors, JSON for its settings; reading it runs no code but the caller's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
-from torchshrink.models.networks import build
-from torchshrink.support.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+from torchshrink.models.networks import build as build_from
+from torchshrink.models.networks import is_users, sizes
+from torchshrink.support.storage import PathLike, brief, read_sealed, read_tensors, seal_of, write_json, write_tensors
+
+TENSORS, SETTINGS = "model.safetensors", "model.json"
+_WHAT = "model"  # what the settings are sealed as
 
 
 def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) -> None:
@@ -29,28 +33,74 @@ def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) 
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise InputError(f"the model's state has {name!r}, a {type(value).__name__}: only tensors can be saved")
-    write_tensors(Path(folder) / "model.safetensors", state)
-    write_json(Path(folder) / "model.json", settings)
+    # The JSON last, and the tensors bound to it: where both are, they are of one model.
+    write_tensors(Path(folder) / TENSORS, state, what=_tensors_of(seal_of(settings, what=_WHAT)))
+    write_json(Path(folder) / SETTINGS, settings, what=_WHAT)
 
 
-def load_model(folder: PathLike) -> nn.Module:
+def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None) -> nn.Module:
     """The model that `save_model` wrote to ``folder``, in evaluation mode. It takes raw rows.
 
-    A model from ``module:function`` is made by calling that function again. The global random state is left as it was.
+    The files hold no code, and none that they name is run: a model of the user's own, from ``module:function``, needs
+    that function as ``build``. The global random state is left as it was.
+
+    Args:
+        folder: where it was written.
+        build: () -> nn.Module, which makes the model; by default one of torchshrink's own from its settings.
 
     Raises:
-        InputError: a file is missing, truncated or foreign, or the tensors do not fit the model.
+        InputError: a file is missing, truncated, changed or foreign, the two are not of one model, the tensors do not
+            fit, or the model is the user's own and no ``build`` is given.
+
+    Example:
+        >>> model = load_model("runs/train-digits")                                       # doctest: +SKIP
+        >>> model = load_model("runs/train-images", build=my_models.convolutional)        # doctest: +SKIP
     """
-    settings = read_json(Path(folder) / "model.json")
-    tensors, _ = read_tensors(Path(folder) / "model.safetensors")
+    place = Path(folder)
+    settings, seal = read_sealed(place / SETTINGS, what=_WHAT)
+    if build is None and is_users(settings):
+        named = settings["model"]
+        raise InputError(
+            f"{place} holds a model that {named} makes, which is code, and no file may have code run: "
+            f"load_model(folder, build={named.replace(':', '.')}), if you trust it"
+        )
+    tensors, _ = read_tensors(place / TENSORS, what=_tensors_of(seal))
+    if build is None:
+        # Before anything is made: what is allocated is then no more than the file has.
+        _check_sizes(sizes(settings), tensors, place / TENSORS)
     with torch.random.fork_rng(devices=[]):
-        model = build(settings)
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        model = build_from(settings) if build is None else _built(build)
+    mine = dict(model.named_parameters())
+    dtypes = {t.dtype for name, t in tensors.items() if name in mine and t.is_floating_point()}
     if len(dtypes) == 1:  # a model trained in float64 stays one
         model.to(dtypes.pop())
-    _check_fit(model, tensors, Path(folder) / "model.safetensors")
+    _check_fit(model, tensors, place / TENSORS)
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def _tensors_of(seal: str) -> str:
+    """What the tensors are sealed as."""
+    return f"weights of model {seal}"
+
+
+def _built(build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        model = build()
+    except Exception as error:  # anything may come of the user's code
+        raise InputError(f"build() raised {brief(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"build() returned an object of type {type(model).__name__}, a torch.nn.Module expected")
+    return model
+
+
+def _check_sizes(expected: Iterator[tuple[str, tuple[int, ...]]], tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, shape in expected:
+        if name not in tensors:
+            raise InputError(f"{path} does not fit its model.json: {name!r} is missing")
+        if tuple(tensors[name].shape) != shape:
+            kind, given = tensors[name].dtype, tuple(tensors[name].shape)
+            raise InputError(f"{path} does not fit its model.json: {name!r} is {kind} {given}, {kind} {shape} expected")
 
 
 def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from torchshrink.models.preprocessing import Preprocess, Rescale
 from torchshrink.support.user_code import call_function, did_you_mean
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
+_BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "numbers")
 BUILTIN_MODELS = ("mlp", "logistic", "linear")
 
 
@@ -89,21 +90,66 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
         InputError: the settings are of another format or incomplete, or the user's function fails (see `call_function`)
             or returns no module.
     """
+    if is_users(settings):
+        built = call_function(settings["model"])
+        if not isinstance(built, nn.Module):
+            raise InputError(
+                f"{settings['model']} returned an object of type {type(built).__name__}, a torch.nn.Module expected"
+            )
+        return built
+    inputs, outputs, hidden, numbers = _parsed(settings)
+    return mlp(inputs, outputs, hidden=hidden, numbers=numbers)
+
+
+def is_users(settings: Mapping[str, Any]) -> bool:
+    """Whether the model of these settings is made by a function of the user's.
+
+    Raises:
+        InputError: the settings are of another format, or name no model.
+    """
     if settings.get("format") != FORMAT:
         raise InputError(f"model settings of format {settings.get('format')!r} given, format {FORMAT} expected")
     model = settings.get("model")
     if isinstance(model, str) and ":" in model:
-        built = call_function(model)
-        if not isinstance(built, nn.Module):
-            raise InputError(f"{model} returned an object of type {type(built).__name__}, a torch.nn.Module expected")
-        return built
+        return True
     if model not in BUILTIN_MODELS:
         raise InputError(f"model settings name the model {model!r}: expected {', '.join(BUILTIN_MODELS)}")
-    try:
-        inputs, outputs = [int(size) for size in settings["inputs"]], int(settings["outputs"])
-        hidden, numbers = [int(width) for width in settings["hidden"]], bool(settings["numbers"])
-    except (KeyError, TypeError, ValueError) as error:
+    return False
+
+
+def sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The name and shape of each tensor whose size follows from the settings, one after another; nothing is made.
+
+    Raises:
+        InputError: the settings are incomplete, or not of their types.
+    """
+    inputs, outputs, hidden, _ = _parsed(settings)
+    width = sum(max(size, 1) for size in inputs)
+    for name in ("mean", "scale", "seen"):
+        yield f"preprocess.{name}", (width,)
+    names = [*(f"hidden{number}" for number in range(1, len(hidden) + 1)), "output"]
+    for name, next_width in zip(names, [*hidden, outputs], strict=True):
+        yield f"{name}.weight", (next_width, width)
+        yield f"{name}.bias", (next_width,)
+        width = next_width
+
+
+def _parsed(settings: Mapping[str, Any]) -> tuple[list[int], int, list[int], bool]:
+    """``inputs``, ``outputs``, ``hidden`` and ``numbers`` of a built-in model."""
+    inputs, outputs, hidden, numbers = (settings.get(name) for name in _BUILTIN_SETTINGS)
+    if (
+        not _whole_numbers(inputs)
+        or not _whole_numbers(hidden)
+        or type(outputs) is not int
+        or type(numbers) is not bool
+    ):
+        given = ", ".join(f"{name} {str(settings.get(name, 'missing'))[:40]}" for name in _BUILTIN_SETTINGS)
         raise InputError(
-            f"model settings are incomplete or not of their types ({type(error).__name__}: {error})"
-        ) from error
-    return mlp(inputs, outputs, hidden=hidden, numbers=numbers)
+            f"model settings are incomplete or not of their types: {given}; "
+            "lists of whole numbers, a whole number, such a list, and true or false expected"
+        )
+    return inputs, outputs, hidden, numbers  # type: ignore[return-value]
+
+
+def _whole_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value)

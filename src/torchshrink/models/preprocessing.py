@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ class Preprocess(nn.Module):
     A number becomes (x − mean) / scale, and 0, the mean, where it is missing. A category becomes one 0/1 column per
     level; a missing one, and a level that no training row had, all zeros. Column order is kept. Before `fit`, means
     are 0, scales 1, and all levels known.
+
+    Means and scales stay in float64 whatever the model is brought to, and only what is standardised is rounded to the
+    model's dtype: float64 rows whose numbers are large and differ little, as coordinates and times do, stay apart.
 
     Args:
         sizes: per raw column, 0 for a number and k ≥ 1 for a category with the codes 0 … k−1.
@@ -36,6 +39,7 @@ class Preprocess(nn.Module):
     _source: Tensor
     _level: Tensor
     _categorical: Tensor
+    _like: Tensor
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -48,8 +52,9 @@ class Preprocess(nn.Module):
         level = [code for size in self.sizes for code in range(max(size, 1))]
         self.outputs = len(source)
         self._plain = not any(self.sizes)
-        self.register_buffer("mean", torch.zeros(self.outputs))
-        self.register_buffer("scale", torch.ones(self.outputs))
+        self.register_buffer("mean", torch.zeros(self.outputs, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(self.outputs, dtype=torch.float64))
+        self.register_buffer("_like", torch.empty(0), persistent=False)  # goes to the model's dtype with it
         self.register_buffer("seen", torch.ones(self.outputs, dtype=torch.bool))
         # These follow from the sizes, so they move with the model and stay out of its files.
         self.register_buffer("_source", torch.tensor(source), persistent=False)  # (d_encoded,) raw column
@@ -70,7 +75,11 @@ class Preprocess(nn.Module):
 
     def _standardise(self, rows: Tensor) -> Tensor:
         # Infinities stay: they are errors to be seen, not missing values.
-        return torch.nan_to_num((rows - self.mean) / self.scale, nan=0.0, posinf=math.inf, neginf=-math.inf)
+        exact = torch.nan_to_num((rows - self.mean) / self.scale, nan=0.0, posinf=math.inf, neginf=-math.inf)
+        return exact.to(self._like.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Preprocess:
+        return _keeping_float64(self, fn, recurse)
 
     def fit(self, rows: Tensor) -> None:
         """Take means, scales (standard deviations, with n in the denominator) and the levels from training rows.
@@ -130,12 +139,15 @@ class Rescale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def forward(self, output: Tensor) -> Tensor:
-        """The output, (…, 1), in the target's units, (…)."""
-        return self.mean + self.scale * output.squeeze(-1)
+        """The output, (…, 1), in the target's units, (…), and in its own dtype."""
+        return (self.mean + self.scale * output.squeeze(-1)).to(output.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rescale:
+        return _keeping_float64(self, fn, recurse)
 
     @torch.no_grad()
     def fit(self, target: Tensor) -> None:
@@ -149,12 +161,60 @@ class Rescale(nn.Module):
         self.scale.copy_(scale.squeeze(0))
 
 
+M = TypeVar("M", Preprocess, Rescale)
+
+
+def _keeping_float64(module: M, fn: Callable[[Tensor], Tensor], recurse: bool) -> M:
+    """What ``module.to(…)`` does, but that mean and scale keep their float64 digits; a device without has float32."""
+    exact = {"mean": module.mean, "scale": module.scale}
+    nn.Module._apply(module, fn, recurse)
+    for name, kept in exact.items():
+        now = getattr(module, name)
+        if now.device.type != "mps":
+            setattr(module, name, now.double() if kept.is_meta else kept.to(now.device, torch.float64))
+    return module
+
+
+class Rows(Protocol):
+    """Rows (n, …), in memory or not."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensors that they are or become."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Some of them."""
+        ...
+
+
 class InParts(Protocol):
     """Rows that come some at a time, from the first to the last whenever they are asked for."""
 
     def parts(self) -> Iterable[Tensor]:
         """All rows (n, …), in tensors of some."""
         ...
+
+
+def rows_dtype(model: nn.Module, X: Rows) -> torch.dtype:
+    """In which dtype ``model`` takes the floating rows X (n, …).
+
+    That of its first parameter; but float64 where the rows have it and go through a `Preprocess` before anything that
+    is tied to the parameters' dtype, so that they are rounded after they are standardised and not before.
+    """
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    if X.dtype != torch.float64 or own == torch.float64 or not any(isinstance(m, Preprocess) for m in model.modules()):
+        return own
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model.eval()(X[:2])
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return own  # the model's own code looks at the rows too, or they do not fit, which is said elsewhere
+    finally:
+        for module, training in modes:
+            module.training = training
+    return torch.float64
 
 
 def fit_preprocessing(model: nn.Module, rows: Tensor | InParts, target: Tensor) -> None:

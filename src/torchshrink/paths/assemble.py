@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.engines.warm_path import Ways
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.grid import Grid
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point

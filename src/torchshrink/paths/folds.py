@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Fold:
     validation: Tensor
 
 
-def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
+def make_folds(y: Tensor, folds: Folds, *, seed: int, ignored: int | None = None) -> tuple[Fold, ...]:
     """Split the rows into folds: with each class spread evenly where the targets are class codes, else at random.
 
     Args:
@@ -31,14 +32,38 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
         folds: how many, from 2 to n; or, for each, the row numbers that it holds out, all others being trained on, or a
             pair of row numbers (trained on, held out), as scikit-learn's splitters make them. No row is held out twice.
         seed: decides the draw.
+        ignored: the code of targets that the loss leaves out; no class.
 
     Raises:
         InputError: fewer than two folds, more than rows, a class with fewer rows than folds; given rows that are
-            none, out of range, or in two folds.
+            none, out of range, or in two folds; folds that hold out a class which they do not train on, or that train
+            on or hold out no target that counts.
     """
     y = y.cpu()
     if isinstance(folds, bool) or not isinstance(folds, int):
-        return _given(folds, rows=len(y))
+        made = _given(folds, rows=len(y))
+    else:
+        made = _drawn(y, folds, seed=seed, ignored=ignored)
+    if not y.is_floating_point():
+        _check_classes(y, made, ignored)
+    return made
+
+
+def _check_classes(y: Tensor, folds: Sequence[Fold], ignored: int | None) -> None:
+    for number, fold in enumerate(folds):
+        train, held_out = (part[part != ignored] for part in (y[fold.train], y[fold.validation]))
+        if not len(train) or not len(held_out):
+            what = "trains on" if not len(train) else "holds out"
+            raise InputError(f"folds[{number}] {what} no target that counts, only {ignored} (ignore_index)")
+        unknown = held_out[~torch.isin(held_out, train)]
+        if y.ndim == 1 and len(unknown):
+            raise InputError(
+                f"folds[{number}] holds out class {int(unknown[0])}, of which it trains on no row: shuffle the rows, "
+                "or give folds=a number, which spreads each class over all folds"
+            )
+
+
+def _drawn(y: Tensor, folds: int, *, seed: int, ignored: int | None) -> tuple[Fold, ...]:
     if folds < 2:
         raise InputError(f"folds={folds}: at least 2 expected, as each row is judged by models that did not see it")
     if folds > len(y):
@@ -51,14 +76,16 @@ def make_folds(y: Tensor, folds: Folds, *, seed: int) -> tuple[Fold, ...]:
     if y.is_floating_point() or y.ndim > 1:
         parts = KFold(**draw).split(np.empty(len(y)))
     else:
-        codes, counts = torch.unique(y, return_counts=True)
+        codes, counts = torch.unique(y[y != ignored], return_counts=True)
         rare = int(counts.argmin())
         if counts[rare] < folds:
             raise InputError(
                 f"folds={folds} and only {int(counts[rare])} rows of class {int(codes[rare])}: every fold needs one, "
                 "so give fewer folds, or merge or leave out the class"
             )
-        parts = StratifiedKFold(**draw).split(np.empty(len(y)), y.numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of ignored targets that are fewer than the folds
+            parts = list(StratifiedKFold(**draw).split(np.empty(len(y)), y.numpy()))
     return tuple(Fold(torch.from_numpy(train), torch.from_numpy(validation)) for train, validation in parts)
 
 

@@ -1,22 +1,30 @@
-"""The finished trainings of a path, one file each, so that a run that was killed goes on where it was."""
+"""The finished trainings of a path, one file each, so that a run that was killed goes on where it was.
+
+Each file is sealed (`torchshrink.support.storage`) as the outcome of its own training, with these settings and data.
+What is not what it should be, for whatever reason, counts as missing: that training is done again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from torchshrink.errors import InputError
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
+from torchshrink.errors import InputError, JournalWarning
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.weights import Weights
-from torchshrink.support.storage import PathLike, read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
 _SETTINGS = "settings.json"
+_T = TypeVar("_T")
+_JOURNAL = "journal"  # what its settings are sealed as
 
 
 class Journal:
@@ -28,20 +36,26 @@ class Journal:
 
     Raises:
         InputError: the folder holds a journal of another fingerprint, or cannot be written.
+
+    Warns:
+        JournalWarning: a file is not what was written there; what it was to keep is trained again.
     """
 
     def __init__(self, folder: PathLike, fingerprint: Mapping[str, Any]) -> None:
         self.folder = Path(folder) / FOLDER
-        wanted = json.loads(json.dumps(fingerprint))
+        text = json.dumps(fingerprint)
+        self._whose = hashlib.sha256(text.encode()).hexdigest()
+        wanted = json.loads(text)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
         settings = self.folder / _SETTINGS
-        if settings.exists():
-            _refuse_other(read_json(settings), wanted, self.folder)
+        before = self._sound(settings, lambda: read_json(settings, what=_JOURNAL))
+        if before is None:
+            write_json(settings, wanted, what=_JOURNAL)
         else:
-            write_json(settings, wanted)
+            _refuse_other(before, wanted, self.folder)
 
     def read(self, unit: Unit, stack: str = "") -> Outcome | None:
         """What came out of this unit, or None if it has not been finished.
@@ -51,11 +65,12 @@ class Journal:
             stack: the name of the stack that trained it, as the last bits depend on that; "": it was trained alone.
         """
         path = self._path(unit, stack)
-        if not path.exists():
-            return None
-        tensors, metadata = read_tensors(path)
-        numbers = json.loads(metadata["outcome"])
-        return Outcome(row_losses=tensors["row_losses"], **numbers)
+
+        def outcome() -> Outcome:
+            tensors, metadata = read_tensors(path, what=self._outcome(unit, stack))
+            return Outcome(row_losses=tensors["row_losses"], **json.loads(metadata["outcome"]))
+
+        return self._sound(path, outcome)
 
     def write(self, unit: Unit, outcome: Outcome, stack: str = "") -> None:
         """Keep what came out of this unit."""
@@ -65,15 +80,21 @@ class Journal:
             "nonzero": outcome.nonzero,
             "diverged": outcome.diverged,
         }
-        write_tensors(self._path(unit, stack), {"row_losses": outcome.row_losses}, {"outcome": json.dumps(numbers)})
+        write_tensors(
+            self._path(unit, stack),
+            {"row_losses": outcome.row_losses},
+            {"outcome": json.dumps(numbers)},
+            what=self._outcome(unit, stack),
+        )
 
     def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:
         """The weights that this stack of a warm path ended with, by fold, or None if they are not kept."""
         path = self._weights(stack)
-        if not path.exists():
+        flat = self._sound(path, lambda: read_tensors(path, what=self._ends(stack))[0])
+        if flat is None:
             return None
         found: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in read_tensors(path)[0].items():
+        for key, tensor in flat.items():
             fold, name = key.split(":", 1)
             found.setdefault(int(fold), {})[name] = tensor
         return found
@@ -81,11 +102,30 @@ class Journal:
     def write_weights(self, stack: str, weights: Mapping[int, Weights]) -> None:
         """Keep the weights that a stack ended with, by fold."""
         flat = {f"{fold}:{name}": tensor for fold, each in weights.items() for name, tensor in each.items()}
-        write_tensors(self._weights(stack), flat)
+        write_tensors(self._weights(stack), flat, what=self._ends(stack))
 
     def drop_weights(self, stack: str) -> None:
         """Forget them."""
         self._weights(stack).unlink(missing_ok=True)
+
+    def _sound(self, path: Path, read: Callable[[], _T]) -> _T | None:
+        """What is read, or None where nothing is there, or nothing that was written there by such trainings."""
+        if not path.exists():
+            return None
+        try:
+            return read()
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, InputError) else f"{path} is of another version ({brief(error)})"
+            warnings.warn(f"{why}: this is done now", JournalWarning, stacklevel=4)
+            return None
+
+    def _outcome(self, unit: Unit, stack: str) -> str:
+        """What an outcome is sealed as."""
+        return f"outcome {unit!r} {stack} {self._whose}"
+
+    def _ends(self, stack: str) -> str:
+        """What weights are sealed as."""
+        return f"weights {stack} {self._whose}"
 
     def _weights(self, stack: str) -> Path:
         return self.folder / f"{stack}.weights"

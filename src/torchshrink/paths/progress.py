@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from tqdm import tqdm
-
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
 from torchshrink.paths.family import Family
+from torchshrink.paths.outcome import Outcome, Unit
+from torchshrink.support.streams import Bar, say
 
 
 class Progress:
@@ -29,9 +27,8 @@ class Progress:
         self._rows: dict[tuple[int, float], dict[int, tuple[float, int]]] = {}  # by fold: a probe's comes twice
         self._best = (math.inf, "")
         self._ahead = 0  # trainings that the bar counts already, by the share of their epochs that is done
-        self._bar: tqdm[Any] = tqdm(
-            total=0, disable=not shown, file=sys.stderr, unit="training", dynamic_ncols=True, desc="path"
-        )
+        self._shown = shown
+        self._bar = Bar("path", "training", shown=shown, leave=True)
 
     def __enter__(self) -> Self:
         return self
@@ -42,9 +39,16 @@ class Progress:
         self._bar.close()
 
     def expect(self, trainings: int) -> None:
-        """So many more are to come, or fewer if below 0."""
-        self._bar.total = (self._bar.total or 0) + trainings
-        self._bar.refresh()
+        """So many are to come, at most: it is said once, before the first, as a total that rises would jump."""
+        self._bar.expect(self._bar.total + trainings)
+
+    def spare(self, trainings: int) -> None:
+        """So many fewer are to come than was expected."""
+        self._bar.expect(self._bar.total - trainings)
+
+    def again(self, trainings: int) -> None:
+        """So many that were done are to be done again."""
+        self._bar.update(-trainings)
 
     def done(self, unit: Unit, outcome: Outcome) -> None:
         """One is finished."""
@@ -56,21 +60,19 @@ class Progress:
             mean = sum(value * rows for value, rows in seen.values()) / sum(rows for _, rows in seen.values())
             if mean < self._best[0]:
                 self._best = (mean, label)
-        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}{self._so_far()}", refresh=False)
+        self._bar.note(f"{label}, fold {unit.fold + 1}{self._so_far()}")
         self._count()
 
     def aside(self, unit: Unit) -> None:
         """One is finished that takes no part in the choice."""
         label = f"{self._families[unit.family].name} {unit.strength:.3g}"
-        self._bar.set_postfix_str(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}", refresh=False)
+        self._bar.note(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}")
         self._count()
 
     def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:
         """A stack has done so many epochs: the bar moves by as many trainings as that comes to."""
         share = lanes * epoch // epochs
-        self._bar.set_postfix_str(
-            f"{alive} of {lanes} lanes alive, epoch {epoch}/{epochs}{self._so_far()}", refresh=False
-        )
+        self._bar.note(f"{alive} of {lanes} lanes alive, epoch {epoch}/{epochs}{self._so_far()}")
         self._bar.update(share - self._ahead)
         self._ahead = share
 
@@ -87,8 +89,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        if not self._bar.disable:
-            self._bar.write(line, file=sys.stderr)
+        if self._shown:
+            say(line)
 
     def _so_far(self) -> str:
         return f" | best {self._best[0]:.4g} at {self._best[1]}" if self._best[1] else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.data.lazy import LazyRows, Rows
+from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
-from torchshrink.models import fit_preprocessing
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning, TorchshrinkError
+from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
 from torchshrink.paths.family import Family
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
@@ -27,9 +29,12 @@ from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.support.storage import brief
-from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch, train_step
 
 Build = Callable[[], nn.Module]
+
+UNCHANGED = TargetScale()
+"""Of targets that are trained on as they are."""
 
 WHOLE = -1
 """The part that is all the rows, where a fold's number is its part."""
@@ -41,14 +46,15 @@ class Recipe:
 
     Args:
         build: makes the model, with initial weights from torch's global generator.
-        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating; in memory, or still to be
-            read.
-        y: all targets (n, …): int64 class codes, or numbers in the model's dtype.
+        X: all rows (n, …), raw, on ``device``, in the model's dtype where they are floating, or in float64 where it
+            standardises them first; in memory, or still to be read.
+        y: all targets (n, …): int64 class codes, or numbers in the model's dtype and in ``unit``.
         loss: a mean over examples.
         make_optimizer: parameters -> optimizer.
         optimizer: what it makes, as text.
         device: where to train.
         settings: what the caller gave.
+        target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling recipes apart.
     """
 
@@ -61,14 +67,21 @@ class Recipe:
     device: torch.device
     settings: PathSettings
     identity: Mapping[str, str]
+    target_scale: TargetScale = UNCHANGED
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
 
         Neither the strengths, which a result has anyway, nor the engine, which changes no more than the last bits.
         """
-        plain = self.settings.to_dict() | {"loss": named(self.loss), "optimizer": self.optimizer}
+        loss = named(self.loss) + ("" if self.target_scale == UNCHANGED else " of the standardised target")
+        plain = self.settings.to_dict() | {"loss": loss, "optimizer": self.optimizer}
         return {"rows": len(self.X)} | {k: v for k, v in plain.items() if k not in ("strengths", "engine", "device")}
+
+    @property
+    def ignored(self) -> int:
+        """The code of the targets that the loss leaves out."""
+        return _ignored(self.loss)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -173,9 +186,7 @@ def make_recipe(
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
     first_seed = mix_seed(settings.seed, WHOLE + 1)
     with seeded(first_seed):
-        model = build()
-        if not isinstance(model, nn.Module):
-            raise InputError(f"build() returned {type(model).__name__}, an nn.Module expected")
+        model = _built(build)
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
@@ -183,9 +194,22 @@ def make_recipe(
         check_anew(model, build, first_seed)
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
-        X, y = _checked(*opened(data, workers=settings.engine.workers, progress=progress))
-        X = X.to(where, first.dtype if X.is_floating_point() else X.dtype)
-        y = y.to(where, first.dtype if y.is_floating_point() else y.dtype)
+        rows, targets = opened(data, workers=settings.engine.workers, progress=progress)
+        X, y = _checked(rows, targets, _ignored(settings.loss))
+        if X.is_floating_point():
+            # On the CPU before: not every device has float64.
+            dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))
+            warn_of_rounding("X", X, dtype, advice="centre it, or begin the model with ts.models.Preprocess")
+            X = X.to(where, dtype)
+        else:
+            X = X.to(where, X.dtype)
+        unit = TargetScale.of(model, y) if settings.loss is None else UNCHANGED
+        if y.is_floating_point():
+            warn_of_rounding(
+                "y", unit.inward(y), first.dtype, advice="centre it, or end the model with ts.models.Rescale"
+            )
+            y = unit.inward(y).to(first.dtype)
+        y = y.to(where)
         loss = default_loss(y) if settings.loss is None else copy.deepcopy(settings.loss)
         if isinstance(loss, nn.Module):
             loss = loss.to(where)
@@ -194,13 +218,13 @@ def make_recipe(
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = settings.optimizer or default_optimizer
-        made = make_optimizer(model.parameters())
-        if not isinstance(made, torch.optim.Optimizer):
-            raise InputError(f"optimizer(parameters) returned {type(made).__name__}, a torch.optim.Optimizer expected")
+        made = _made_optimizer(make_optimizer, model)
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
+        few = torch.arange(min(len(X), settings.batch_size, FEW))
+        _check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
     return Recipe(
         build=build,
         X=X,
@@ -211,10 +235,79 @@ def make_recipe(
         device=where,
         settings=settings,
         identity=identity,
+        target_scale=unit,
     )
 
 
-def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
+def _ignored(loss: object) -> int:
+    """The code of the targets that the loss leaves out, as padding is."""
+    given = loss if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else nn.CrossEntropyLoss()
+    return given.ignore_index
+
+
+def _built(build: Callable[[], object]) -> nn.Module:
+    name = build.__name__ if isinstance(build, type) else "build"
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise InputError(
+            f"build: {name} cannot be called without arguments ({error}): give a function that needs none, such as "
+            f"lambda: {'Net' if name == 'build' else name}(…)"
+        ) from error
+    except ValueError:  # a callable that does not tell what it takes
+        pass
+    try:
+        model = build()
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"build() raised {brief(error)}") from error
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise InputError(f"build() returned {what}, an nn.Module expected")
+    return model
+
+
+def _made_optimizer(make_optimizer: Callable[[Any], object], model: nn.Module) -> torch.optim.Optimizer:
+    try:
+        made = make_optimizer(model.parameters())
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        raise InputError(f"optimizer(parameters) raised {brief(error)}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
+        raise InputError(f"optimizer(parameters) returned {what}, a torch.optim.Optimizer expected")
+    mine = {id(p) for p in model.parameters()}
+    if any(id(p) not in mine for group in made.param_groups for p in group["params"]):
+        raise InputError(
+            f"optimizer(parameters) returned {type(made).__name__} over other parameters than the model's: make a new "
+            "one of the parameters that it is given, in each call"
+        )
+    return made
+
+
+def _check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+    """Try a step of a model that is thrown away, so that what fails in training only is told before any training."""
+    model.train()
+    try:
+        mean = loss(model(X), y)
+        if not mean.requires_grad:
+            raise InputError(
+                "the loss has no gradient: all that is trainable is detached from it, or it counts, as an accuracy does"
+            )
+        train_step(model, X, y, loss=loss, optimizer=optimizer)
+    except TorchshrinkError:
+        raise
+    except Exception as error:
+        takes = inspect.signature(optimizer.step).parameters
+        hint = "; its step() is called without a closure" if "closure" in takes else ""
+        raise InputError(
+            f"a training step of {type(optimizer).__name__} on {len(X)} rows raised {brief(error)}{hint}"
+        ) from error
+
+
+def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
     X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
@@ -225,18 +318,27 @@ def _checked(X: Any, y: Any) -> tuple[Rows, Tensor]:
     if y.is_floating_point():
         if not bool(y.isfinite().all()):
             raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
+        if bool((y == y[:1]).all()):
+            raise InputError(
+                f"y is the same in all {len(y)} rows ({float(y.flatten()[0]):g}): there is nothing to learn"
+            )
         return X, y
     y = y.long()
-    if bool((y < 0).any()):
-        raise InputError(f"y has the class code {int(y.min())}: codes from 0 expected, or floats for numbers")
-    if len(torch.unique(y)) < 2:
-        raise InputError(f"y has one class only ({int(y[0].max())}): at least two expected, or floats for numbers")
+    counted = y[y != ignored]
+    if bool((counted < 0).any()):
+        raise InputError(
+            f"y has the class code {int(counted.min())}: codes from 0 expected, or floats for numbers; "
+            f"what the loss is to leave out is coded {ignored} (ignore_index)"
+        )
+    if len(torch.unique(counted)) < 2:
+        only = f"one class only ({int(counted.max())})" if len(counted) else f"no class, only {ignored} (ignore_index)"
+        raise InputError(f"y has {only}: at least two expected, or floats for numbers")
     return X, y
 
 
 def _tensor(name: str, part: Any) -> Tensor:
     if isinstance(part, Tensor):
-        return part.detach()
+        return part.clone() if part.is_inference() else part.detach()
     try:
         return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
     except (TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from torchshrink.certifying import certify
@@ -36,12 +37,13 @@ class Source:
 
         After a cold path that is one training at ``strength``; after a warm one it is the path up to there: through its
         strengths below, and then at ``strength``, which need not be one of them.
+        The certificate is of the F that was trained, whose loss is in the unit that the target was trained in.
         """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
         if polished and isinstance(self.recipe.X, LazyRows):
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
-        with kept(self.recipe.X):
+        with torch.inference_mode(False), kept(self.recipe.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished)
 
     def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:
@@ -60,4 +62,5 @@ class Source:
                 certificate = certify(model, data, regularizer, loss=recipe.loss)
                 regularizer.detach()
         model.zero_grad(set_to_none=True)
+        recipe.target_scale.restore(model)
         return model, certificate

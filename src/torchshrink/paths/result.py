@@ -17,7 +17,7 @@ from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
 from torchshrink.regularizer.certificate import Certificate
-from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import PathLike, brief, read_sealed, read_tensors, seal_of, write_json, write_tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESULT = "path.json"
 LOSSES = "losses.safetensors"
 _FORMAT = "torchshrink-path-1"
+_WHAT = "path"  # what the JSON is sealed as
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +175,11 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
     """What `PathResult.save` or `PathComparison.save` wrote; all but ``refit``, which needs the data and the code.
 
     Raises:
-        InputError: a file is missing, truncated, or another program's.
+        InputError: a file is missing, truncated, changed, another program's, or the two are not of one path.
     """
     place = Path(folder)
-    saved = read_json(place / RESULT)
-    tensors, _ = read_tensors(place / LOSSES)
+    saved, seal = read_sealed(place / RESULT, what=_WHAT)
+    tensors, _ = read_tensors(place / LOSSES, what=_losses_of(seal))
     if saved.get("format") != _FORMAT:
         raise InputError(f"{place / RESULT} is not a path of this version: format {_FORMAT!r} expected")
     try:
@@ -189,7 +190,7 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
         }
         against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
         return PathComparison(results, verdict_from_dict(saved["verdict"]), against)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{place / RESULT} is not a whole path ({brief(error)}): run it again") from error
 
 
@@ -212,6 +213,13 @@ def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{place} cannot be written: {error.strerror}") from error
-    # The JSON last: where it is, the losses are whole.
-    write_tensors(place / LOSSES, {name: tensor.to(torch.device("cpu")) for name, tensor in tensors.items()})
-    write_json(place / RESULT, json.loads(json.dumps(plain, allow_nan=False)))
+    whole = json.loads(json.dumps(plain, allow_nan=False))
+    # The JSON last, and the losses bound to it: where both are, they are of one path.
+    own = {name: tensor.to(torch.device("cpu")) for name, tensor in tensors.items()}
+    write_tensors(place / LOSSES, own, what=_losses_of(seal_of(whole, what=_WHAT)))
+    write_json(place / RESULT, whole, what=_WHAT)
+
+
+def _losses_of(seal: str) -> str:
+    """What the losses are sealed as."""
+    return f"losses of path {seal}"

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Unpack, overload
 
+import torch
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import kept
 from torchshrink.errors import DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import compare, make_result
-from torchshrink.paths.engines.cold_path import Trainings
+from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.warm_path import WarmTrainings, Ways
@@ -163,10 +164,13 @@ class PathJob:
         journal = None if folder is None else Journal(folder, self._fingerprint())
         plan_for = partial(make_plan, recipe, folds, strengths=points, jobs=self.jobs)
         with (
+            torch.inference_mode(False),  # gradients, whatever the caller has off
             in_jobs(settings.engine.jobs, self.jobs),
             kept(recipe.X),
             Progress(compared, len(folds), shown=progress) as bar,
         ):
+            tables = 2 if settings.order == "warm" else 1  # a warm path's control is at most as long as the path
+            bar.expect(len(compared) * (tables * points * len(folds) + (0 if given else PROBES)))
             trainings = Trainings(recipe, folds, compared, journal, bar, jobs=self.jobs)
             plans = [plan_for(family) for family in compared]
             for plan in plans:
@@ -206,7 +210,7 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
         AttachmentError: the penalty cannot act in this optimizer.
     """
     compared = families(penalty)
-    with jobs_at_once(settings.engine.jobs) as jobs:
+    with torch.inference_mode(False), jobs_at_once(settings.engine.jobs) as jobs:
         if settings.order == "warm" and jobs > 1:
             warnings.warn(
                 "order='warm': each strength waits for the one before it, so the trainings are done in this process",
@@ -215,7 +219,7 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
             )
             jobs = 1
         recipe = make_recipe(build, data, compared, settings, progress=progress)
-        folds = make_folds(recipe.y, settings.folds, seed=settings.seed)
+        folds = make_folds(recipe.y, settings.folds, seed=settings.seed, ignored=recipe.ignored)
     return PathJob(recipe, folds, compared, isinstance(penalty, Mapping | Sequence), jobs)
 
 

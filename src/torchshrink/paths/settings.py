@@ -128,6 +128,15 @@ class PathSettings:
                 f"optimizer: {given} given, a function of a model's parameters expected: "
                 "lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
             )
+        if given is not None and not callable(given):
+            raise InputError(f"optimizer: {type(given).__name__} given, a function of a model's parameters expected")
+        if isinstance(self.loss, type):
+            name = self.loss.__name__
+            raise InputError(f"loss={name}: the class itself, an instance expected: {name}()")
+        if self.loss is not None and not callable(self.loss):
+            raise InputError(
+                f"loss={self.loss!r}: a callable (output, target) -> mean expected, such as nn.CrossEntropyLoss()"
+            )
         checked_seed(self.seed)
         # Frozen, but what was given is brought into one form here: the setter of a frozen value is its base's.
         object.__setattr__(self, "strengths", _strengths(self.strengths))

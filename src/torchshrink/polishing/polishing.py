@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from torchshrink.certifying import certify
 from torchshrink.certifying.full_data import Data, full_loss
@@ -23,6 +22,7 @@ from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
+from torchshrink.support.streams import Bar
 from torchshrink.training import Loss
 
 STEPS_AT_THE_END = 300
@@ -213,11 +213,11 @@ def _kinks(model: nn.Module, X: Tensor) -> int:
 
 @contextmanager
 def _bar(progress: bool, max_steps: int) -> Iterator[Any]:
-    bar = tqdm(total=max_steps, desc="polish", unit="step", leave=False, disable=not progress, dynamic_ncols=True)
+    bar = Bar("polish", "step", total=max_steps, shown=progress, lines=False)
 
     def show(steps: int, certificate: Certificate) -> None:
-        bar.set_postfix_str(f"relative distance {certificate.relative:.1e}", refresh=False)
-        bar.update(steps - bar.n)
+        bar.note(f"relative distance {certificate.relative:.1e}")
+        bar.update(steps - bar.done)
 
     try:
         yield show

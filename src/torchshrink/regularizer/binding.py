@@ -7,7 +7,7 @@ from typing import final
 
 from torch import nn
 
-from torchshrink.errors import AttachmentError
+from torchshrink.errors import AttachmentError, InputError
 from torchshrink.regularizer.selection import Choice
 from torchshrink.regularizer.terms import Term, holder_of
 from torchshrink.support.private_torch import children_of, parameters_of
@@ -76,3 +76,16 @@ def _links(model: nn.Module, names: Sequence[str]) -> list[tuple[nn.Module, str,
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def check_differentiable(parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
+    """Raise where a parameter was made inside ``torch.inference_mode()``, of which torch takes no gradient.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name, p in parameters:
+        if p.is_inference():
+            raise InputError(
+                f"{name} was made inside torch.inference_mode(), so it can have no gradient: make the model outside"
+            )

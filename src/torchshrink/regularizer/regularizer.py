@@ -18,7 +18,7 @@ from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import reduced_dims
 from torchshrink.regularizer.attachment import Attachment, Method
 from torchshrink.regularizer.balance import imbalance
-from torchshrink.regularizer.binding import Binding
+from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.certificate import Certificate, measure
 from torchshrink.regularizer.saved import restore, saved_state
 from torchshrink.regularizer.selection import WEIGHTS, Choice, Pattern, Selection, select
@@ -227,6 +227,7 @@ class Regularizer:
 
         Warns:
             SelectionWarning: parameters have been added or unfrozen since binding.
+            ObjectiveWarning: there are gradients, and the attached optimizer has taken no step.
         """
         methods = {} if self._attachment is None else dict(self._attachment.methods)
         frozen = {term.name: "none (frozen)" for term in self._terms if not term.parameter.requires_grad}
@@ -241,7 +242,19 @@ class Regularizer:
         drift = self._binding.drift()
         for note in drift:
             warnings.warn(note, SelectionWarning, stacklevel=3)
+        attachment = self._attachment
+        if attachment is not None and not attachment.stepped and not self._schedule.begun and self._has_gradients():
+            warnings.warn(
+                f"there are gradients, but the {type(attachment.optimizer).__name__} that this is attached to has not "
+                "taken a step yet: if the model is in training, then by another optimizer, without the penalty; "
+                "attach to the one whose step() is called",
+                ObjectiveWarning,
+                stacklevel=3,
+            )
         return drift + (() if self._attachment is None else self._attachment.notes)
+
+    def _has_gradients(self) -> bool:
+        return any(term.parameter.grad is not None for term in self._terms)
 
     # --- acting ---
 
@@ -249,7 +262,8 @@ class Regularizer:
         """Let the terms act inside ``optimizer.step()``, whoever calls it, until `detach`.
 
         Args:
-            optimizer: holds every penalised parameter.
+            optimizer: holds every penalised parameter. Of one that wraps another (SAM, Lookahead, a framework's), the
+                inner one is taken, whose steps move the weights.
             method: ``"gradient"`` adds ∂Ω(w) to the gradients; ``"prox"`` applies the exact proximal operator after
                 the step, in the optimizer's own step sizes; ``"auto"`` takes prox for a penalty that is not smooth
                 and gradient for one that is. Both end at a stationary point of F. ``"decoupled"`` is AdamW's way,
@@ -259,16 +273,16 @@ class Regularizer:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
 
         Raises:
-            AttachmentError: already attached; or the optimizer lacks a penalised parameter.
+            AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others.
             GeometryError: ``"prox"`` with an optimizer whose effective step size is not known.
+            InputError: it is no optimizer.
 
         Warns:
-            ObjectiveWarning: what will be minimised is not F, and what it is instead.
+            ObjectiveWarning: what will be minimised is not F, and what it is instead; in a step, that a wrapper moves
+                the weights between the steps.
         """
         if self._attachment is not None:
             raise AttachmentError("already attached to an optimizer; call detach() first")
-        if not isinstance(optimizer, Optimizer):
-            raise InputError(f"optimizer: a {type(optimizer).__name__} given, a torch.optim.Optimizer expected")
         self._binding.check()
         self._attachment = Attachment(optimizer, self._terms, method=method, schedule=self._schedule)
         return self
@@ -307,6 +321,7 @@ class Regularizer:
 
         Warns:
             SelectionWarning: parameters have been added or unfrozen since binding; they count as unpenalised.
+            ObjectiveWarning: there are gradients, and the attached optimizer has taken no step.
 
         Over processes (see docs/distributed.md) each one's closure takes the mean loss on its own share of the data;
         the shares must be of equal size. Loss and gradients are averaged over the processes here.
@@ -314,6 +329,7 @@ class Regularizer:
         notes = self._notes()
         trainable = self.trainable()
         parameters = [p for _, p in trainable]
+        check_differentiable(trainable)
         reused = distributed.has_reused_gradients(self._model)
         kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
@@ -322,7 +338,7 @@ class Regularizer:
             for p in parameters:
                 p.grad = None
             self._model.eval()
-            with torch.enable_grad():
+            with torch.inference_mode(False):  # gradients, whatever the caller has off
                 loss = closure()
             gradients = [p.grad for p in parameters]
         finally:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvBase
+from torch.nn.modules.dropout import _DropoutNd as DropoutBase
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 from torch.utils.data import DataLoader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConvBase",
     "DispatchMode",
+    "DropoutBase",
     "NormBase",
     "any_autocast",
     "apply_to_tensors_",
@@ -46,6 +48,7 @@ __all__ = [
     "parameters_of",
     "steps_under_way",
     "under_functorch",
+    "version_of",
     "without_onednn",
     "without_vmap_fallback",
 ]
@@ -62,7 +65,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "torch._decomp": ("decomposition_table", "decompositions"),
     "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
     "Optimizer": ("profile_hook_step", *_STEP_HOOKS),
-    "Tensor": _GRADIENT_HOOKS,
+    "Tensor": ("_version", *_GRADIENT_HOOKS),
     "DataLoader": ("_iterator",),
 }
 """What is used of whom. Beyond these: ``_shutdown_workers`` of a loader's iterator, and what ``fully_shard`` keeps."""
@@ -163,6 +166,11 @@ def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
 def apply_to_tensors_(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
     """Put ``function`` of each parameter and buffer in its place, as ``module.to`` does; the parameters stay."""
     module._apply(function)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor has been changed in place."""
+    return tensor._version
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -5,8 +5,10 @@ from torchshrink.training.loop import (
     EpochStats,
     Evaluation,
     Loss,
+    StandardisedMSELoss,
     batches,
     check_fit,
+    counted_of,
     default_loss,
     default_optimizer,
     evaluate,
@@ -14,6 +16,7 @@ from torchshrink.training.loop import (
     row_losses,
     row_weights,
     train_epoch,
+    train_step,
 )
 
 __all__ = [
@@ -21,8 +24,10 @@ __all__ = [
     "EpochStats",
     "Evaluation",
     "Loss",
+    "StandardisedMSELoss",
     "batches",
     "check_fit",
+    "counted_of",
     "default_loss",
     "default_optimizer",
     "evaluate",
@@ -30,4 +35,5 @@ __all__ = [
     "row_losses",
     "row_weights",
     "train_epoch",
+    "train_step",
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchshrink.regularizer import Regularizer
 
 _FORMAT = "torchshrink-checkpoint-1"
+_WHAT = "checkpoint"  # what the file is sealed as
 _PARTS = {"model", "optimizer", "regularizer", "rng", "progress"}
 
 
@@ -46,7 +47,7 @@ def save_checkpoint(
     }
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(pack(tree, tensors))
-    write_tensors(path, tensors, {"format": _FORMAT, "structure": structure})
+    write_tensors(path, tensors, {"format": _FORMAT, "structure": structure}, what=_WHAT)
 
 
 def load_checkpoint(
@@ -64,7 +65,8 @@ def load_checkpoint(
         The ``progress`` that was saved.
 
     Raises:
-        InputError: the file is missing, truncated or another program's, or does not fit the model or optimizer.
+        InputError: the file is missing, truncated, changed or another program's, or does not fit the model or the
+            optimizer.
     """
     tree = _read(path)
     if (tree["regularizer"] is None) != (regularizer is None):
@@ -102,21 +104,21 @@ def read_progress(path: PathLike) -> dict[str, Any]:
     """The ``progress`` in `save_checkpoint`'s file alone, to be looked at before anything is built.
 
     Raises:
-        InputError: the file is missing, truncated or another program's.
+        InputError: the file is missing, truncated, changed or another program's.
     """
     progress: dict[str, Any] = _read(path)["progress"]
     return progress
 
 
 def _read(path: PathLike) -> dict[str, Any]:
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, what=_WHAT)
     foreign = f"{path} is not a checkpoint of this version: start over without resuming"
     if metadata.get("format") != _FORMAT:
         raise InputError(foreign)
     try:
         tree: dict[str, Any] = unpack(json.loads(metadata["structure"]), tensors)
         missing = _PARTS - set(tree)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(foreign) from error
     if missing:
         raise InputError(f"{foreign} ({', '.join(sorted(missing))} missing)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import Rows, ahead, split, with_gaps
 from torchshrink.errors import DivergenceError, DivergenceWarning, InputError
+from torchshrink.models.target_scale import rescales
 from torchshrink.support.randomness import mix_seed
 from torchshrink.support.storage import brief
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
@@ -28,6 +31,7 @@ __all__ = [
     "EpochStats",
     "Evaluation",
     "Loss",
+    "StandardisedMSELoss",
     "batches",
     "check_fit",
     "default_loss",
@@ -39,6 +43,7 @@ __all__ = [
     "row_weights",
     "save_checkpoint",
     "train_epoch",
+    "train_step",
 ]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,13 +72,36 @@ class Evaluation:
     accuracy: float | None
 
 
-def default_loss(y: Tensor) -> nn.Module:
+class StandardisedMSELoss(nn.modules.loss._Loss):
+    """mean(((f − y)/scale)²): squared errors in units of the target's standard deviation.
+
+    >>> StandardisedMSELoss(2.0)(torch.tensor([4.0]), torch.tensor([0.0]))
+    tensor(4.)
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """The mean over the batch."""
+        return nn.functional.mse_loss(output / self.scale, target / self.scale, reduction=self.reduction)
+
+
+def default_loss(y: Tensor, model: nn.Module | None = None) -> nn.Module:
     """Cross entropy where the targets are class codes (whole numbers), mean squared error where they are numbers.
+
+    For a ``model`` that ends in a fitted `models.Rescale`, the squared errors are in units of its scale: that is the
+    loss that it was trained on (`models.TargetScale`).
 
     >>> default_loss(torch.tensor([0, 1, 2]))
     CrossEntropyLoss()
     """
-    return nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()
+    if not y.is_floating_point():
+        return nn.CrossEntropyLoss()
+    ends = [] if model is None else rescales(model)
+    scale = float(ends[0].scale) if len(ends) == 1 and y.ndim == 1 else 1.0
+    return nn.MSELoss() if scale == 1.0 else StandardisedMSELoss(scale)
 
 
 def default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -133,24 +161,59 @@ def train_epoch(
     model.train()
     order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
     means, hits = [], []
+    weights = row_weights(loss, y)
     for rows in ahead(X, order):
         target = y[rows]
-        optimizer.zero_grad(set_to_none=True)
-        output = model(X[rows])
-        mean = loss(output, target)
-        objective = mean if regularizer is None else mean + regularizer.value()
-        objective.backward()
-        optimizer.step()
+        mean, output = train_step(model, X[rows], target, loss=loss, optimizer=optimizer, regularizer=regularizer)
         # Kept on the device, and looked at once at the end: every other operation here would slow each step.
-        means.append(mean.detach())
-        hits.append(_hits(output.detach(), target))
-    weights = row_weights(loss, y)
+        means.append(mean)
+        hits.append(hits_of(output, target, loss))
     sizes = torch.stack([weights[rows].sum() for rows in order])
     value = (torch.stack(means).double().flatten() @ sizes).item() / weights.sum().item()
     if not math.isfinite(value):
         raise DivergenceError(value, epoch)
-    right = [part.flatten() for part in hits if part is not None]
-    return EpochStats(value, torch.cat(right).double().mean().item() if right else None)
+    return EpochStats(value, _share(hits))
+
+
+def train_step(
+    model: nn.Module,
+    rows: Tensor,
+    target: Tensor,
+    *,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    regularizer: Regularizer | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer on these rows: the mean loss without the penalty and the output, both before it.
+
+    An optimizer whose ``step`` takes a closure that cannot be left out, such as LBFGS, gets one.
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        output = model(rows)
+        mean = loss(output, target)
+        if mean_of_nothing(loss, target):
+            mean = 0 * output.sum()  # torch's mean of no rows is NaN
+        objective = mean if regularizer is None else mean + regularizer.value()
+        objective.backward()
+        if not seen:
+            seen.append((mean.detach(), output.detach()))
+        return objective
+
+    if _needs_closure(type(optimizer).step):
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch takes a tensor of one value
+    else:
+        closure()
+        optimizer.step()
+    return seen[0]
+
+
+@functools.cache
+def _needs_closure(step: Callable[..., object]) -> bool:
+    given = inspect.signature(step).parameters.get("closure")
+    return given is not None and given.default is inspect.Parameter.empty
 
 
 def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
@@ -167,10 +230,9 @@ def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
         for rows, target in split(X, y, most=ROWS_AT_ONCE):
             output = model(rows)
             losses.append(row_losses(loss, output, target, among=y).double().cpu())
-            hits.append(_hits(output, target))
+            hits.append(hits_of(output, target, loss))
     each = torch.cat(losses)
-    shares = [part.double().mean().item() * len(part) for part in hits if part is not None]
-    return Evaluation(each.mean().item(), each, sum(shares) / len(X) if shares else None)
+    return Evaluation(each.mean().item(), each, _share(hits))
 
 
 @contextlib.contextmanager
@@ -243,6 +305,13 @@ def check_fit(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> None:
     """
     if isinstance(loss, nn.modules.loss._Loss) and loss.reduction not in ("mean", "batchmean"):
         raise InputError(f"loss={loss} has reduction {loss.reduction!r}: a mean expected, as strengths are per example")
+    of_probabilities = isinstance(loss, nn.BCELoss | nn.BCEWithLogitsLoss) or loss in _OF_PROBABILITIES
+    if of_probabilities and not y.is_floating_point():
+        name = loss.__name__ if inspect.isroutine(loss) else type(loss).__name__
+        raise InputError(
+            f"the loss does not take class codes: {name} compares numbers from 0 to 1, and y is {y.dtype}: give "
+            "y.float(), shaped like the model's output, or take cross entropy with an output for each class"
+        )
     # The first rows, with the first of some classes and the first that has a missing value: what does not take those,
     # or weighs them differently, shows here.
     rows = torch.arange(min(len(X), 4))
@@ -261,7 +330,7 @@ def check_fit(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> None:
             raise InputError(
                 f"the model does not take rows of shape {tuple(X.shape[1:])}: {brief(error)}{hint}"
             ) from error
-        _check_output(output, some, target, loss, classes=_classes(loss, y))
+        _check_output(output, some, target, loss, y=y)
         _check_mean(loss, output, target)
         floating = output.is_floating_point() and target.is_floating_point()
         if floating and output.shape != target.shape and output.numel() == target.numel():
@@ -298,13 +367,40 @@ def _check_mean(loss: Loss, output: Tensor, target: Tensor) -> None:
         )
 
 
-def _classes(loss: Loss, y: Tensor) -> int:
-    if isinstance(loss, nn.CrossEntropyLoss):
-        y = y.masked_fill(y == loss.ignore_index, 0)
-    return int(y.max()) + 1
+def counted_of(y: Tensor, loss: Loss) -> Tensor | None:
+    """Which of the class codes y (n, …) the loss counts; None where it counts all of them.
+
+    >>> counted_of(torch.tensor([0, -100, 1]), nn.CrossEntropyLoss())
+    tensor([ True, False,  True])
+    """
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or y.is_floating_point():
+        return None
+    counted = y != loss.ignore_index
+    return None if bool(counted.all()) else counted
 
 
-def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, classes: int) -> None:
+def mean_of_nothing(loss: Loss, target: Tensor) -> bool:
+    """Whether the loss ignores each of these targets, so that their mean is 0/0."""
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or target.is_floating_point():
+        return False
+    # Looked at where it can be: on another device a look would wait for all that is under way.
+    return target.device.type == "cpu" and bool((target == loss.ignore_index).all())
+
+
+_OF_PROBABILITIES = (nn.functional.binary_cross_entropy, nn.functional.binary_cross_entropy_with_logits)
+
+
+def _counted_from_0(loss: nn.CrossEntropyLoss, y: Tensor) -> tuple[int, str]:
+    """How many classes the codes stand for, the largest plus 1; and, where some are left out, what to do about it."""
+    codes = y[y != loss.ignore_index].unique().tolist()
+    classes = max(codes, default=0) + 1
+    if len(codes) == classes:
+        return classes, "give y.float() if y is a number"
+    shown = ", ".join(map(str, codes[:4])) + (", …" if len(codes) > 4 else "")
+    return classes, f"y has {len(codes)} codes ({shown}): number them from 0, np.unique(y, return_inverse=True)[1]"
+
+
+def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, y: Tensor) -> None:
     if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(X):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the model returns {shape} for {len(X)} rows: one tensor with an entry for each row expected")
@@ -324,15 +420,35 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, clas
             f"the model returns shape {mine} for a row whose target has shape {theirs}: "
             "the same expected, or every row would be compared with every other"
         )
-    if isinstance(loss, nn.CrossEntropyLoss) and not target.is_floating_point() and (mine[0] if mine else 0) < classes:
-        raise InputError(
-            f"the model returns shape {mine} for a row of {classes} classes: ({classes},) expected; "
-            "give y.float() if y is a number"
-        )
+    if isinstance(loss, nn.CrossEntropyLoss) and not target.is_floating_point():
+        if mine and theirs != mine[1:]:
+            raise InputError(
+                f"y has shape {theirs} for a row whose output has shape {mine}: one class code for each of {mine[1:]} "
+                "expected, such as y.squeeze(1)"
+            )
+        classes, remedy = _counted_from_0(loss, y)
+        if (mine[0] if mine else 0) < classes:
+            raise InputError(
+                f"the model returns shape {mine} for a row of {classes} classes: ({classes},) expected; {remedy}"
+            )
 
 
-def _hits(output: Tensor, target: Tensor) -> Tensor | None:
-    """Whether each prediction is the target's class, shaped like the target; None where the targets are no classes."""
+def hits_of(output: Tensor, target: Tensor, loss: Loss) -> Tensor | None:
+    """Of the targets that the loss counts, how many are predicted, and how many there are (2,), float64.
+
+    None where the targets are no classes.
+    """
     if target.is_floating_point() or output.ndim != target.ndim + 1:
         return None
-    return output.argmax(1) == target
+    hits = output.argmax(1) == target
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        counted = target != loss.ignore_index
+        return torch.stack([(hits & counted).sum(), counted.sum()]).double()
+    return torch.stack([hits.sum(), torch.ones_like(hits).sum()]).double()
+
+
+def _share(hits: list[Tensor | None]) -> float | None:
+    """The accuracy over all parts; None where the targets are no classes, or none is counted."""
+    found = [part for part in hits if part is not None]
+    right, count = torch.stack(found).sum(0).tolist() if found else (0.0, 0.0)
+    return right / count if count else None

@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.statistics.points import least, make_point, one_standard_error, point_from_dict
 
 FOLDS = [

@@ -292,15 +292,24 @@ def test_a_wrapped_model_is_the_same_model(method):
 
 
 @covers("wrappers")
-def test_an_optimizer_that_only_wraps_another_is_refused():
+@both
+def test_an_optimizer_that_only_wraps_another_leaves_the_step_to_it(method):
     class Prepared(torch.optim.Optimizer):
         def __init__(self, optimizer):
             self.optimizer = optimizer
             self.param_groups = optimizer.param_groups
 
+        def step(self, closure=None):
+            return self.optimizer.step(closure)
+
     model = net()
-    with pytest.raises(ts.AttachmentError, match="Prepared has no hooks of its own, so it wraps another"):
-        ts.Regularizer(model, ts.L2(0.1)).attach(Prepared(MAKE["SGD"](model.parameters())))
+    wrapper = Prepared(MAKE["Adam"](model.parameters()))
+    attached(model, wrapper, method)
+    for _ in range(6):
+        model.zero_grad()
+        mean_loss(model).backward()
+        wrapper.step()
+    assert same_bits(values(model), plain("Adam", method))
 
 
 # --- the model or the optimizer is no longer what was bound ---

@@ -10,17 +10,19 @@ from typing import final
 import torch
 
 from torchshrink.errors import InputError, LanesWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit
 from torchshrink.paths.engines.parallel import Work, finished
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.grid import Grid, automatic_grid, null_losses
+from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid, null_losses
 from torchshrink.paths.journal import Journal
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.support.randomness import seeded
 from torchshrink.training import evaluating
+
+PROBES = 1 + MOST_PROBES  # trainings in search of a grid, strength 0 among them, at most
 
 
 @final
@@ -55,9 +57,7 @@ class Trainings:
 
     def outcomes(self, units: Sequence[Unit]) -> list[Outcome]:
         """What comes out of the units, each trained alone, in their order; only if they have not been before."""
-        wanted = [unit for unit in units if unit not in self._alone]
-        self._progress.expect(len(wanted))
-        self._train(wanted)
+        self._train([unit for unit in units if unit not in self._alone])
         return [self._alone[unit] for unit in units]
 
     def grid(self, family: int, count: int) -> Grid:
@@ -66,10 +66,13 @@ class Trainings:
 
         def probe(strength: float) -> float:
             (outcome,) = self.outcomes([Unit(family, strength, 0)])
-            return outcome.train_loss
+            return outcome.train_loss / self.recipe.target_scale.of_loss  # as trained on
 
         null_loss = null_losses(self.recipe.in_float64().loss, targets, targets, self._output_shape()).mean().item()
-        return automatic_grid(self.recipe, self.families[family], count, null_loss=null_loss, probe=probe)
+        before = len(self._alone)
+        found = automatic_grid(self.recipe, self.families[family], count, null_loss=null_loss, probe=probe)
+        self._progress.spare(PROBES - (len(self._alone) - before))
+        return found
 
     def tables(self, grids: Sequence[Grid]) -> list[list[list[Outcome]]]:
         """Per family, per strength, per fold."""
@@ -80,7 +83,8 @@ class Trainings:
             else:
                 units = [Unit(family, strength, fold) for strength in grid.strengths for fold in range(len(self.folds))]
                 works += [unit for unit in units if unit not in self._alone]
-        self._progress.expect(sum(len(_units(work)) for work in works))
+        table = sum(len(grid.strengths) * len(self.folds) for grid in grids)
+        self._progress.spare(table - sum(len(_units(work)) for work in works))
         self._train(works)
         # Trained with others, a unit has other last bits than alone: what was trained in search of the grid stays out
         # of a stacked table, and the table depends on its own grid alone.
@@ -114,7 +118,6 @@ class Trainings:
             for work, found in results:
                 if isinstance(found, str):
                     self._progress.give_up()
-                    self._progress.expect(-len(_units(work)))
                     name = self.families[_units(work)[0].family].name
                     warnings.warn(f"{name}: one training after another: {found}", LanesWarning, stacklevel=4)
                     refused += _units(work)
@@ -124,6 +127,7 @@ class Trainings:
                         self._journal.write(unit, outcome, _stack_name(work))
                 self._take(work, found)
         if refused:
+            self._progress.spare(sum(unit in self._alone for unit in refused))
             self.outcomes(refused)
 
     def _known(self, work: Work) -> dict[Unit, Outcome] | None:
@@ -153,7 +157,7 @@ class Trainings:
             parts = [null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]
         except (InputError, RuntimeError):
             return None  # it is a line in a picture; a loss that takes no constant output has none
-        value = torch.cat(parts).mean()
+        value = self.recipe.target_scale.of_loss * torch.cat(parts).mean()
         return value.item() if bool(value.isfinite()) else None
 
     def _on_device(self) -> list[Fold]:

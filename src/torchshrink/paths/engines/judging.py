@@ -11,7 +11,7 @@ from torch.func import functional_call, vmap
 from torchshrink.data.lazy import ahead, at_once
 from torchshrink.paths.engines.vmap_support import batchable
 from torchshrink.paths.recipe import Recipe
-from torchshrink.training import ROWS_AT_ONCE, row_losses
+from torchshrink.training import ROWS_AT_ONCE, counted_of, row_losses
 
 Named = dict[str, Tensor]
 
@@ -51,5 +51,10 @@ def evaluate_lanes(
         losses.append(each.double().cpu())
         if not y.is_floating_point() and output_dims == y.ndim + 1:
             hits.append(output.argmax(2) == y[part])  # (S, n, …)
-    accuracy = torch.cat(hits, dim=1).flatten(1).double().mean(1).cpu() if hits else None
-    return torch.cat(losses, dim=1), accuracy
+    if not hits:
+        return torch.cat(losses, dim=1), None
+    right, counted = torch.cat(hits, dim=1), counted_of(targets, loss)  # (S, n, …), (n, …)
+    if counted is None:
+        return torch.cat(losses, dim=1), right.flatten(1).double().mean(1).cpu()
+    share = (right & counted).flatten(1).double().sum(1) / counted.sum()
+    return torch.cat(losses, dim=1), share.cpu()

@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchshrink.data.lazy import subset
 from torchshrink.errors import DivergenceError
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.recipe import Recipe
 from torchshrink.paths.weights import Weights
 from torchshrink.training import evaluate
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One training: which family (by its number), at which strength, on which fold (by its number)."""
-
-    family: int
-    strength: float
-    fold: int
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What one training leaves behind, all without the penalty and in evaluation mode.
-
-    Args:
-        train_loss: the mean over the fold's training rows.
-        row_losses: of each row held out (m,), float64, on the CPU.
-        accuracy: on the rows held out; None where the targets are numbers.
-        nonzero: how many penalised coordinates are not exactly zero.
-        diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
-            other fields are without meaning where it did.
-    """
-
-    train_loss: float
-    row_losses: Tensor
-    accuracy: float | None
-    nonzero: int
-    diverged: int | None = None
-
-    @property
-    def validation_loss(self) -> float:
-        """The mean over the rows held out."""
-        return self.row_losses.mean().item()
 
 
 def train_units(
@@ -76,4 +42,6 @@ def train_unit(
         return Outcome(torch.nan, nothing, None, 0, diverged=recipe.settings.epochs), None
     sparsity = regularizer.sparsity()
     nonzero = sparsity.total - sparsity.zeros
-    return Outcome(on_train.loss, on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero), model
+    scale = recipe.target_scale.of_loss
+    outcome = Outcome(scale * on_train.loss, scale * on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero)
+    return outcome, model

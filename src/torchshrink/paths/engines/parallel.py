@@ -11,9 +11,12 @@ needs and leaves nothing behind, so it can be done again where its worker was lo
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import pickle
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -25,11 +28,12 @@ import torch
 
 from torchshrink.data.lazy import kept
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
-from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_units
+from torchshrink.paths.engines.one_by_one import train_units
 from torchshrink.paths.engines.planner import Chunk
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.recipe import Recipe
 from torchshrink.support.optional import needed
 from torchshrink.support.storage import brief
@@ -37,7 +41,7 @@ from torchshrink.support.storage import brief
 with needed("ts.path"):
     import cloudpickle
     import joblib
-    from joblib.parallel import BACKENDS, MultiprocessingBackend, ThreadingBackend, get_active_backend
+    from joblib.parallel import BACKENDS, LokyBackend, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
 Work = Chunk | Unit
 """What one task does: a stack's trainings, or a single one."""
@@ -123,9 +127,10 @@ def finished(
         return
     # A chunk is a task of its own; single trainings may be short, and joblib puts as many together as is good.
     batch = 1 if any(isinstance(work, Chunk) for work in works) else "auto"
+    parent = os.getpid() if os.name == "posix" and type(get_active_backend()[0]) is LokyBackend else None
     try:
         with contextlib.closing(
-            _results([joblib.delayed(Task(sent, work))() for work in works], jobs, batch)
+            _results([joblib.delayed(Task(sent, work, parent))() for work in works], jobs, batch)
         ) as results:
             for each in results:
                 work, found, warned = pickle.loads(each)
@@ -156,6 +161,18 @@ def do(
             return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
     except CANNOT_STACK as error:
         return brief(error)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that was: nobody would take what it does."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="torchshrink-parent").start()
 
 
 @dataclass(frozen=True)
@@ -206,13 +223,17 @@ class Task:
         sent: recipe, folds and families, pickled: bytes as an array, which joblib puts into memory that the
             processes of one machine share.
         work: what to do.
+        parent: the process whose child does it, and is to end with it; None where it is no child's.
     """
 
     sent: np.ndarray[Any, np.dtype[np.uint8]]
     work: Work
+    parent: int | None = None
 
     def __call__(self) -> bytes:
         """(work, found, warnings), pickled."""
+        if self.parent is not None:
+            _end_with(self.parent)
         with (
             _ONE_AT_A_TIME,
             _one_thread(),

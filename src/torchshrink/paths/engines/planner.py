@@ -52,12 +52,12 @@ from typing import Any, Literal
 import torch
 
 from torchshrink.errors import InputError
-from torchshrink.paths.engines.one_by_one import Unit
 from torchshrink.paths.engines.probe import convolves, costs_of, try_stack
 from torchshrink.paths.engines.stack import CANNOT_STACK
 from torchshrink.paths.engines.starting import initial_model
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Unit
 from torchshrink.paths.recipe import Recipe
 from torchshrink.support.storage import brief
 from torchshrink.training import batches

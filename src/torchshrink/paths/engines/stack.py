@@ -32,17 +32,18 @@ from torchshrink.paths.engines.chain import dense_fits
 from torchshrink.paths.engines.chain_program import DenseProgram, Named
 from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
 from torchshrink.paths.engines.judging import evaluate_lanes
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
 from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
 from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.engines.watching import Watch, made_anew
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.recipe import Recipe
 from torchshrink.paths.weights import Weights
 from torchshrink.step_sizes import geometry_of
 from torchshrink.support.randomness import mix_seed, seeded
-from torchshrink.training import Loss, batches
+from torchshrink.training import Loss, batches, counted_of, row_weights
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
@@ -63,6 +64,7 @@ class Stack:
         family: of penalties.
         strengths: one per lane of a fold.
         compiled: whether forward and backward passes go through ``torch.compile``, anew when lanes have left.
+        same_draws: whether all lanes have the same random numbers, those that a model has that is trained alone.
 
     Raises:
         CannotStackError: the optimizer, the method, the family or the folds cannot be stacked.
@@ -76,12 +78,16 @@ class Stack:
         strengths: Sequence[float],
         *,
         compiled: bool = False,
+        same_draws: bool = False,
     ) -> None:
         self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
         models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
         check_stackable(models[0])
+        self._randomness = "same" if same_draws else "different"
+        self._initial = models[0]
         self._skeleton = copy.deepcopy(models[0])
+        self._watch = Watch(self._skeleton)
         first = next(iter(folds.values()))
         changing = changing_buffers(models[0], recipe, first)
         self.chain = not changing and dense_fits(recipe, models[0], len(folds))
@@ -106,6 +112,9 @@ class Stack:
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
         self.strengths = tuple(strengths)
+        if not self.chain:  # its code may count its passes
+            self._skeleton = copy.deepcopy(self._initial)
+            self._watch = Watch(self._skeleton)
         self._begin(self.strengths)
         with torch.no_grad():
             for f, number in enumerate(self.folds):
@@ -226,19 +235,29 @@ class Stack:
 
     def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):
-            return program(self.parameters, self.own, self._shared, rows, weights)
+            losses = program(self.parameters, self.own, self._shared, rows, weights)
+        self._watch.check()
+        return losses
 
     def _lane_by_lane(
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
         loss = self.recipe.loss
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
-            return _mean_loss(loss, functional_call(self._skeleton, (parameters, own, shared), (X,)), y)
+            given = {**parameters, **own, **shared}
+            after = dict(given)  # in which `functional_call` leaves what the pass has put in their places
+            output = functional_call(self._skeleton, after, (X,))
+            for name, tensor in given.items():
+                if after[name] is not tensor:
+                    raise made_anew(name)
+            return mean_loss(loss, output, y)
 
-        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness="different")
-        all_lanes = vmap(strengths_of_a_fold, randomness="different")
+        strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness=self._randomness)
+        all_lanes = vmap(strengths_of_a_fold, randomness=self._randomness)
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
         y = self.recipe.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
@@ -247,6 +266,7 @@ class Stack:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
         recipe = self.recipe
+        dtype = next(iter(self.parameters.values())).dtype
         per_fold = [
             [fold.train.to(recipe.device)[rows] for rows in _fold_batches(recipe, number, fold, epoch)]
             for number, fold in self.folds.items()
@@ -258,7 +278,7 @@ class Stack:
                 continue
             rows = torch.stack([torch.cat([part, part[:1].expand(width - len(part))]) for part in parts])
             counts = torch.tensor([len(part) for part in parts], device=recipe.device)
-            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(recipe.X.dtype)
+            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(dtype)
 
     # --- what came out ---
 
@@ -282,7 +302,8 @@ class Stack:
                     yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
                     continue
                 share = None if accuracy is None else accuracy[s].item()
-                outcome = Outcome(on_train[s].mean().item(), on_held_out[s].clone(), share, int(nonzero[f, s]))
+                unit = self.recipe.target_scale.of_loss
+                outcome = Outcome(unit * on_train[s].mean().item(), unit * on_held_out[s], share, int(nonzero[f, s]))
                 yield number, strength, outcome
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -297,6 +318,14 @@ def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
         # The same mean with the rows last: torch's softmax over a short last dimension is some twenty times slower.
         return loss(output.t().contiguous().unsqueeze(0), y.unsqueeze(0))  # type: ignore[no-any-return]
     return loss(output, y).reshape(())
+
+
+def _mean_of_counted(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
+    """The mean over the targets that count, 0 where there are none."""
+    each = copy.copy(loss)
+    each.reduction = "sum"  # type: ignore[attr-defined]  # a module, since it knows targets that do not count
+    count = row_weights(loss, y).sum().to(output.dtype)
+    return each(output, y).reshape(()) / count.clamp(min=torch.finfo(output.dtype).tiny)
 
 
 def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:

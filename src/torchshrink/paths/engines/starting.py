@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import subset
 from torchshrink.errors import CannotStackError, SelectionWarning
 from torchshrink.models import fit_preprocessing
+from torchshrink.paths.engines.watching import Watch
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe
 from torchshrink.support.private_torch import has_gradient_hooks
@@ -49,10 +50,26 @@ def repeated(tensors: Sequence[Tensor], lanes: int) -> Tensor:
 
 
 def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
-    """The names of the buffers that a training step changes, such as batch normalisation's statistics."""
+    """The names of the buffers that a training step changes, such as batch normalisation's statistics.
+
+    Raises:
+        CannotStackError: a pass leaves other tensors in the model, or changes a buffer in evaluation mode, in which the
+            order of the rows then matters.
+    """
     trial = copy.deepcopy(model).train()
+    watch = Watch(trial)
     before = {name: b.clone() for name, b in trial.named_buffers()}
-    rows = fold.train[: max(2, min(len(fold.train), recipe.settings.batch_size))].to(recipe.device)
-    with torch.no_grad(), seeded(0):
-        trial(recipe.X[rows])
-    return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}
+    some = recipe.X[fold.train[: max(2, min(len(fold.train), recipe.settings.batch_size))].to(recipe.device)]
+
+    def changed() -> set[str]:
+        with torch.no_grad(), seeded(0):
+            trial(some)
+        watch.check()
+        return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}
+
+    changing = changed()
+    before = {name: b.clone() for name, b in trial.named_buffers()}
+    trial.eval()
+    if unsteady := changed():
+        raise CannotStackError(f"{min(unsteady)} changes in evaluation mode too")
+    return changing

@@ -28,13 +28,14 @@ from typing import final
 from torch import nn
 
 from torchshrink.errors import DivergenceError, LanesWarning
-from torchshrink.paths.engines.one_by_one import Outcome, Unit, train_unit
+from torchshrink.paths.engines.one_by_one import train_unit
 from torchshrink.paths.engines.planner import Plan, chunks
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
 from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import Journal
+from torchshrink.paths.outcome import Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
 from torchshrink.paths.statistics.points import make_point
@@ -113,12 +114,12 @@ class WarmTrainings:
             means = [make_point(s, row, self.folds).validation_loss for s, row in zip(strengths, up, strict=True)]
             # Of equals the strongest, as `least` has it.
             best = max(step for step, mean in enumerate(means) if mean == min(means))
+            self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self.folds))
             made.append(Ways(up, self._table(plan, family, (0.0,) * (best + 1), control=True) if best else up[:1]))
         return made
 
     def _table(self, plan: Plan, family: int, steps: Sequence[float], *, control: bool) -> Table:
         """Per step, per fold; a ``control`` takes no part in the choice."""
-        self._progress.expect(len(steps) * len(self.folds))
         by_fold: dict[int, list[Outcome]] = {}
         for party in self._parties(plan, family, steps[0]):
             by_fold |= self._go(party, steps, control=control)
@@ -144,7 +145,7 @@ class WarmTrainings:
             return self._walk(party, steps, self._stacks[party], done, control=control)
         except _StackFailedError as error:
             self._progress.give_up()
-            self._progress.expect(len(done) * len(party.folds))  # they are done again
+            self._progress.again(len(done) * len(party.folds))
             name = self.families[party.family].name
             warnings.warn(f"{name}: one training after another: {error}", LanesWarning, stacklevel=4)
         found: dict[int, list[Outcome]] = {}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from torchshrink.paths.engines.one_by_one import Outcome
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.statistics.verdict import mean_and_error
 
 

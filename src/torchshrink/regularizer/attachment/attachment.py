@@ -26,6 +26,7 @@ from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
 from torchshrink.regularizer.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
+from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
 from torchshrink.step_sizes import PREVIOUS, State, geometry_of
 from torchshrink.support.precision import without_autocast
@@ -35,18 +36,21 @@ class Attachment:
     """Terms at work inside one optimizer, from construction until `detach`.
 
     Args:
-        optimizer: holds every term's parameter.
+        given: an optimizer that holds every term's parameter; or wraps the one that does and whose step moves them.
         terms: what acts.
         method: how; resolved for each term.
         schedule: the scale, and the step count that this attachment advances.
 
     Raises:
-        AttachmentError: the optimizer lacks a parameter, or a penalty cannot act by this method.
+        AttachmentError: the optimizer lacks a parameter, a penalty cannot act by this method, or it holds others of
+            which none moves all its parameters.
         GeometryError: ``prox`` with an optimizer whose step size is not known.
+        InputError: it is no optimizer.
     """
 
-    def __init__(self, optimizer: Optimizer, terms: Sequence[Term], *, method: Method, schedule: Schedule) -> None:
-        self.optimizer = optimizer
+    def __init__(self, given: Optimizer, terms: Sequence[Term], *, method: Method, schedule: Schedule) -> None:
+        self.optimizer = optimizer = stepping(given)
+        self.stepped = False  # whether the optimizer has taken a step since
         self.schedule = schedule
         self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
         self._bundles = bundled(optimizer, terms, self.methods)
@@ -57,13 +61,17 @@ class Attachment:
         self._nesting = may_nest(type(optimizer))
         self._loaded = False
         self._restorations = schedule.restorations
+        self._between: Between | None = None
+        if optimizer is not given:
+            penalised = [p for bundle in self._bundles for p in bundle.parameters]
+            self._between = Between(type(given).__name__, type(optimizer).__name__, penalised)
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
         for note in (*self._caveats, *of_untouched_rows(self._bundles)):
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,
-            before=self._before_step if self._before or self._remembering else None,
+            before=self._before_step if self._before or self._remembering or self._between else None,
             after=self._after_step,
             loaded=self._after_load,
         )
@@ -84,7 +92,8 @@ class Attachment:
         now = _attached(self.optimizer)
         earlier = self._others([other for other in self._earlier if other in now])
         others = self._others([other for other in now if other is not self])
-        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others))
+        between = () if self._between is None else self._between.notes
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others), *between)
 
     @property
     def other_terms(self) -> tuple[str, ...]:
@@ -106,6 +115,8 @@ class Attachment:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if self._nesting and is_nested(optimizer):
             return None
+        if self._between is not None:
+            self._between.before_step()
         if self._remembering:
             self._remember()
         if not self._before:
@@ -125,6 +136,7 @@ class Attachment:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._nesting and is_nested(optimizer):
             return
+        self.stepped = True
         if self._loaded:
             self._check_resumed()
         kept = self._kept()
@@ -138,6 +150,8 @@ class Attachment:
                         steps = self._steps(bundle, live, kept)
                         distributed.prox_(self.schedule.scaled(bundle.penalty), live, steps)
         self.schedule.advance(kept)
+        if self._between is not None:
+            self._between.after_step()
 
     def _after_load(self, optimizer: Optimizer) -> None:
         """The optimizer's state and settings have been replaced, by those of another run perhaps."""

@@ -25,6 +25,8 @@ AfterLoad = Callable[[Optimizer], None]
 # copied: `Optimizer.__getstate__` names what is.
 _GUARD = "__reduce_ex__"
 
+_TABLES = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_optimizer_load_state_dict_post_hooks")
+
 
 class Installation:
     """The hooks of one attachment in one optimizer.
@@ -40,17 +42,27 @@ class Installation:
     """
 
     def __init__(self, optimizer: Optimizer, *, before: BeforeStep | None, after: AfterStep, loaded: AfterLoad) -> None:
-        if "_optimizer_step_post_hooks" not in vars(optimizer):
+        missing = [table for table in _TABLES if table not in vars(optimizer)]
+        if missing:
             raise AttachmentError(
-                f"{type(optimizer).__name__} has no hooks of its own, so it wraps another; attach to that optimizer."
+                f"{type(optimizer).__name__} has no hooks of its own ({missing[0]} is missing), so nothing can act in "
+                "its step: it wraps another, to which attach; or its __init__ leaves out super().__init__()."
             )
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = []
-        if before is not None:
-            self._handles.append(optimizer.register_step_pre_hook(before))
-        self._handles.append(optimizer.register_step_post_hook(after))
-        self._handles.append(optimizer.register_load_state_dict_post_hook(loaded))
-        vars(optimizer)[_GUARD] = MethodType(_reduce_with_a_warning, optimizer)
+        guarded = _GUARD in vars(optimizer)
+        try:
+            if before is not None:
+                self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_post_hook(after))
+            self._handles.append(optimizer.register_load_state_dict_post_hook(loaded))
+            vars(optimizer)[_GUARD] = MethodType(_reduce_with_a_warning, optimizer)
+        except BaseException:
+            self.remove(others=guarded)
+            for table in _TABLES:  # what a register method of the optimizer's own has put there before it failed
+                for key in [key for key, hook in vars(optimizer)[table].items() if hook in (before, after, loaded)]:
+                    del vars(optimizer)[table][key]
+            raise
 
     @property
     def intact(self) -> bool:

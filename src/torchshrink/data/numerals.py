@@ -1,0 +1,283 @@
+"""Text that is meant as numbers: which columns are, what the numbers are, and what stands for a missing one.
+
+A column of text is numbers if each of its values is one, is empty, or is a usual mark for a missing value (``?``,
+``NA``, ``N/A``, ``-``, ``#DIV/0!`` …). Numbers may have a sign (``−`` too), grouped digits (``1,234``, ``1.234,5``,
+``1 234``, ``1'234``), a currency, a percent sign (``12 %`` is 12) or parentheses, which mean minus.
+
+The decimal point is whichever of ``.`` and ``,`` all values of the column allow. Where both do and the values differ
+(``1,234``), the other columns of the file decide, then its separator; where these do not, the column is refused, and
+``--decimal`` decides.
+
+A column that is numbers but for a few other texts is refused: neither guess at them would be right. Text with fewer
+numbers is a category, and so are codes: whole numbers of one length, some of which begin with 0 (``02134``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from torchshrink.data.format import UNSAID, Format
+from torchshrink.errors import InputError
+
+_MARKS = (
+    "?|??|-|--|---|–|—|−|.|..|...|…|*|na|n/a|n.a.|n.a|n/d|nd|n.d.|nan|-nan|+nan|null|none|nil|void|missing|miss.|"
+    "unknown|unk|undefined|<na>|(na)|(none)|(null)|n\\a|\\n|#n/a|#na|#div/0!|#value!|#ref!|#name?|#num!|#null!|#error!|"
+    "#calc!|#nv|#nan|1.#ind|-1.#ind|1.#qnan|-1.#qnan|tbd|t.b.d.|nat|not available|not applicable|no data|"
+    "#n/a n/a|not a number"
+)
+MISSING = frozenset(_MARKS.split("|"))
+"""Texts, in lower case, that stand for a missing value in a column of numbers."""
+
+FEW = 20  # distinct whole numbers that may still be codes among other texts
+_MOSTLY = 0.8  # share of whole numbers from which the other texts are taken for stray ones
+_FRACTIONS = 0.5  # the same where some numbers have decimals, which codes have not
+_EXACT = 15  # digits that a float64 always holds
+
+_MINUS = str.maketrans(dict.fromkeys("−–‒﹣－", "-"))
+_BLANKS = " \u00a0\u2007\u2009\u202f"
+_CURRENCY = "[$¢£¤¥֏؋৳฿៛₠-⃀﷼﹩＄￠￡￥￦]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|US\\$|C\\$|A\\$|R\\$)"
+_WRITTEN = re.compile(
+    rf"(?P<open>\()?(?P<sign>[+-])?[{_BLANKS}]*(?P<before>{_CURRENCY})?[{_BLANKS}]*(?P<sign2>[+-])?"
+    rf"(?P<body>[.,]?\d(?:[^A-Za-z%]*\d)?[.,]?)(?P<exponent>[eE][+-]?\d+)?[{_BLANKS}]*(?P<after>{_CURRENCY})?"
+    rf"(?P<percent>%)?(?P<close>\))?(?P<trailing>-)?"
+)
+_PLAIN = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?|\d{4}-W\d{2}(-\d)?|\d{4}-\d{2}|\d{4}[ -]?Q[1-4]"
+    r"|(\d{1,2}[ .-]*)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .,-]+(\d{1,2},? +)?(\d{4}|\d{2})( .*)?",
+    re.IGNORECASE,
+)
+_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\W\d_][^\d]*)")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a column's texts are as numbers.
+
+    Args:
+        values: per text; NaN for what stands for a missing value.
+        marks: how often each of the texts that stand for one occurs.
+        decimal: the decimal point, where the texts had to be asked for it.
+    """
+
+    values: Mapping[str, float]
+    marks: Mapping[str, int]
+    decimal: str = "."
+
+
+@dataclass(frozen=True)
+class Custom:
+    """How the file at hand writes numbers, as far as it is known.
+
+    Args:
+        format: what the caller says.
+        decimals: the decimal points that some column of the file must have.
+        sep: what separates the file's values, if anything does.
+        typed: whether the file has types, so that whole numbers saved as text are meant as text.
+    """
+
+    format: Format = UNSAID
+    decimals: frozenset[str] = frozenset()
+    sep: str | None = ","
+    typed: bool = False
+
+    def knowing(self, decimals: Iterable[str]) -> Custom:
+        """The same, with decimal points that some column must have."""
+        return replace(self, decimals=frozenset(decimals))
+
+
+def is_mark(text: str, format: Format) -> bool:
+    """Whether ``text`` stands for a missing value in a column of numbers."""
+    return text in format.na or text.casefold() in MISSING
+
+
+def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
+    """Which decimal points some of these texts must have: those that the other point would not allow."""
+    found = set()
+    for text in counts:
+        # Without a comma a text can ask for the point only, and most texts of a file are such.
+        if ("." in found or "." not in text) and "," not in text and text.count(".") < 2:
+            continue
+        point, comma = parse(text, ".", format), parse(text, ",", format)
+        if (point is None) != (comma is None):
+            found.add("," if point is None else ".")
+    return frozenset(found)
+
+
+def read_numbers(where: str, counts: Counter[str], custom: Custom) -> Numbers | None:
+    """The texts of a column as numbers, or None where they are categories.
+
+    Args:
+        where: names the column in messages.
+        counts: how often each text that is not empty occurs, blanks around it removed.
+        custom: how the file writes numbers.
+
+    Raises:
+        InputError: dates, numbers beside a few texts that are none, numbers that can be read in two ways, or numbers
+            with more digits than a float64 holds.
+    """
+    format = custom.format
+    marks = {text: count for text, count in counts.items() if is_mark(text, format)}
+    rest = {text: count for text, count in counts.items() if text not in marks}
+    if not rest:
+        return None
+    words = {text.casefold() for text in rest}
+    if words <= {"true", "false"}:
+        return _made(dict.fromkeys(marks, math.nan) | {text: float(text.casefold() == "true") for text in rest}, marks)
+    if all(_DATE.fullmatch(text) for text in rest):
+        raise InputError(
+            f"{where} is dates or times ({_shown(rest)}), numbers or categories expected: make numbers of them, such "
+            "as days or a year, or leave the column out (--drop)"
+        )
+    decimal = _decimal(where, rest, custom)
+    values = {text: parse(text, decimal, format) for text in rest}
+    odd = {text: count for text, count in rest.items() if values[text] is None}
+    known = {text: value for text, value in values.items() if value is not None}
+    if odd:
+        if known and _mostly_numbers(known, rest):
+            raise InputError(
+                f"{where} is numbers but for {_shown(odd)} in {sum(odd.values())} of {sum(rest.values())} values: "
+                f"--na takes a text as missing (--na {next(iter(odd))!r}), or correct them, or --drop the column"
+            )
+        return None
+    if _codes(rest) or (custom.typed and len(rest) <= FEW and all(text.isdecimal() for text in rest)):
+        return None
+    _check_units(where, rest)
+    _check_digits(where, known)
+    return _made(dict.fromkeys(marks, math.nan) | known, marks, decimal)
+
+
+def _made(values: dict[str, float], marks: dict[str, int], decimal: str = ".") -> Numbers:
+    return Numbers(values, marks, decimal)
+
+
+def parse(text: str, decimal: str, format: Format = UNSAID) -> float | None:
+    """What number ``text`` is with this decimal point, if it is one; infinite where it is too large.
+
+    >>> parse("1,234.5", "."), parse("1.234,5", ","), parse("($1 200)", "."), parse("12 %", "."), parse("3 kg", ".")
+    (1234.5, 1234.5, -1200.0, 12.0, None)
+    """
+    if decimal == "." and _PLAIN.fullmatch(text):  # most texts are, and the rest of this takes long
+        return float(text)
+    text = text.strip().translate(_MINUS)
+    if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
+        return float(text)
+    found = _WRITTEN.fullmatch(text)
+    if found is None or bool(found["open"]) != bool(found["close"]):
+        return None
+    signs = [sign for sign in (found["sign"], found["sign2"], found["trailing"], found["open"]) if sign]
+    body = _digits(found["body"], decimal, format.thousands)
+    if body is None or len(signs) > 1 or (found["before"] and found["after"]):
+        return None
+    value = float(body + (found["exponent"] or ""))
+    return -value if signs and signs[0] != "+" else value
+
+
+def _digits(body: str, decimal: str, thousands: str | None) -> str | None:
+    """The digits of an unsigned number as Python writes them, or None where they are not grouped as numbers are."""
+    point = re.escape(decimal)
+    if re.fullmatch(rf"\d+({point}\d*)?|{point}\d+", body):
+        return body.replace(decimal, ".")
+    marks = thousands if thousands is not None else ("," if decimal == "." else ".") + _BLANKS + "'’"
+    group = re.escape(marks)
+    grouped = re.fullmatch(
+        rf"([1-9]\d{{0,2}}([{group}])\d{{3}}(\2\d{{3}})*|[1-9]\d?([{group}])(\d{{2}}\4)+\d{{3}})({point}\d*)?", body
+    )
+    if grouped is None:
+        return None
+    return re.sub(rf"[{group}]", "", grouped[1]) + (grouped[6] or "").replace(decimal, ".")
+
+
+def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
+    """The column's decimal point."""
+    format = custom.format
+    if format.decimal is not None:
+        return format.decimal
+    if format.thousands in (".", ","):
+        return "," if format.thousands == "." else "."
+    if custom.decimals != {","} and all(_PLAIN.fullmatch(text) for text in rest):
+        return "."
+    marked = [text for text in rest if "," in text or "." in text]
+    both = [(parse(text, ".", format), parse(text, ",", format), text) for text in marked]
+    point = [text for p, c, text in both if p is not None and c is None]
+    comma = [text for p, c, text in both if c is not None and p is None]
+    if point and comma:
+        if 2 * min(len(point), len(comma)) >= 0.1 * len(rest):
+            raise InputError(
+                f"{where} has numbers with a decimal point ({_shown(point)}) and with a decimal comma "
+                f"({_shown(comma)}): write them in one way, or say --decimal"
+            )
+        return "." if len(point) > len(comma) else ","
+    if point or comma:
+        return "." if point else ","
+    unclear = [text for p, c, text in both if p is not None and p != c]
+    if not unclear:
+        return "."
+    if len(custom.decimals) == 1:
+        (known,) = custom.decimals
+        if known == "." or any("," in text for text in unclear):
+            return known
+    elif custom.sep in (",", None) or not any("," in text for text in unclear):
+        return "."
+    p, c, text = next(each for each in both if each[2] == unclear[0])
+    raise InputError(f"{where}: {text!r} can be {p:g} or {c:g}: say --decimal . or --decimal ,")
+
+
+def _mostly_numbers(known: Mapping[str, float], rest: Mapping[str, int]) -> bool:
+    """Whether the texts that are no numbers are stray ones, rather than the numbers codes among other texts."""
+    cells = sum(rest.values())
+    share = sum(rest[text] for text in known) / cells
+    if any(not value.is_integer() for value in known.values() if math.isfinite(value)):
+        return share >= _FRACTIONS and len(known) >= 3
+    return share >= _MOSTLY and (len(known) > FEW or (len(known) >= 3 and len(known) > cells / 2))
+
+
+def _codes(rest: Iterable[str]) -> bool:
+    """Whether whole numbers are codes: all of one length, and some begin with 0."""
+    texts = list(rest)
+    lengths = {len(text) for text in texts}
+    return (
+        len(lengths) == 1 and lengths != {1} and all(t.isdecimal() for t in texts) and any(t[0] == "0" for t in texts)
+    )
+
+
+def _check_units(where: str, rest: Mapping[str, int]) -> None:
+    if all(_PLAIN.fullmatch(text) for text in rest):
+        return
+    percent = {text for text in rest if "%" in text}
+    plain = {text for text in rest if text not in percent and parse(text, ".") != 0}
+    if percent and plain:
+        raise InputError(
+            f"{where} has percentages ({_shown(percent)}) and other numbers ({_shown(plain)}): write all in one unit"
+        )
+    currencies = {found[0] for text in rest if (found := re.search(_CURRENCY, text))}
+    if len(currencies) > 1:
+        raise InputError(f"{where} has more than one currency ({_shown(currencies)}): write all in one unit")
+
+
+def _check_digits(where: str, known: Mapping[str, float]) -> None:
+    long = {text: value for text, value in known.items() if len(text) > _EXACT}
+    if not all(math.isfinite(value) for value in long.values()):
+        return  # said of the column, with how often
+    if len({text.translate(_MINUS) for text in long if text.isdecimal()}) > len(set(long.values())):
+        raise InputError(
+            f"{where} has whole numbers of more digits than are kept apart (float64 holds {_EXACT}), as identifiers "
+            f"have ({_shown(long)}): --drop it, or write it as a category"
+        )
+
+
+def numbers_with_unit(texts: Iterable[str]) -> str | None:
+    """The unit, if all of these are numbers with one and the same after them."""
+    units = {found[1].strip() if (found := _UNIT.fullmatch(text)) else None for text in texts}
+    return units.pop() if len(units) == 1 else None
+
+
+def _shown(texts: Iterable[str], most: int = 5) -> str:
+    texts = list(texts)
+    shown = ", ".join(repr(text if len(text) <= 40 else f"{text[:39]}…") for text in texts[:most])
+    return f"{shown} and {len(texts) - most} more" if len(texts) > most else shown
