@@ -51,7 +51,7 @@ from torchshrink.step_sizes import (
 
 DOCS = Path(__file__).parents[2] / "docs" / "optimizers.md"
 STRENGTH = 0.1
-# Torch has Muon since 2.9, and Adam's flag since 2.7.
+# Torch 2.8 has no Muon yet, and Adam no flag before 2.7.
 MUON = tuple(found for name, found in vars(torch.optim).items() if name == "Muon")
 needs_adams_flag = pytest.mark.skipif(
     torch.__version__ < TorchVersion("2.7"), reason="Adam(decoupled_weight_decay=) came with torch 2.7"

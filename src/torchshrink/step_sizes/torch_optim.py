@@ -240,7 +240,7 @@ refuse_geometry(
 )
 
 _MUON: type[Optimizer] | None = vars(torch.optim).get("Muon")
-if _MUON is not None:  # since torch 2.9
+if _MUON is not None:  # torch 2.8 has none yet
     refuse_geometry(
         _MUON,
         reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
