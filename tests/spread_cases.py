@@ -17,6 +17,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import torchshrink as ts
+from torchshrink.regularizer import terms
 
 ROWS, BATCH, STEPS = 32, 8, 50
 TIMEOUT = 60.0
@@ -190,7 +191,7 @@ def values():
                 value = reg.value()
                 grads = torch.autograd.grad(value, [t.parameter for t in reg.terms])
                 out[how, name, when] = {"value": value.detach(), "gradients": list(map(whole, grads))}
-            plain = ts.terms.plain_value(ts.terms.bundles((t.penalty, t.parameter) for t in reg.terms))
+            plain = terms.plain_value(terms.bundles((t.penalty, t.parameter) for t in reg.terms))
             out[how, name, "plain"] = {"value": plain.detach(), "gradients": []}
             if name == "L2SP":
                 with torch.no_grad():

@@ -26,6 +26,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torchshrink.errors import SelectionError
 from torchshrink.penalties import Penalty, multitensor
 from torchshrink.penalties.multitensor import Step
+from torchshrink.support.private_torch import fsdp_parameters
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -230,9 +231,8 @@ def kept_parameters(model: nn.Module) -> dict[int, Callable[[], nn.Parameter]]:
     """
     kept: dict[int, Callable[[], nn.Parameter]] = {}
     for module in _sharded_modules(model):
-        for group in module._get_fsdp_state()._fsdp_param_groups:  # torch has no public way to ask
-            for record in group.fsdp_params:
-                kept[id(record.sharded_param)] = lambda record=record: record.sharded_param  # type: ignore[misc]
+        for record in fsdp_parameters(module):
+            kept[id(record.sharded_param)] = lambda record=record: record.sharded_param  # type: ignore[misc]
     return kept
 
 

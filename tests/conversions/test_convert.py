@@ -201,6 +201,6 @@ def test_converting_needs_neither_torch_nor_the_other_libraries():
 
 
 def test_the_documentation_names_every_tool():
-    page = (Path(__file__).parents[1] / "docs" / "conversions.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "conversions.md").read_text(encoding="utf-8")
     for name in (*TOOLS, *REFUSED):
         assert f"`{name}`" in page, name

@@ -16,11 +16,10 @@ from torchshrink.training import (
     default_loss,
     evaluate,
     evaluating,
-    load_checkpoint,
     row_losses,
-    save_checkpoint,
     train_epoch,
 )
+from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 IGNORING = nn.CrossEntropyLoss(ignore_index=255)
 

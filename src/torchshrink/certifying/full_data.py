@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import Rows, split
 from torchshrink.errors import InputError
 from torchshrink.regularizer.binding import check_differentiable
+from torchshrink.support.private_torch import apply_to_tensors_
 from torchshrink.training import ROWS_AT_ONCE, Loss, check_fit, default_loss, evaluating, row_weights
 
 Data = tuple[Rows, Tensor]
@@ -144,7 +145,7 @@ def _in_float64(model: nn.Module) -> Iterator[None]:
             p.grad = None
         if set(before.values()) != {torch.float64}:
             dtype_of = {id(tensor): before[name] for name, tensor in _named(model) if name in before}
-            model._apply(lambda tensor: tensor.to(dtype_of.get(id(tensor), tensor.dtype)))
+            apply_to_tensors_(model, lambda tensor: tensor.to(dtype_of.get(id(tensor), tensor.dtype)))
         for p, grad in grads:
             p.grad = grad
 

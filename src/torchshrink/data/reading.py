@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapDataset
 
 from torchshrink.errors import InputError, ReadError, TorchshrinkError
+from torchshrink.support.private_torch import end_workers
 from torchshrink.support.storage import brief
 
 Item = tuple[Any, Any]
@@ -85,8 +86,8 @@ def loader(source: Taken, requests: Iterable[Sequence[int]], workers: int) -> Da
 
 def close(loading: DataLoader[Any] | None) -> None:
     """End the workers now: torch's way waits for the last reference, which a traceback may hold."""
-    if loading is not None and loading._iterator is not None and loading.num_workers:
-        loading._iterator._shutdown_workers()  # type: ignore[attr-defined]
+    if loading is not None:
+        end_workers(loading)
 
 
 def checked(found: Any, kind: type[TorchshrinkError]) -> Any:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.support.private_torch import is_batched
 
 Strength = float | Tensor
 ProxSteps = Literal["none", "scalar", "coordinate"]
@@ -173,5 +174,5 @@ def working(tensor: Tensor) -> Tensor:
 def show(strength: Strength) -> str:
     """A strength as people write it."""
     if isinstance(strength, Tensor):
-        return "…" if strength.is_meta or torch._C._functorch.is_batchedtensor(strength) else f"{strength.item():g}"
+        return "…" if strength.is_meta or is_batched(strength) else f"{strength.item():g}"
     return f"{strength:g}"

@@ -10,6 +10,7 @@ from torch import nn
 from torchshrink.errors import AttachmentError, InputError
 from torchshrink.regularizer.selection import Choice
 from torchshrink.regularizer.terms import Term, holder_of
+from torchshrink.support.private_torch import children_of, parameters_of
 
 
 @final
@@ -35,13 +36,13 @@ class Binding:
             AttachmentError: naming it.
         """
         for parent, key, child, name in self._links:
-            if parent._modules.get(key) is not child:
+            if children_of(parent).get(key) is not child:
                 raise AttachmentError(
                     f"{name}: this module has been replaced since its parameters were bound; "
                     "make a new Regularizer, after the replacement, and detach this one."
                 )
         for term, holder, key, parameter in self._places:
-            if holder._parameters.get(key) is not parameter:
+            if parameters_of(holder).get(key) is not parameter:
                 term.check_alive()
 
     def added(self) -> list[tuple[str, nn.Parameter]]:

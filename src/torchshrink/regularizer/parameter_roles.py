@@ -23,19 +23,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from torchshrink.errors import SelectionError
+from torchshrink.support.private_torch import ConvBase, NormBase, buffers_of, children_of, parameters_of
 
 Kind = Literal["weight", "embedding", "bias", "normalisation", "raw", "reparametrised"]
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORMS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 # Torch's layers whose "…weight…" is a weight however many dimensions it has (a flattened shard has one).
-_LAYERS = (nn.Linear, _ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, *EMBEDDINGS)
+_LAYERS = (nn.Linear, ConvBase, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, *EMBEDDINGS)
 _KEEPERS = (nn.ParameterList, nn.ParameterDict)
 
 
@@ -69,10 +68,10 @@ _Path = tuple[tuple[str, nn.Module], ...]  # (name, module) from the model down 
 def _walk(prefix: str, path: _Path) -> Iterator[Place]:
     # named_parameters(remove_duplicate=False) would not end on a module that refers back to one above it.
     module = path[-1][1]
-    for leaf, parameter in module._parameters.items():
+    for leaf, parameter in parameters_of(module).items():
         if parameter is not None:
             yield _place(prefix + leaf, leaf, parameter, path)
-    for leaf, child in module._modules.items():
+    for leaf, child in children_of(module).items():
         if child is not None and all(child is not above for _, above in path):
             yield from _walk(f"{prefix}{leaf}.", (*path, (leaf, child)))
 
@@ -88,11 +87,11 @@ def _place(name: str, leaf: str, parameter: nn.Parameter, path: _Path) -> Place:
     owner = path[-1][1]
     base, _, suffix = leaf.rpartition("_")
     # Hooks of the older kind leave the computed tensor behind as a plain attribute, and its ingredients as X_…
-    if suffix in ("g", "v", "orig") and isinstance(vars(owner).get(base, owner._buffers.get(base)), Tensor):
+    if suffix in ("g", "v", "orig") and isinstance(vars(owner).get(base, buffers_of(owner).get(base)), Tensor):
         if suffix != "orig":
             by = "weight_norm"
         else:
-            by = "prune" if f"{base}_mask" in owner._buffers else "spectral_norm"
+            by = "prune" if f"{base}_mask" in buffers_of(owner) else "spectral_norm"
         return Place(name, parameter, holder, owner, base, by)
     return Place(name, parameter, holder, owner, leaf, "")
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import Penalty
+from torchshrink.support import private_torch
 from torchshrink.support.precision import without_autocast
 
 Scale = float | Callable[[int], float]
@@ -42,7 +43,7 @@ class Term:
 
     def check_alive(self) -> None:
         """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""
-        now = self.holder._parameters.get(self.name.rpartition(".")[2])
+        now = private_torch.parameters_of(self.holder).get(self.name.rpartition(".")[2])
         if now is self.parameter or (self.kept is not None and self.kept() is self.parameter):
             return
         if distributed.is_spread(now) and not distributed.is_spread(self.parameter):
@@ -165,7 +166,7 @@ def fused_value(bundled: Sequence[Bundle], watch: Callable[[], None] | None = No
     it is the plain sum.
     """
     with without_autocast():
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling() or private_torch.under_functorch():
             return plain_value(bundled)
         weights = itertools.chain.from_iterable(tensors for _, tensors in bundled)
         layout = [(penalty, len(tensors)) for penalty, tensors in bundled]

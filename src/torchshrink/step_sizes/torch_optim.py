@@ -8,6 +8,7 @@ squares is then g² up to its start from 0, and the gradient drops out.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +25,8 @@ from torch.optim import (
     Adam,
     Adamax,
     AdamW,
-    Muon,
     NAdam,
+    Optimizer,
     RAdam,
     RMSprop,
     Rprop,
@@ -88,6 +89,10 @@ def _decay_by_flag(group: Group) -> DecayKind:
     return "decoupled" if group["decoupled_weight_decay"] else "coupled"
 
 
+# Before torch 2.7, Adam and AdamW knew no flag: each had its own decay, whatever a group's settings held.
+_ADAM_HAS_FLAG = "decoupled_weight_decay" in inspect.signature(Adam).parameters
+
+
 def _momentum_without_limit(group: Group) -> str | None:
     if group["momentum"] >= 1:
         return f"momentum={group['momentum']:g} sums gradients without a limit; take a momentum below 1"
@@ -122,7 +127,20 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     return [*steps]
 
 
-@register_geometry(Adam, AdamW, coordinatewise=True, many=_adam_of_many, reach=_rate, weight_decay=_decay_by_flag)
+@register_geometry(
+    Adam,
+    coordinatewise=True,
+    many=_adam_of_many,
+    reach=_rate,
+    weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "coupled",
+)
+@register_geometry(
+    AdamW,
+    coordinatewise=True,
+    many=_adam_of_many,
+    reach=_rate,
+    weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "decoupled",
+)
 def adam(group: Group, state: State) -> Tensor:
     """lr/(√v̂ + ε), with v̂ corrected for its start from 0, and AMSGrad's running maximum where that is on.
 
@@ -318,13 +336,16 @@ refuse_geometry(
     instead="Use method='gradient', or Adam or RMSprop for exact zeros",
 )
 refuse_geometry(
-    Muon,
-    reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
-    instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
-    weight_decay="decoupled",
-)
-refuse_geometry(
     SparseAdam,
     reason="moves only the rows that the batch has touched, and a penalty acts on all",
     instead="Use sparse=False in the embedding, with Adam, or exempt it with a rule None",
 )
+
+_MUON: type[Optimizer] | None = vars(torch.optim).get("Muon")
+if _MUON is not None:  # torch 2.8 has none yet
+    refuse_geometry(
+        _MUON,
+        reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
+        instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
+        weight_decay="decoupled",
+    )

@@ -6,12 +6,14 @@ import contextlib
 
 import torch
 
+from torchshrink.support.private_torch import any_autocast
+
 _KINDS = ("cpu", "cuda", "xpu", "mps")
 
 
 def without_autocast() -> contextlib.AbstractContextManager[object]:
     """Switch ``torch.autocast`` off inside: it would run the matrix products of a penalty in half precision."""
-    if not torch._C._is_any_autocast_enabled():
+    if not any_autocast():
         return _NOTHING
     stack = contextlib.ExitStack()
     for kind in _KINDS:

@@ -87,6 +87,7 @@ def test_gradients_with_one_lane_of_a_fold():
     check_gradients(single)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping serialization of:UserWarning")  # torch 2.6's compiler warns of itself
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch.compile imports it by itself
 @pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)], ids=["adam", "sgd"])
 def test_a_compiled_prox_ends_where_the_plain_one_does(optimizer):

@@ -53,6 +53,7 @@ SCHEDULERS = {
 
 
 @covers("lr schedulers")
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # SequentialLR of torch 2.6 warns of itself
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("make", ["momentum", "Adam"])
 def test_the_prox_follows_the_rate_of_its_step(name, make):

@@ -40,7 +40,7 @@ def test_every_listed_situation_has_a_test_and_a_place_in_the_documentation():
     for module in ("test_training_rates", "test_training_models", "test_training_copies"):
         importlib.import_module(module)
     assert set(TESTS) == set(SITUATIONS)
-    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
     in_bold = set(re.findall(r"\*\*(.+?)\*\*", page))
     assert set(SITUATIONS) <= in_bold
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Preprocess, Rescale
 from torchshrink.paths.recipe import Recipe
+from torchshrink.support.private_torch import has_hooks
 from torchshrink.training import ROWS_AT_ONCE, evaluating
 
 COORDINATEWISE = (
@@ -76,8 +77,7 @@ def _is_chain(model: nn.Module) -> bool:
 
 def _altered(module: nn.Module) -> bool:
     """Whether a module does more than its class says: hooks, or a forward of its own."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks) or "forward" in vars(module)
+    return has_hooks(module) or "forward" in vars(module)
 
 
 def encode_folds(fronts: Sequence[Sequence[nn.Module]], rows: Iterable[Tensor]) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import CannotStackError
@@ -22,6 +21,7 @@ from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe, said_before
 from torchshrink.paths.weights import weights_of
 from torchshrink.regularizer import Regularizer
+from torchshrink.support.private_torch import DispatchMode
 from torchshrink.support.randomness import seeded
 from torchshrink.training import evaluate
 
@@ -137,7 +137,7 @@ def costs_of(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float
     return float(work.get_total_flops()), 6.0 * weights + 2.0 * made.total
 
 
-class _Bytes(TorchDispatchMode):
+class _Bytes(DispatchMode):
     """Counts the bytes of everything that is computed."""
 
     def __init__(self) -> None:

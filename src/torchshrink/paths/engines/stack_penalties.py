@@ -20,6 +20,7 @@ from torchshrink.regularizer.attachment import resolve_method
 from torchshrink.regularizer.selection import select
 from torchshrink.step_sizes import Geometry, geometry_of
 from torchshrink.step_sizes.registry import Group, State
+from torchshrink.support.private_torch import has_step_hooks
 
 Prox = Callable[[Penalty, Tensor, Tensor | None, Geometry, Group, State], None]
 """As `prox_of_lanes`."""
@@ -224,7 +225,7 @@ def stacked_optimizer(recipe: Recipe, model: nn.Module, stacked: Mapping[str, nn
     kind = type(single)
     if kind not in ELEMENTWISE:
         raise CannotStackError(f"{kind.__name__} is not known to treat each coordinate by itself")
-    if single._optimizer_step_pre_hooks or single._optimizer_step_post_hooks or "step" in vars(single):
+    if has_step_hooks(single) or "step" in vars(single):
         raise CannotStackError(f"something hooks into the step of this {kind.__name__}")
     name_of = {id(p): name for name, p in model.named_parameters()}
     groups = []

@@ -15,6 +15,7 @@ from torchshrink.models import fit_preprocessing
 from torchshrink.paths.engines.watching import Watch
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.recipe import Recipe
+from torchshrink.support.private_torch import has_gradient_hooks
 from torchshrink.support.randomness import seeded
 
 
@@ -35,7 +36,7 @@ def check_stackable(model: nn.Module) -> None:
         CannotStackError: the message says why.
     """
     for name, p in model.named_parameters():
-        if p._backward_hooks or p._post_accumulate_grad_hooks:
+        if has_gradient_hooks(p):
             raise CannotStackError(f"{name} has a hook on its gradient, which a stack has not")
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from torchshrink.support.private_torch import decomposed, without_onednn, without_vmap_fallback
+
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
@@ -27,9 +29,7 @@ def batchable(model: nn.Module) -> Iterator[None]:
         fast_path = torch.backends.mha.get_fastpath_enabled()
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
-        functorch: Any = torch._C._functorch
-        stack.callback(functorch._set_vmap_fallback_enabled, functorch._is_vmap_fallback_enabled())
-        functorch._set_vmap_fallback_enabled(False)
+        stack.enter_context(without_vmap_fallback())
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             stack.enter_context(_StepByStep())
         yield
@@ -44,15 +44,8 @@ class _StepByStep(TorchFunctionMode):
         name = func.__name__ if callable(func) and type(func).__name__.startswith("builtin") else ""
         if name not in _RECURRENT:
             return func(*args, **(kwargs or {}))
-        # Imported here: it takes a second to load. The second import fills what the first one names.
-        from torch._decomp import decomposition_table, decompositions  # noqa: F401
-
         # (input, state, weights, bias, …), or (data, batch sizes, state, weights, bias, …) of packed sequences
         padded = isinstance(args[3], bool)
         operator = getattr(torch.ops.aten, name)
-        enabled = torch._C._get_mkldnn_enabled()
-        torch._C._set_mkldnn_enabled(False)  # else a float32 layer would be one operation after all
-        try:
-            return decomposition_table[operator.input if padded else operator.data](*args, **(kwargs or {}))
-        finally:
-            torch._C._set_mkldnn_enabled(enabled)
+        with without_onednn():  # else a float32 layer would be one operation after all
+            return decomposed(operator.input if padded else operator.data)(*args, **(kwargs or {}))

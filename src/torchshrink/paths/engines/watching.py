@@ -13,9 +13,9 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import final
 
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from torchshrink.errors import CannotStackError
+from torchshrink.support.private_torch import DropoutBase
 
 _TORCHS_OWN = frozenset((*vars(nn.Module()), "_flat_weights"))  # a module's tables and its mode; of recurrent layers
 _OPAQUE = (str, bytes, int, float, complex, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType)
@@ -91,7 +91,7 @@ def _tensors(place: str, value: object, depth: int) -> Iterator[tuple[str, objec
 def without_dropout(model: nn.Module) -> nn.Module:
     """``model`` with every dropout module's probability at 0."""
     for module in model.modules():
-        if isinstance(module, _DropoutNd):
+        if isinstance(module, DropoutBase):
             module.p = 0.0
         elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
             module.dropout = 0.0

@@ -6,16 +6,16 @@ word, so that the copy would train without the penalty.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
-from types import CodeType, FrameType, MethodType
+from types import MethodType
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torchshrink.errors import AttachmentError, ObjectiveWarning
+from torchshrink.support.private_torch import steps_under_way
 
 BeforeStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None]
 AfterStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]
@@ -99,8 +99,6 @@ def _reduce_with_a_warning(optimizer: Optimizer, protocol: Any) -> Any:
 
 # --- steps inside steps ---
 
-_HOOKED_STEP: CodeType = Optimizer.profile_hook_step(lambda optimizer: None).__code__
-
 
 def may_nest(optimizer_class: type[Optimizer]) -> bool:
     """Whether ``step`` is defined more than once in a class's ancestry.
@@ -112,10 +110,4 @@ def may_nest(optimizer_class: type[Optimizer]) -> bool:
 
 def is_nested(optimizer: Optimizer) -> bool:
     """Whether the step whose hook this is called from is inside another step of the same optimizer."""
-    frame: FrameType | None = sys._getframe(1)
-    depth = 0
-    while frame is not None:
-        if frame.f_code is _HOOKED_STEP and frame.f_locals["args"][0] is optimizer:
-            depth += 1
-        frame = frame.f_back
-    return depth > 1
+    return steps_under_way(optimizer) > 1

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
+from torchshrink.support.private_torch import version_of
 
 WATCHED = 50  # steps in which the weights are looked at: the averages of Lookahead come every 5th or 10th
 SAME = 1e-5  # in relation: what adding a perturbation and subtracting it again may leave
@@ -147,7 +148,7 @@ class Between:
         with torch.no_grad():
             local = [p for p in self._parameters if not distributed.is_spread(p)]
             sizes = [p.detach().norm().to("cpu", torch.float64) for p in local]
-            return [p._version for p in local], torch.stack(sizes) if sizes else torch.zeros(0)
+            return [version_of(p) for p in local], torch.stack(sizes) if sizes else torch.zeros(0)
 
     def _say(self, note: str) -> None:
         if note not in self.notes:

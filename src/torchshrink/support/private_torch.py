@@ -1,0 +1,236 @@
+"""Everything here that torch keeps private: no other file uses a name of torch's that begins with an underscore.
+
+(``torch._foreach_…`` do, but they are documented.) `NAMES` lists them all; a test fails as soon as a release of torch
+has taken one away. Until somebody has mended it here, the library goes on where there is another way to be right: it
+asks more than it need (`under_functorch`, `any_autocast`), or takes a shortcut for closed (`has_hooks`); and refuses
+in one line what cannot be done without (lanes, ``fully_shard``). What no module, optimizer or loader could be without
+is taken as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase as NormBase
+from torch.nn.modules.conv import _ConvNd as ConvBase
+from torch.nn.modules.dropout import _DropoutNd as DropoutBase
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
+from torch.utils.data import DataLoader
+
+from torchshrink.errors import CannotStackError, SelectionError
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+
+__all__ = [
+    "ConvBase",
+    "DispatchMode",
+    "DropoutBase",
+    "NormBase",
+    "any_autocast",
+    "apply_to_tensors_",
+    "buffers_of",
+    "children_of",
+    "decomposed",
+    "end_workers",
+    "fsdp_parameters",
+    "has_gradient_hooks",
+    "has_hooks",
+    "has_step_hooks",
+    "is_batched",
+    "parameters_of",
+    "steps_under_way",
+    "under_functorch",
+    "version_of",
+    "without_onednn",
+    "without_vmap_fallback",
+]
+
+_MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_GRADIENT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_FALLBACK = ("_is_vmap_fallback_enabled", "_set_vmap_fallback_enabled")
+_ONEDNN = ("_get_mkldnn_enabled", "_set_mkldnn_enabled")
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_ONEDNN),
+    "torch._C._functorch": ("is_batchedtensor", *_FALLBACK),
+    "torch._decomp": ("decomposition_table", "decompositions"),
+    "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
+    "Optimizer": ("profile_hook_step", *_STEP_HOOKS),
+    "Tensor": ("_version", *_GRADIENT_HOOKS),
+    "DataLoader": ("_iterator",),
+}
+"""What is used of whom. Beyond these: ``_shutdown_workers`` of a loader's iterator, and what ``fully_shard`` keeps."""
+
+
+# --- modes ---
+
+
+def _yes(*_: object) -> bool:
+    return True
+
+
+under_functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", _yes)
+"""Whether this runs inside a transform of ``torch.func``. Where torch does not say: always, which costs time only."""
+
+any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", _yes)
+"""Whether ``torch.autocast`` may be on for some device; to be asked of each then."""
+
+is_batched: Callable[[Tensor], bool] = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", _yes)
+"""Whether a tensor is one of vmap's, which has no value to be read. Where torch does not say: it is not read."""
+
+
+@contextlib.contextmanager
+def without_vmap_fallback() -> Iterator[None]:
+    """Inside, an operation that has no batching rule is an error, and not done one lane after another.
+
+    Raises:
+        CannotStackError: this torch has no such switch.
+    """
+    functorch = getattr(torch._C, "_functorch", None)
+    is_enabled, enable = (getattr(functorch, name, None) for name in _FALLBACK)
+    if is_enabled is None or enable is None:
+        raise CannotStackError(_lacks("a switch for vmap's fallback"))
+    enabled = is_enabled()
+    enable(False)
+    try:
+        yield
+    finally:
+        enable(enabled)
+
+
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """Inside, operations on the CPU are torch's own.
+
+    Raises:
+        CannotStackError: this torch has no such switch.
+    """
+    is_enabled, enable = (getattr(torch._C, name, None) for name in _ONEDNN)
+    if is_enabled is None or enable is None:
+        raise CannotStackError(_lacks("a switch for oneDNN"))
+    enabled = is_enabled()
+    enable(False)
+    try:
+        yield
+    finally:
+        enable(enabled)
+
+
+def decomposed(operator: Any) -> Callable[..., Any]:
+    """An operation of ``torch.ops`` as a function of simpler ones.
+
+    Raises:
+        CannotStackError: this torch has none for it.
+    """
+    try:
+        # Imported here: it takes a second to load. The second import fills what the first one names.
+        from torch._decomp import decomposition_table, decompositions  # noqa: F401
+
+        function: Callable[..., Any] = decomposition_table[operator]
+    except (ImportError, KeyError) as error:
+        raise CannotStackError(_lacks(f"a decomposition of {operator}")) from error
+    return function
+
+
+def _lacks(what: str) -> str:
+    return f"torch {torch.__version__} has not {what} where torchshrink looks for it"
+
+
+# --- modules, optimizers, loaders ---
+
+
+def parameters_of(module: nn.Module) -> Mapping[str, nn.Parameter | None]:
+    """A module's own parameters by name, as they are registered."""
+    return module._parameters
+
+
+def buffers_of(module: nn.Module) -> Mapping[str, Tensor | None]:
+    """A module's own buffers by name, as they are registered."""
+    return module._buffers
+
+
+def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
+    """A module's own children by name; one that has two names twice, unlike in ``named_children``."""
+    return module._modules
+
+
+def apply_to_tensors_(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+    """Put ``function`` of each parameter and buffer in its place, as ``module.to`` does; the parameters stay."""
+    module._apply(function)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor has been changed in place."""
+    return tensor._version
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something is hooked into a module's own passes."""
+    return _any(module, _MODULE_HOOKS)
+
+
+def has_step_hooks(optimizer: Optimizer) -> bool:
+    """Whether something is hooked into an optimizer's step."""
+    return _any(optimizer, _STEP_HOOKS)
+
+
+def has_gradient_hooks(parameter: Tensor) -> bool:
+    """Whether something is hooked into a parameter's gradient."""
+    return _any(parameter, _GRADIENT_HOOKS)
+
+
+def _any(owner: object, names: tuple[str, ...]) -> bool:
+    # What torch keeps elsewhere cannot be seen to be empty.
+    return any(bool(getattr(owner, name, True)) for name in names)
+
+
+def end_workers(loading: DataLoader[Any]) -> None:
+    """End a loader's processes now: torch waits for the last reference, which a traceback may hold."""
+    iterator = getattr(loading, "_iterator", None)
+    if iterator is not None and loading.num_workers:
+        end = getattr(iterator, "_shutdown_workers", None)
+        if end is not None:  # else they end with the last reference
+            end()
+
+
+_HOOKED_STEP: CodeType = Optimizer.profile_hook_step(lambda optimizer: None).__code__
+
+
+def steps_under_way(optimizer: Optimizer) -> int:
+    """How many steps of this optimizer the caller is inside of. Torch wraps each: a wrapper's frame counts as one."""
+    frame: FrameType | None = sys._getframe(1)
+    depth = 0
+    while frame is not None:
+        if frame.f_code is _HOOKED_STEP and frame.f_locals["args"][0] is optimizer:
+            depth += 1
+        frame = frame.f_back
+    return depth
+
+
+# --- fully_shard ---
+
+
+def fsdp_parameters(module: FSDPModule) -> list[Any]:
+    """The records of the parameters that ``fully_shard`` manages for a module: each has a ``sharded_param``.
+
+    Raises:
+        SelectionError: they are not where they have been from torch 2.6 on.
+    """
+    get_state = getattr(module, "_get_fsdp_state", None)
+    state = None if get_state is None else vars(get_state())
+    if state is not None and "_fsdp_param_groups" in state:
+        groups = state["_fsdp_param_groups"]
+    elif state is not None and "_fsdp_param_group" in state:  # one at most, in older releases
+        groups = [group for group in [state["_fsdp_param_group"]] if group is not None]
+    else:
+        raise SelectionError(_lacks("the parameters of fully_shard") + "; use DistributedDataParallel")
+    return [record for group in groups for record in group.fsdp_params]
