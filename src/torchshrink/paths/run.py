@@ -18,11 +18,11 @@ from torchshrink.paths.assemble import Layout, compare, control_of, make_result,
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
-from torchshrink.paths.engines.warm_path import WarmTrainings, Ways
+from torchshrink.paths.engines.warm_path import Table, WarmTrainings, Ways
 from torchshrink.paths.evidence import Evidence
 from torchshrink.paths.family import Family, PenaltySpec, families
 from torchshrink.paths.final_test import SetAside
-from torchshrink.paths.folds import held_back, make_splits
+from torchshrink.paths.folds import Fold, held_back, make_splits
 from torchshrink.paths.grid import Grid, given_grid
 from torchshrink.paths.identity import digest
 from torchshrink.paths.journal import Journal
@@ -32,6 +32,7 @@ from torchshrink.paths.recipe import Build, Recipe, make_recipe
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
+from torchshrink.paths.statistics.points import least, make_point
 from torchshrink.support.storage import PathLike
 
 Data = tuple[Any, Any] | Dataset[Any]
@@ -183,7 +184,7 @@ class PathJob:
             null_loss = trainings.null_loss()
             warm = WarmTrainings(recipe, splits, compared, journal, bar) if settings.order == "warm" else None
             if warm is not None:
-                ways = warm.ways(plans, grids)
+                ways = warm.ways(plans, grids, partial(_best_step, splits.first))
             else:
                 ways = [Ways(table, table[:1]) for table in trainings.tables(grids)]
             evidence = Evidence(splits, ways, seed=settings.seed)
@@ -265,6 +266,11 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
         )
     several = isinstance(penalty, Mapping | Sequence)
     return PathJob(recipe, Layout(splits, numbers, rows), compared, several, jobs, aside)
+
+
+def _best_step(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:
+    points = [make_point(strength, row, folds) for strength, row in zip(strengths, table, strict=True)]
+    return points.index(least(points))
 
 
 def _later(

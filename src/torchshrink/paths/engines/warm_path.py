@@ -38,13 +38,14 @@ from torchshrink.paths.journal import Journal
 from torchshrink.paths.outcome import Candidate, Outcome, Unit
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.recipe import WHOLE, Recipe
-from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.weights import Weights, weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.storage import brief
 
 Table = list[list[Outcome]]
 """Per strength, ascending, per fold."""
+BestOf = Callable[[Sequence[float], Table], int]
+"""(strengths, their table) -> which step of it is best."""
 Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, Outcome], Mapping[int, Weights]]]
 """(strength, what each fold starts from) -> each fold's outcome, and the weights it ended with."""
 
@@ -106,17 +107,15 @@ class WarmTrainings:
         self._journal, self._progress = journal, progress
         self._stacks: dict[Party, Step] = {}
 
-    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid]) -> list[Ways]:
-        """Each family's."""
+    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], best_of: BestOf) -> list[Ways]:
+        """Each family's; ``best_of`` chooses the step up to which strength 0 is trained for comparison."""
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
             strengths = grid.strengths
             numbers = range(len(self._first))
             by_fold = self._along(plan, family, strengths, numbers, aside=False)
             up = [[by_fold[fold][step] for fold in numbers] for step in range(len(strengths))]
-            means = [make_point(s, row, self._first).validation_loss for s, row in zip(strengths, up, strict=True)]
-            # Of equals the strongest, as `least` has it.
-            best = max(step for step, mean in enumerate(means) if mean == min(means))
+            best = best_of(strengths, up)
             self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self._first))
             if best:
                 by_fold = self._along(plan, family, (0.0,) * (best + 1), numbers)
