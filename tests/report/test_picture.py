@@ -86,7 +86,7 @@ def lines(axis, label):
 
 def test_shows_what_the_points_say():
     result = made()
-    upper, lower = draw(result).axes
+    upper, lower = draw(result.view()).axes
     for label, values in (
         ("validation", [p.validation_loss for p in result.points]),
         ("training", [p.train_loss for p in result.points]),
@@ -106,18 +106,18 @@ def test_shows_what_the_points_say():
 
 def test_one_column_per_penalty_on_the_same_scale():
     comparison = compared(ts.L1, ts.L2)
-    figure = draw(comparison)
+    figure = draw(comparison.view())
     assert len(figure.axes) == 4
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["l1", "l2"]
 
 
 def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
-    first = png(made())
+    first = png(made().view())
     assert first.startswith(b"\x89PNG")
-    assert first == png(made())
-    assert first != png(made(strengths=(1e-4, 1e-3, 2e-2)))
-    save_picture(made(), tmp_path / "path.png")
+    assert first == png(made().view())
+    assert first != png(made(strengths=(1e-4, 1e-3, 2e-2)).view())
+    save_picture(made().view(), tmp_path / "path.png")
     assert (tmp_path / "path.png").read_bytes() == first
 
 
@@ -136,15 +136,15 @@ def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
     ids=["0 alone", "one", "far apart", "many", "tiny", "negative", "huge", "none"],
 )
 def test_draws_whatever_comes(result):
-    assert png(result, dpi=30).startswith(b"\x89PNG")
-    assert "<table>" in page(result)
+    assert png(result.view(), dpi=30).startswith(b"\x89PNG")
+    assert "<table>" in page(result.view())
 
 
 def test_diverged_points_are_left_out():
     result = made(diverged=(1e-2,))
-    upper, _ = draw(result).axes
+    upper, _ = draw(result.view()).axes
     assert len(lines(upper, "validation").get_ydata()) == 3
-    assert "diverged" in page(result)
+    assert "diverged" in page(result.view())
 
 
 def test_leaves_no_global_state_and_no_pyplot(monkeypatch):
@@ -171,7 +171,7 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
 def test_names_are_escaped():
     result = made(lambda s: ts.L1(s))
     object.__setattr__(result, "penalty", "<script>")
-    assert "<script>" not in page(result)
+    assert "<script>" not in page(result.view())
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.png.txt"])

@@ -18,6 +18,7 @@ from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
 from torchshrink.regularizer.certificate import Certificate
+from torchshrink.report.view import Part, View
 from torchshrink.support.storage import PathLike, brief, read_sealed, read_tensors, seal_of, write_json, write_tensors
 
 if TYPE_CHECKING:
@@ -110,17 +111,33 @@ class PathResult:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
         _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses})
 
+    def view(self) -> View:
+        """What a person looks at, for `torchshrink.report`."""
+        return View((self._part(),), [*([] if self.test is None else [self.test.words]), self.verdict.words])
+
+    def _part(self) -> Part:
+        return Part(
+            self.penalty,
+            self.points,
+            self.best,
+            self.one_se,
+            self.null_loss,
+            verdict=self.verdict.words,
+            grid=self.grid.words,
+            settings=self.settings,
+        )
+
     def plot(self) -> Figure:
         """Losses and nonzero weights against strength, as a matplotlib figure."""
         from torchshrink.report.picture import draw
 
-        return draw(self)
+        return draw(self.view())
 
     def report(self, path: PathLike) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
         from torchshrink.report.page import write_report
 
-        write_report(self, path)
+        write_report(self.view(), path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,17 +183,23 @@ class PathComparison:
         tensors = {f"losses.{name}": result.losses for name, result in self.results.items()}
         _save(folder, self.to_dict(), {"fold": self.best.fold, **tensors})
 
+    def view(self) -> View:
+        """What a person looks at, for `torchshrink.report`."""
+        said = [*([] if self.test is None else [self.test.words]), self.verdict.words]
+        said += [verdict.words for verdict in self.against.values()]
+        return View(tuple(result._part() for result in self.results.values()), said)
+
     def plot(self) -> Figure:
         """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
         from torchshrink.report.picture import draw
 
-        return draw(self)
+        return draw(self.view())
 
     def report(self, path: PathLike) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
         from torchshrink.report.page import write_report
 
-        write_report(self, path)
+        write_report(self.view(), path)
 
 
 def load_path(folder: PathLike) -> PathResult | PathComparison:

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from torchshrink.errors import InputError
-from torchshrink.paths.result import PathComparison, PathResult
-from torchshrink.paths.statistics.points import PathPoint
 from torchshrink.report.picture import png, save_picture
+from torchshrink.report.view import Part, Point, View
 from torchshrink.support.storage import PathLike, write_text
 
 _CSS = """
@@ -22,7 +21,7 @@ dt{float:left;clear:left;width:10rem;color:#666}dd{margin-left:11rem}
 """
 
 
-def write_report(result: PathResult | PathComparison, path: PathLike) -> None:
+def write_report(view: View, path: PathLike) -> None:
     """Write ``.html`` (one file that needs no other) or ``.png`` (the picture alone), whole or not at all.
 
     Raises:
@@ -30,42 +29,37 @@ def write_report(result: PathResult | PathComparison, path: PathLike) -> None:
     """
     ending = Path(path).suffix.lower()
     if ending == ".png":
-        save_picture(result, path)
+        save_picture(view, path)
     elif ending in (".html", ".htm"):
-        write_text(path, page(result))
+        write_text(path, page(view))
     else:
         raise InputError(f"{path}: a name that ends in .html or .png expected")
 
 
-def page(result: PathResult | PathComparison) -> str:
+def page(view: View) -> str:
     """The report as HTML."""
-    several = isinstance(result, PathComparison)
-    results = list(result.results.values()) if isinstance(result, PathComparison) else [result]
-    verdicts = [*([] if result.test is None else [result.test.words]), result.verdict.words]
-    if isinstance(result, PathComparison):
-        verdicts += [verdict.words for verdict in result.against.values()]
-    picture = base64.b64encode(png(result)).decode()
-    title = f"Regularization path: {', '.join(each.penalty for each in results)}"
+    picture = base64.b64encode(png(view)).decode()
+    title = f"Regularization path: {', '.join(part.penalty for part in view.parts)}"
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        *(f'<p class="verdict">{html.escape(_sentence(words))}</p>' for words in verdicts),
+        *(f'<p class="verdict">{html.escape(_sentence(words))}</p>' for words in view.said),
         f'<img alt="losses and nonzero weights against strength" src="data:image/png;base64,{picture}">',
     ]
-    for each in results:
-        body += _section(each, several=several)
-    body += ["<h2>How it was trained</h2>", _settings(results[0])]
+    for part in view.parts:
+        body += _section(part, several=len(view.parts) > 1)
+    body += ["<h2>How it was trained</h2>", _settings(view.parts[0])]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_CSS}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
 
 
-def _section(result: PathResult, *, several: bool) -> Iterable[str]:
-    yield f"<h2>{html.escape(result.penalty)}</h2>"
+def _section(part: Part, *, several: bool) -> Iterable[str]:
+    yield f"<h2>{html.escape(part.penalty)}</h2>"
     if several:
-        yield f"<p>{html.escape(_sentence(result.verdict.words))}</p>"
-    yield f"<p>{html.escape(_sentence(result.grid.words))}</p>"
-    classes = any(point.accuracy is not None for point in result.points)
+        yield f"<p>{html.escape(_sentence(part.verdict))}</p>"
+    yield f"<p>{html.escape(_sentence(part.grid))}</p>"
+    classes = any(point.accuracy is not None for point in part.points)
     heads = [
         "strength",
         "train loss",
@@ -77,14 +71,14 @@ def _section(result: PathResult, *, several: bool) -> Iterable[str]:
         "",
     ]
     yield "<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
-    for point in result.points:
-        marks = [name for name, chosen in (("best", result.best), ("one_se", result.one_se)) if point is chosen]
+    for point in part.points:
+        marks = [name for name, chosen in (("best", part.best), ("one_se", part.one_se)) if point is chosen]
         cells = "".join(f"<td>{cell}</td>" for cell in [*_cells(point, classes=classes), ", ".join(marks)])
         yield f'<tr class="{marks[0] if marks else ""}">{cells}</tr>'
     yield "</table>"
 
 
-def _cells(point: PathPoint, *, classes: bool) -> list[str]:
+def _cells(point: Point, *, classes: bool) -> list[str]:
     if point.diverged:
         return [f"{point.strength:.3g}", "diverged", *[""] * (5 if classes else 4)]
     return [
@@ -98,8 +92,8 @@ def _cells(point: PathPoint, *, classes: bool) -> list[str]:
     ]
 
 
-def _settings(result: PathResult) -> str:
-    rows = (f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>" for key, value in result.settings.items())
+def _settings(part: Part) -> str:
+    rows = (f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>" for key, value in part.settings.items())
     return f"<dl>{''.join(rows)}</dl>"
 
 

@@ -10,8 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from torchshrink.paths.result import PathComparison, PathResult
-from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.report.view import Part, Point, View
 from torchshrink.support.optional import needed
 from torchshrink.support.storage import PathLike, write_bytes
 
@@ -35,12 +34,12 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw(result: PathResult | PathComparison) -> Figure:
+def draw(view: View) -> Figure:
     """Losses with the validation's ± 1 SE band, and the nonzero weights below; one column per penalty.
 
     Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
     """
-    results = [result] if isinstance(result, PathResult) else list(result.results.values())
+    results = view.parts
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(0.8 + 5.2 * len(results), 5.4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -62,25 +61,25 @@ def draw(result: PathResult | PathComparison) -> Figure:
     return figure
 
 
-def png(result: PathResult | PathComparison, *, dpi: int = 150) -> bytes:
+def png(view: View, *, dpi: int = 150) -> bytes:
     """The picture as PNG; the same result gives the same bytes."""
     buffer = io.BytesIO()
-    figure = draw(result)
+    figure = draw(view)
     with mpl.rc_context(_STYLE):
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def save_picture(result: PathResult | PathComparison, path: PathLike) -> None:
+def save_picture(view: View, path: PathLike) -> None:
     """Write the picture as PNG, whole or not at all."""
-    write_bytes(path, png(result))
+    write_bytes(path, png(view))
 
 
-def _sound(result: PathResult) -> list[PathPoint]:
+def _sound(result: Part) -> list[Point]:
     return [point for point in result.points if not point.diverged]
 
 
-def _column(upper: Axes, lower: Axes, result: PathResult) -> None:
+def _column(upper: Axes, lower: Axes, result: Part) -> None:
     points = _sound(result)
     place = _Axis([point.strength for point in result.points])
     x = [place(point.strength) for point in points]
@@ -138,7 +137,7 @@ class _Axis:
         axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _limits(axis: Axes, results: Sequence[PathResult]) -> None:
+def _limits(axis: Axes, results: Sequence[Part]) -> None:
     """From just under the lowest loss to just above the null model's or what the least strengths reach.
 
     Logarithmic where the validation loss spans more than a factor of 3, or its valley would be flat.
