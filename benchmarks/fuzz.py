@@ -186,9 +186,13 @@ def outcome(case: Case) -> tuple[object, str, str]:
 
 
 def digest(folder: Path) -> str:
+    """What is in a folder; of JSON its values, as blanks between them may be others."""
     hashed = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        hashed.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            content = repr(json.loads(content)).encode()
+        hashed.update(str(path.relative_to(folder)).encode() + content)
     return hashed.hexdigest()
 
 
