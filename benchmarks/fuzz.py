@@ -390,7 +390,7 @@ def signals(place: Path) -> Iterator[tuple[object, str]]:
         argv = [sys.executable, "-m", "torchshrink", "train", "iris", "--epochs", "100000", "--out", "out"]
         with subprocess.Popen(
             argv, cwd=place / "case", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         ) as process:  # fmt: skip
             while not (place / "case/out/checkpoint.safetensors").exists() and process.poll() is None:
                 time.sleep(0.01)
