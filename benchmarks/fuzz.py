@@ -1,11 +1,12 @@
 """Thousands of bad inputs: options, data, rules, tampered folders, model folders, signals. None may end with status 1.
 
-    python benchmarks/fuzz.py --cases 2000 --seed 0
+    python benchmarks/fuzz.py --cases 2400 --seeds 0 1 2
 
 Each case is a command line in a folder of its own, run in this process (those with signals in one of their own). A case
 fails if it ends with status 1, with a traceback, with an exception, or, where a file that a run wrote was changed, with
 status 0 and other files than the untouched run. Every case has a number that is drawn from the seed, so that
-``--only NUMBER`` runs it again. Prints how often each status came, and every failure; ends with status 1 then.
+``--only NUMBER``, with the same seeds and count, runs it again. Prints how often each
+status came, and every failure; ends with status 1 then.
 
 Cases for data files are taken from ``benchmarks/fuzz_data.py`` too: ``cases(seed) -> Iterator[(name, argv, files)]``.
 """
@@ -93,7 +94,9 @@ LONG = {"--epochs", "--batch-size", "--hidden", "--strengths", "--folds", "--thr
 TOO_LONG = {"9" * 25, "18446744073709551616", "7" * 5000, "1e308", "1e400"}
 RULES = "on: weights\nrules:\n  '*.weight': {l1: 1e-4}\n  'type:Linear': none\n"
 YAML = [
-    "[" * 3000, "{a: " * 3000, "&a [*a]", "rules: &r {x: *r}", "rules: {'*': {l1: [1]}}", "rules: {'*': {l1: .nan}}",
+    "[" * 3000, "{a: " * 3000, "[" * 3000 + "]" * 3000,
+    "rules: " + "{a: " * 3000 + "1" + "}" * 3000, "&a [*a]", "rules: &r {x: *r}", "rules: {'*': {l1: [1]}}",
+    "rules: {'*': {l1: .nan}}",
     "rules: {? [a] : b}", "rules: !!python/object/apply:os.abort []", "<<: {rules: {}}", "rules: {'*': {l1: 1e999}}",
     "rules: {'*': {group_lasso: {strength: 1, dim: 99999999999999999999}}}", "\x00", "\ufeff" + RULES, "--- a\n--- b",
     "rules: {'[': {l1: 1}}", "rules: {'*': {l1: 1, l2: 1, mcp: 1}}", "on: none\n" + RULES, "%YAML 9.9\n---\n" + RULES,
@@ -114,8 +117,8 @@ class Case:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=2400, help="how many in all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", type=int, help="run the case of this number alone, and show what it prints")
     parser.add_argument("--no-signals", action="store_true")
     given = parser.parse_args()
@@ -125,7 +128,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        for number, case in enumerate(itertools.islice(cases(given.seed, Path(place)), given.cases)):
+        for number, case in enumerate(drawn(given.seeds, given.cases, Path(place))):
             if given.only not in (None, number):
                 continue
             status, problem, said = outcome(case)
@@ -160,12 +163,12 @@ def outcome(case: Case) -> tuple[object, str, str]:
         (place / name).write_bytes(content)
     if case.start is not None:
         shutil.copytree(case.start, place / "out")
-    if case.change is not None:
-        case.change(place / "out")
     out, err = io.StringIO(), io.StringIO()
     here = Path.cwd()
-    os.chdir(place)
     try:
+        if case.change is not None:
+            case.change(place / "out")
+        os.chdir(place)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status: object = torchshrink([word.replace("\x00", "") for word in case.argv])
     except BaseException as error:
@@ -186,15 +189,27 @@ def outcome(case: Case) -> tuple[object, str, str]:
 
 
 def digest(folder: Path) -> str:
+    """What is in a folder; of JSON its values, as blanks between them may be others."""
     hashed = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        hashed.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            content = repr(json.loads(content)).encode()
+        hashed.update(str(path.relative_to(folder)).encode() + content)
     return hashed.hexdigest()
+
+
+def drawn(seeds: Sequence[int], count: int, place: Path) -> Iterator[Case]:
+    """So many cases in all, as many of each seed."""
+    for number, seed in enumerate(seeds):
+        (place / str(seed)).mkdir()
+        share = count // len(seeds) + (number < count % len(seeds))
+        yield from itertools.islice(cases(seed, place / str(seed)), share)
 
 
 def cases(seed: int, place: Path) -> Iterator[Case]:
     """Cases without end, every kind in its turn."""
-    kinds = [options(seed), options(seed + 1), rules(seed), tampered(seed, place), data(seed)]
+    kinds = [options(seed), options(seed + 1000), rules(seed), tampered(seed, place), data(seed), models(seed)]
     with contextlib.suppress(ImportError):
         sys.path.insert(0, str(Path(__file__).parent))
         theirs = importlib.import_module("fuzz_data").cases
@@ -292,6 +307,40 @@ def tampered(seed: int, place: Path) -> Iterator[Case]:
         yield Case(f"tampered {name} {victim} {way}", [*argv, "--resume"], {"d.csv": CSV}, folder, change, whole)
 
 
+def models(seed: int) -> Iterator[Case]:
+    """Folders of models whose settings are sealed as they should be, and ask for what they should not."""
+    draw = random.Random(f"models {seed}")
+    sizes = [10**9, 10**18, 2**63, 10**400, -1, 0, 1, 2, True, None, "3", 1.5, 1e300, [2], {}]
+    names = ["mlp", "linear", "logistic", "os:abort", "os:system", ":", "a:b", "", None, 5, ["mlp"], {}]
+
+    def lists() -> object:
+        many = [draw.choice(sizes) for _ in range(draw.choice([0, 1, 1, 2, 40]))]
+        return many if draw.random() < 0.9 else draw.choice(sizes)
+
+    while True:
+        settings = {"format": 1, "model": "mlp", "inputs": [0, 0], "outputs": 2, "hidden": [2], "numbers": False}
+        for name in draw.sample(sorted(settings), draw.choice([1, 1, 2, 6])):
+            settings[name] = {"inputs": lists(), "hidden": lists(), "model": draw.choice(names)}.get(
+                name, draw.choice(sizes)
+            )
+        if draw.random() < 0.2:
+            settings.pop(draw.choice(sorted(settings)))
+
+        def change(out: Path, settings=settings) -> None:
+            import torch
+
+            from torchshrink.errors import InputError
+            from torchshrink.models import load_model, save_model
+
+            out.mkdir(exist_ok=True)
+            save_model(out, torch.nn.Linear(2, 2), settings)
+            with contextlib.suppress(InputError):
+                load_model(out)
+                raise ValueError("a linear layer was loaded as something else")
+
+        yield Case("model folder", [*BASE["convert"]], {}, change=change)
+
+
 def reading() -> list[Callable[[Path], object]]:
     from torchshrink.models import load_model
     from torchshrink.paths import load_path
@@ -341,7 +390,7 @@ def signals(place: Path) -> Iterator[tuple[object, str]]:
         argv = [sys.executable, "-m", "torchshrink", "train", "iris", "--epochs", "100000", "--out", "out"]
         with subprocess.Popen(
             argv, cwd=place / "case", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         ) as process:  # fmt: skip
             while not (place / "case/out/checkpoint.safetensors").exists() and process.poll() is None:
                 time.sleep(0.01)

@@ -117,6 +117,25 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "objects in npz": (BAD_NPZ, "bad.npz", npz(X=np.array([[{}, {}]] * 20), y=y)),
     "truncated npz": (BAD_NPZ, "bad.npz", bad_file("bad.npz", b"PK\x03\x04 and no more")),
     "truncated parquet": (("train", "b.parquet", "--target", "t"), "b.parquet", bad_file("b.parquet", b"PAR1xx")),
+    # --- how a table is to be read ---
+    "a separator of bundled data": (("train", "iris", "--sep", ";"), "--sep", nothing),
+    "columns of bundled data to drop": (("path", "iris", "--drop", "a"), "no column 'a' to drop", nothing),
+    "a separator of arrays": ((*BAD_NPZ, "--sep", ";"), "--sep", npz(X=X, y=y)),
+    "a separator of two characters": ((*TRAIN, "--sep", ";;"), "--sep ';;'", nothing),
+    "no separator": ((*TRAIN, "--sep", ""), "--sep ''", nothing),
+    "a decimal point that is none": ((*TRAIN, "--decimal", "x"), "--decimal 'x'", nothing),
+    "one character for both": (
+        (*TRAIN, "--decimal", ",", "--thousands", ","), "decimal and thousands are both ','", nothing
+    ),
+    "thousands of two characters": ((*TRAIN, "--thousands", ",."), "--thousands ',.'", nothing),
+    "dropping the target": ((*TRAIN, "--drop", "a,kind"), "'kind'", nothing),
+    "dropping what is not there": ((*TRAIN, "--drop", "colr"), "colour", nothing),
+    "dropping all features": ((*TRAIN, "--drop", "a,b,colour"), "no features", nothing),
+    "a target that is all missing so": ((*TRAIN, "--na", "yes,no"), "'kind'", nothing),
+    "the wrong separator": ((*TRAIN, "--sep", ";"), "'a,b,colour,kind', where it is split at ';'", nothing),
+    "commas of a file with semicolons": (
+        (*BAD_CSV, "--sep", ","), "leave --sep out", csv("a;t\n" + ROWS.replace(",", ";") + "\n")
+    ),
     # --- the user's functions ---
     "no function's name": (("train", "functions:"), "functions:", nothing),
     "no such module": (("train", "nowhere_to_be_found:f"), "nowhere_to_be_found", nothing),
@@ -248,3 +267,11 @@ def test_the_same_as_a_process_of_its_own(name, here, small_csv):
     assert ran.stderr.count("\n") == 1
     assert expected in ran.stderr
     assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("told", [(), ("--sep", ";"), ("--sep", ";", "--decimal", ",", "--drop", "c", "--na", "-9,?")])
+def test_a_file_with_semicolons_is_read(told, run, here):
+    lines = [f"{i % 4},5;{'?' if i == 3 else i % 3};{i};{'ab'[i % 2]}" for i in range(20)]
+    (here / "semicolons.csv").write_text("\n".join(["a;b;c;t", *lines]) + "\n")
+    ran = run("train", "semicolons.csv", "--target", "t", "--epochs", "1", "--hidden", "2", "--json", *told)
+    assert ran.status == 0, ran.err

@@ -146,7 +146,7 @@ def test_quotes_and_line_ends_inside_values(tmp_path):
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"size,kind\n", "there are no rows"),
-        (b"size\n1;a\n", "separated by commas?"),
+        (b"size\n1;a\n", "what stands between its values"),
         (b"size,size,kind\n1,2,a\n", "more than one column is called 'size'"),
         (b",kind\n1,a\n", "column 1 has no name"),
         (b"size,kind\n1,a\n2\n", "line 3: 1 values given, 2 expected"),

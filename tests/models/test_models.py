@@ -456,3 +456,23 @@ def test_preprocessing_from_rows_in_parts_is_that_of_all_rows():
     assert parts.seen[-5:].tolist() == [True] * 4 + [False]
     with pytest.raises(InputError, match="no rows given, at least 1 expected"):
         parts.fit_parts([])
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        {"inputs": [10**9]}, {"inputs": [0, 10**9]}, {"hidden": [10**9]}, {"hidden": [2, 10**9, 2]},
+        {"outputs": 10**9}, {"inputs": [10**400]}, {"hidden": [2**63]},
+    ],
+)  # fmt: skip
+def test_sizes_in_a_file_allocate_nothing(tmp_path, huge):
+    """Held against the tensors that are there before any model is made; the peak of memory would tell."""
+    resource = pytest.importorskip("resource")
+    settings = model_settings("mlp", inputs=[0, 0], outputs=3, hidden=[2, 2, 2])
+    save_model(tmp_path, build(settings), {**settings, **huge})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"does not fit its model\.json|missing"):
+        load_model(tmp_path)
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    )  # KiB; 4e9 bytes and more are asked for

@@ -58,9 +58,8 @@ def read_csv(path: Path, *, target: str | None, task: Task | None, format: Forma
     except csv.Error as error:
         raise InputError(f"{path} cannot be read as CSV: {brief(error)}") from error
     if len(header) == 1 and target not in header:
-        raise InputError(
-            f"{path} has one column, {header[0]!r}: are its values separated by commas? Else say by what: --sep ';'"
-        )
+        advice = "leave --sep out to have it found" if format.sep else "say what stands between its values: --sep ';'"
+        raise InputError(f"{path} has one column, {header[0]!r}, where it is split at {sep!r}: {advice}")
     frame = pd.DataFrame({label: [row[k] for row in rows] for k, label in enumerate(header)}, dtype=object)
     return from_frame(_file_name(path), frame, target, task=task, custom=Custom(format, sep=sep))
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchshrink.errors import InputError
 from torchshrink.models.networks import build as build_from
 from torchshrink.models.networks import is_users, sizes
-from torchshrink.support.storage import PathLike, brief, read_sealed, read_tensors, seal_of, write_json, write_tensors
+from torchshrink.support.storage import PathLike, brief, digest_of, read_json, read_tensors, write_json, write_tensors
 
 TENSORS, SETTINGS = "model.safetensors", "model.json"
-_WHAT = "model"  # what the settings are sealed as
+_WHAT, _WEIGHTS = "model", "weights"  # what the two are sealed as
+_DIGEST = "weights"  # the settings' entry with the sha256 of the tensors' file
 
 
 def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) -> None:
@@ -33,9 +34,10 @@ def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) 
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise InputError(f"the model's state has {name!r}, a {type(value).__name__}: only tensors can be saved")
-    # The JSON last, and the tensors bound to it: where both are, they are of one model.
-    write_tensors(Path(folder) / TENSORS, state, what=_tensors_of(seal_of(settings, what=_WHAT)))
-    write_json(Path(folder) / SETTINGS, settings, what=_WHAT)
+    # The JSON last, and bound to the tensors: where both are, they are of one model.
+    tensors = Path(folder) / TENSORS
+    write_tensors(tensors, state, what=_WEIGHTS)
+    write_json(Path(folder) / SETTINGS, {**settings, _DIGEST: digest_of(tensors)}, what=_WHAT)
 
 
 def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -57,14 +59,16 @@ def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None
         >>> model = load_model("runs/train-images", build=my_models.convolutional)        # doctest: +SKIP
     """
     place = Path(folder)
-    settings, seal = read_sealed(place / SETTINGS, what=_WHAT)
+    settings = read_json(place / SETTINGS, what=_WHAT)
     if build is None and is_users(settings):
         named = settings["model"]
         raise InputError(
             f"{place} holds a model that {named} makes, which is code, and no file may have code run: "
             f"load_model(folder, build={named.replace(':', '.')}), if you trust it"
         )
-    tensors, _ = read_tensors(place / TENSORS, what=_tensors_of(seal))
+    tensors, _ = read_tensors(place / TENSORS, what=_WEIGHTS)
+    if settings.get(_DIGEST) != digest_of(place / TENSORS):
+        raise InputError(f"{place / TENSORS} holds the weights of another model than its {SETTINGS}: write both again")
     if build is None:
         # Before anything is made: what is allocated is then no more than the file has.
         _check_sizes(sizes(settings), tensors, place / TENSORS)
@@ -77,11 +81,6 @@ def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None
     _check_fit(model, tensors, place / TENSORS)
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def _tensors_of(seal: str) -> str:
-    """What the tensors are sealed as."""
-    return f"weights of model {seal}"
 
 
 def _built(build: Callable[[], nn.Module]) -> nn.Module:
