@@ -15,6 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.errors import ObjectiveWarning
 from verdict_old import old_interval
 
 
@@ -92,7 +93,7 @@ def paths(seeds: int, only: str) -> None:
         for seed in range(seeds):
             rng = np.random.default_rng([seed, len(real.name)])
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ts.ObjectiveWarning)
+                warnings.simplefilter("ignore", ObjectiveWarning)
                 result = ts.path(
                     real.build, real.data(rng), real.penalty, seed=seed, progress=False,
                     optimizer=partial(torch.optim.Adam, lr=real.rate), **real.settings,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.errors import ObjectiveWarning
 
 LISTED = """
 accumulation, clipping by norm, clipping by value, GradScaler, skipped steps, autocast, bfloat16 weights, lr schedulers,
@@ -57,7 +58,7 @@ def mean_loss(model, rows=slice(None)):
 
 def attached(model, optimizer, method="prox", penalty=None):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ts.ObjectiveWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
         return ts.Regularizer(model, penalty or PENALTIES[method]).attach(optimizer, method=method.partition(" ")[0])
 
 

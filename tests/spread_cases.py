@@ -17,6 +17,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import torchshrink as ts
+from torchshrink.errors import ObjectiveWarning, SelectionWarning
 from torchshrink.regularizer import terms
 
 ROWS, BATCH, STEPS = 32, 8, 50
@@ -333,8 +334,8 @@ def work(rank, world, folder):
     """One process: runs all cases and leaves its results in a file, or what went wrong in another."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"  # nothing leaves this machine
     torch.set_num_threads(1)
-    warnings.simplefilter("error", ts.ObjectiveWarning)
-    warnings.simplefilter("error", ts.SelectionWarning)
+    warnings.simplefilter("error", ObjectiveWarning)
+    warnings.simplefilter("error", SelectionWarning)
     folder = Path(folder)
     results = {}
     case = ()

@@ -13,6 +13,8 @@ import pkgutil
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,18 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert [page.name for page in DOCS if page.name != "index.md" and f"({page.name})" not in index] == []
+
+
+def test_what_type_checkers_are_told_is_what_there_is() -> None:
+    stub = runpy.run_path(str(ROOT / "scripts" / "stub.py"))
+    assert stub["PLACE"].read_text(encoding="utf-8") == stub["stub"]()
+    assert len(ts.__all__) <= 30
+
+
+@pytest.mark.parametrize("room", ["errors", "models", "step_sizes", "testing"])
+def test_a_public_room_is_there_in_a_fresh_process(room: str) -> None:
+    code = f"import torchshrink as ts; assert ts.{room}.__doc__; assert '{room}' in dir(ts)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ts.__all__)

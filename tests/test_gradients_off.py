@@ -7,6 +7,7 @@ from torch import nn
 import torchshrink as ts
 from situations import same_bits, values
 from torchshrink.certifying import certify, duality_gap
+from torchshrink.errors import InputError
 from torchshrink.polishing import polish
 
 off = pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
@@ -75,7 +76,7 @@ def test_a_model_made_in_inference_mode_is_refused_by_name():
     with torch.inference_mode():
         model, reg = model_and_reg()
     for look in (lambda: certify(model, data(), reg), lambda: polish(model, data(), reg), lambda: reg.certify(list)):
-        with pytest.raises(ts.InputError, match=r"^weight was made inside torch\.inference_mode\(\)"):
+        with pytest.raises(InputError, match=r"^weight was made inside torch\.inference_mode\(\)"):
             look()
 
 

@@ -142,9 +142,11 @@ def test_the_wheel_is_whole_and_works(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
-    expected = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "torchshrink").rglob("*.py")} | {
-        "torchshrink/py.typed"
-    }
+    expected = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "torchshrink").rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
+    } | {"torchshrink/py.typed"}
     assert expected <= names
     assert {name.split("/")[0] for name in names - expected} == {wheel.name.split("-py3")[0] + ".dist-info"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -1,158 +1,35 @@
 """torchshrink: regularization for PyTorch whose strength means what it says.
 
-The names below are loaded when they are first used, so that ``torchshrink --help`` does not wait for torch.
+What is public is listed once, below, and loaded when it is first used, so that ``import torchshrink`` and
+``torchshrink --help`` do not wait for torch. ``scripts/stub.py`` makes ``__init__.pyi`` of it, for type checkers.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-# Not lazy, for it needs no torch and its module has its name: once both are loaded, the name is the function.
-from torchshrink.conversions.convert import Conversion, convert
-from torchshrink.errors import NoEquivalentError
-
-if TYPE_CHECKING:
-    from torchshrink.certifying import DualityGap, certify, duality_gap
-    from torchshrink.errors import (
-        AttachmentError,
-        DataWarning,
-        DivergenceError,
-        DivergenceWarning,
-        GeometryError,
-        InputError,
-        LanesWarning,
-        NoDualError,
-        ObjectiveWarning,
-        ReadError,
-        SelectionError,
-        SelectionWarning,
-        TasksWarning,
-        TorchshrinkError,
-        WorkerLostError,
-    )
-    from torchshrink.models import load_model
-    from torchshrink.paths import PathComparison, PathResult, clear_journal, load_path, path
-    from torchshrink.penalties import (
-        L1,
-        L2,
-        L2SP,
-        MCP,
-        SCAD,
-        ElasticNet,
-        GroupLasso,
-        L1Ball,
-        MaxNorm,
-        NuclearNorm,
-        Orthogonal,
-        Penalty,
-        SparseGroupLasso,
-    )
-    from torchshrink.polishing import Polished, polish
-    from torchshrink.regularizer import Regularizer
-    from torchshrink.regularizer.certificate import Certificate
-    from torchshrink.regularizer.selection import ALL, WEIGHTS
+from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "torchshrink.regularizer.certificate": ("Certificate",),
-    "torchshrink.errors": (
-        "AttachmentError",
-        "DataWarning",
-        "GeometryError",
-        "InputError",
-        "ObjectiveWarning",
-        "ReadError",
-        "SelectionError",
-        "SelectionWarning",
-        "TorchshrinkError",
-    ),
-    "torchshrink.models": ("load_model",),
-    "torchshrink.paths": (
-        "Engine",
-        "LanesWarning",
-        "PathComparison",
-        "PathResult",
-        "TasksWarning",
-        "WorkerLostError",
-        "clear_journal",
-        "load_path",
-        "path",
-    ),
+_NAMES = {
     "torchshrink.penalties": (
-        "L1",
-        "L2",
-        "L2SP",
-        "MCP",
-        "SCAD",
-        "ElasticNet",
-        "GroupLasso",
-        "L1Ball",
-        "MaxNorm",
-        "NuclearNorm",
-        "Orthogonal",
-        "Penalty",
-        "SparseGroupLasso",
+        *("L1", "L2", "ElasticNet", "GroupLasso", "SparseGroupLasso", "MCP", "SCAD", "L2SP", "NuclearNorm"),
+        *("Orthogonal", "MaxNorm", "L1Ball", "Penalty"),
     ),
-    "torchshrink.polishing": ("Polished", "polish"),
-    "torchshrink.certifying": ("DualityGap", "NoDualError", "certify", "duality_gap"),
-    "torchshrink.regularizer": ("Regularizer",),
-    "torchshrink.regularizer.selection": ("ALL", "WEIGHTS"),
-    "torchshrink.training": ("DivergenceError", "DivergenceWarning"),
+    "torchshrink.regularizer": ("ALL", "WEIGHTS", "Regularizer"),
+    "torchshrink.certifying": ("certify", "duality_gap"),
+    "torchshrink.polishing": ("polish",),
+    "torchshrink.paths": ("Engine", "load_path", "path"),
+    "torchshrink.models": ("load_model",),
+    "torchshrink.conversions": ("convert",),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_ROOMS = ("errors", "models", "step_sizes", "testing")  # modules that are public as a whole
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "ALL",
-    "L1",
-    "L2",
-    "L2SP",
-    "MCP",
-    "SCAD",
-    "WEIGHTS",
-    "AttachmentError",
-    "Certificate",
-    "Conversion",
-    "DataWarning",
-    "DivergenceError",
-    "DivergenceWarning",
-    "DualityGap",
-    "ElasticNet",
-    "Engine",
-    "GeometryError",
-    "GroupLasso",
-    "InputError",
-    "L1Ball",
-    "LanesWarning",
-    "MaxNorm",
-    "NoDualError",
-    "NoEquivalentError",
-    "NuclearNorm",
-    "ObjectiveWarning",
-    "Orthogonal",
-    "PathComparison",
-    "PathResult",
-    "Penalty",
-    "Polished",
-    "ReadError",
-    "Regularizer",
-    "SelectionError",
-    "SelectionWarning",
-    "SparseGroupLasso",
-    "TasksWarning",
-    "TorchshrinkError",
-    "WorkerLostError",
-    "certify",
-    "clear_journal",
-    "convert",
-    "duality_gap",
-    "load_model",
-    "load_path",
-    "path",
-    "polish",
-]
+__all__ = sorted([*_MODULE_OF, *_ROOMS])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"torchshrink.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'torchshrink' has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name]), name)
@@ -161,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

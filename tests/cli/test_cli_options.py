@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from torchshrink import InputError
 from torchshrink.cli import options
 from torchshrink.cli.penalty import Shape, penalty_of
+from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, L1, MCP, SCAD, ElasticNet, GroupLasso, MaxNorm, SparseGroupLasso
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from torchshrink import L1, L2, ElasticNet, GroupLasso, InputError, SparseGroupLasso
+from torchshrink import L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
 from torchshrink.cli.rules import parse_rules, read_rules
+from torchshrink.errors import InputError
 
 
 def test_every_form_of_a_rule():

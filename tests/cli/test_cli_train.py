@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchshrink import Certificate
 from torchshrink.cli import fitting
 from torchshrink.data import load
 from torchshrink.models import load_model
 from torchshrink.penalties import BUILTIN
+from torchshrink.regularizer.certificate import Certificate
 
 FILES = {"model.safetensors", "model.json", "train.json"}
 BASE = ("train", "small.csv", "--target", "kind", "--hidden", "8", "--epochs", "4", "--batch-size", "16")

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
+from torchshrink.errors import AttachmentError, InputError
 
 X = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 CODES, BITS, NUMBERS = torch.arange(30) % 3, torch.arange(30) % 2, torch.linspace(-1, 1, 30)
@@ -127,7 +128,7 @@ def test_says_what_is_wrong_in_one_line(name, engine, monkeypatch):
     build, y, settings, said = MISTAKES[name]
     trained = []
     monkeypatch.setattr(sys.modules[ts.path.__module__], "Trainings", lambda *_, **__: trained.append(1))
-    with pytest.raises((ts.InputError, ts.AttachmentError)) as raised:
+    with pytest.raises((InputError, AttachmentError)) as raised:
         ts.path(build, (X, y), ts.L1, strengths=2, epochs=1, folds=2, progress=False, engine=engine, **settings)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from torchshrink import InputError
+from torchshrink.errors import InputError
 from torchshrink.paths import Engine, PathSettings
 from torchshrink.paths.settings import PathKeywords
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import torchshrink as ts
+from torchshrink.errors import InputError
 from torchshrink.penalties import L2, L2SP
 from torchshrink.testing import check_penalty
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
@@ -98,16 +99,16 @@ def test_each_lane_has_its_own_strength_and_anchor():
 
 def test_unbound_it_says_so():
     for method in (lambda p: p.value(START), lambda p: p.grad(START), lambda p: p.prox(START, 1.0)):
-        with pytest.raises(ts.InputError, match=r"L2SP\(0.1\): not bound to weights yet.*\.bind\(w\)"):
+        with pytest.raises(InputError, match=r"L2SP\(0.1\): not bound to weights yet.*\.bind\(w\)"):
             method(L2SP(0.1))
 
 
 def test_an_anchor_must_fit():
-    with pytest.raises(ts.InputError, match=r"anchor of shape \(3,\) given.*\(2, 2\) expected"):
+    with pytest.raises(InputError, match=r"anchor of shape \(3,\) given.*\(2, 2\) expected"):
         L2SP(0.1, torch.zeros(3)).bind(START)
-    with pytest.raises(ts.InputError, match=r"anchor of shape \(1, 2, 2\)"):
+    with pytest.raises(InputError, match=r"anchor of shape \(1, 2, 2\)"):
         L2SP(0.1, torch.zeros(1, 2, 2)).value(START)
-    with pytest.raises(ts.InputError, match="anchor='x'"):
+    with pytest.raises(InputError, match="anchor='x'"):
         L2SP(0.1, "x")
     assert L2SP(0.1, torch.ones(2)).bind(START).anchor.tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
@@ -224,11 +225,11 @@ def test_a_state_of_other_rules_is_refused():
     model = line()
     bound, plain = ts.Regularizer(model, L2SP(0.5)), ts.Regularizer(model, L2(0.5))
     assert "bound" not in plain.state_dict()
-    with pytest.raises(ts.InputError, match=r"weight\.anchor"):
+    with pytest.raises(InputError, match=r"weight\.anchor"):
         plain.load_state_dict(bound.state_dict())
-    with pytest.raises(ts.InputError, match=r"weight\.anchor"):
+    with pytest.raises(InputError, match=r"weight\.anchor"):
         bound.load_state_dict(plain.state_dict())
-    with pytest.raises(ts.InputError, match=r"weight\.anchor.*\(2, 3\)"):
+    with pytest.raises(InputError, match=r"weight\.anchor.*\(2, 3\)"):
         bound.load_state_dict(ts.Regularizer(torch.nn.Linear(4, 2), L2SP(0.5)).state_dict())
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import torchshrink as ts
+from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import GroupLasso, L1Ball, MaxNorm
 from torchshrink.penalties.proximal import group_norm, metric_project_ball, project_ball
 
@@ -230,7 +231,7 @@ def test_not_a_number_stays_one(penalty):
 @pytest.mark.parametrize("bad", [0, 0.0, -1.0, math.nan, math.inf, "3", None, True, torch.ones(2)])
 @pytest.mark.parametrize("kind", [MaxNorm, L1Ball])
 def test_a_bad_radius_is_refused_in_one_line(kind, bad):
-    with pytest.raises(ts.InputError, match=r"radius.*expected"):
+    with pytest.raises(InputError, match=r"radius.*expected"):
         kind(bad)
 
 
@@ -239,7 +240,7 @@ def test_as_values():
     assert len({L1Ball(1.0), L1Ball(1.0), L1Ball(2.0)}) == 2
     assert str(MaxNorm(3)) == "MaxNorm(radius=3, dim=0)"
     assert eval(repr(L1Ball(2.0))) == L1Ball(2.0)
-    with pytest.raises(ts.InputError, match=r"dim="):
+    with pytest.raises(InputError, match=r"dim="):
         MaxNorm(1.0, dim="0")
     with pytest.raises(TypeError, match=r"no penalty here has this sum's prox"):
         MaxNorm(1.0) + ts.L1(0.1)
@@ -250,7 +251,7 @@ def test_a_constraint_has_no_strength(penalty):
     assert penalty.strength == 0
     assert penalty.with_strength(0.0) is penalty
     for strength in (0.5, 1, torch.tensor(0.5)):
-        with pytest.raises(ts.InputError, match=r"a constraint has no strength; .*lambda s: "):
+        with pytest.raises(InputError, match=r"a constraint has no strength; .*lambda s: "):
             penalty.with_strength(strength)
 
 
@@ -276,9 +277,9 @@ def test_the_scale_leaves_a_constraint_as_it_is():
 def test_loss_and_gradient_cannot_impose_it_and_say_so(penalty):
     model = torch.nn.Linear(3, 2)
     reg = ts.Regularizer(model, penalty)
-    with pytest.raises(ts.AttachmentError, match=r"weight: .*is a constraint, which adding it to the loss cannot"):
+    with pytest.raises(AttachmentError, match=r"weight: .*is a constraint, which adding it to the loss cannot"):
         reg.value()
-    with pytest.raises(ts.AttachmentError, match=r"is a constraint, which no gradient can impose; use method='prox'"):
+    with pytest.raises(AttachmentError, match=r"is a constraint, which no gradient can impose; use method='prox'"):
         reg.attach(torch.optim.SGD(model.parameters(), lr=0.1), method="gradient")
     reg.attach(torch.optim.SGD(model.parameters(), lr=0.1)).detach()
 

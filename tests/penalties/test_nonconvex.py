@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import torchshrink as ts
+from torchshrink.errors import InputError
 from torchshrink.penalties import L1, MCP, SCAD
 from torchshrink.testing import check_penalty
 
@@ -143,11 +144,11 @@ def test_the_settings_are_kept_and_part_of_the_value():
 
 @pytest.mark.parametrize("bad", [0, -1.0, math.nan, math.inf, "3", None, True])
 def test_a_bad_shape_is_refused_in_one_line(bad):
-    with pytest.raises(ts.InputError, match=r"gamma=.*expected a finite number > 0"):
+    with pytest.raises(InputError, match=r"gamma=.*expected a finite number > 0"):
         MCP(0.1, gamma=bad)
-    with pytest.raises(ts.InputError, match=r"a=.*expected a finite number > 2"):
+    with pytest.raises(InputError, match=r"a=.*expected a finite number > 2"):
         SCAD(0.1, a=bad)
-    with pytest.raises(ts.InputError, match=r"a=2\.0"):
+    with pytest.raises(InputError, match=r"a=2\.0"):
         SCAD(0.1, a=2.0)
 
 

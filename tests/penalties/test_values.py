@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchshrink as ts
-from torchshrink import InputError
+from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
 
 W = torch.tensor([[3.0, -4.0], [0.0, 0.0]], dtype=torch.float64)

@@ -11,6 +11,7 @@ from sklearn.linear_model import Lasso, MultiTaskLasso
 from torch import nn, optim
 
 import torchshrink as ts
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.polishing.descent import Descent
 from torchshrink.training import batches
 
@@ -272,15 +273,15 @@ def test_the_same_start_gives_the_same_bits(diabetes):
 def test_bad_arguments_are_named(diabetes):
     model = nn.Linear(10, 1, dtype=F64)
     reg = ts.Regularizer(model, ts.L1(0.1))
-    with pytest.raises(ts.InputError, match="max_steps=-1"):
+    with pytest.raises(InputError, match="max_steps=-1"):
         ts.polish(model, diabetes, reg, max_steps=-1)
-    with pytest.raises(ts.InputError, match="tol=0"):
+    with pytest.raises(InputError, match="tol=0"):
         ts.polish(model, diabetes, reg, tol=0)
-    with pytest.raises(ts.InputError, match="a pair of tensors"):
+    with pytest.raises(InputError, match="a pair of tensors"):
         ts.polish(model, [1, 2, 3], reg)
     with torch.no_grad():
         model.weight[0, 0] = torch.nan
-    with pytest.raises(ts.InputError, match="output is not finite: look at its weights"):
+    with pytest.raises(InputError, match="output is not finite: look at its weights"):
         ts.polish(model, diabetes, reg)
 
 
@@ -301,11 +302,11 @@ def test_what_else_the_optimizer_minimises_is_warned_of_and_stays_in_the_notes(d
     model = nn.Linear(10, 1, dtype=F64)
     optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
     reg, other = ts.Regularizer(model, ts.L1(STRENGTH)), ts.Regularizer(model, {"bias": ts.L2(0.3)})
-    with pytest.warns(ts.ObjectiveWarning, match="in addition"):
+    with pytest.warns(ObjectiveWarning, match="in addition"):
         reg.attach(optimizer)
-    with pytest.warns(ts.ObjectiveWarning, match="in addition"):
+    with pytest.warns(ObjectiveWarning, match="in addition"):
         other.attach(optimizer)
-    with pytest.warns(ts.ObjectiveWarning) as caught:
+    with pytest.warns(ObjectiveWarning) as caught:
         polished = ts.polish(model, diabetes, reg)
     assert polished.converged
     told = [str(w.message) for w in caught if "polish minimises" in str(w.message)]
@@ -317,7 +318,7 @@ def test_what_else_the_optimizer_minimises_is_warned_of_and_stays_in_the_notes(d
 
 def test_what_the_notes_say_of_a_trainings_end_is_gone_after_polishing(diabetes):
     model = nn.Linear(10, 1, dtype=F64)
-    with pytest.warns(ts.ObjectiveWarning, match="decoupled"):
+    with pytest.warns(ObjectiveWarning, match="decoupled"):
         reg = ts.Regularizer(model, ts.L1(STRENGTH)).attach(optim.Adam(model.parameters()), method="decoupled")
     assert ts.polish(model, diabetes, reg).certificate.notes == ()
 

@@ -10,6 +10,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.errors import AttachmentError, InputError
 from torchshrink.regularizer.certificate import measure
 
 
@@ -117,16 +118,16 @@ def test_a_closure_that_fails_puts_everything_back(problem):
 def test_a_closure_with_the_penalty_in_it_is_refused(problem):
     model, closure = at_the_optimum(problem)
     reg = ts.Regularizer(model, ts.L1(0.1))
-    with pytest.raises(ts.AttachmentError, match="must return the mean loss alone"):
+    with pytest.raises(AttachmentError, match="must return the mean loss alone"):
         reg.certify(lambda: closure() + reg.value())
 
 
 def test_closures_that_do_not_keep_the_convention_are_named(problem):
     model, closure = at_the_optimum(problem)
     reg = ts.Regularizer(model, ts.L1(0.1))
-    with pytest.raises(ts.InputError, match="left no gradient"):
+    with pytest.raises(InputError, match="left no gradient"):
         reg.certify(lambda: torch.zeros(()))
-    with pytest.raises(ts.InputError, match="expected the mean loss as a scalar"):
+    with pytest.raises(InputError, match="expected the mean loss as a scalar"):
         reg.certify(lambda: (closure(), None)[1])
 
 

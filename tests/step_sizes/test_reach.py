@@ -10,6 +10,7 @@ from torch import nn
 
 import torchshrink as ts
 from penalties.test_contract import EXAMPLES, Wrapped
+from torchshrink.errors import ObjectiveWarning
 from torchshrink.penalties import multitensor
 from torchshrink.step_sizes import PREVIOUS, REACHES, geometry_of, register_geometry
 
@@ -21,7 +22,7 @@ BY_PROX = [p for ps in EXAMPLES.values() for p in ps if p.prox_steps == "coordin
 
 def attached(penalty, model, optimizer):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ts.ObjectiveWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
         return ts.Regularizer(model, penalty).attach(optimizer, "prox")
 
 
@@ -276,5 +277,5 @@ def test_somebody_elses_penalty_comes_to_rest_too_or_is_warned_of() -> None:
         found.append(model.weight.detach())
     torch.testing.assert_close(*found)
     model = Linear(2.0)
-    with pytest.warns(ts.ObjectiveWarning, match="is not known to be convex.*set convex = True in Wrapped if it is"):
+    with pytest.warns(ObjectiveWarning, match="is not known to be convex.*set convex = True in Wrapped if it is"):
         ts.Regularizer(model, {"*": Wrapped(ts.MCP(0.1))}).attach(row.make(model.parameters()))

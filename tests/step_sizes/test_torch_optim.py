@@ -39,6 +39,7 @@ from torch.optim import (
 from torch.torch_version import TorchVersion
 
 import torchshrink as ts
+from torchshrink.errors import GeometryError, ObjectiveWarning
 from torchshrink.step_sizes import (
     PREVIOUS,
     geometry_of,
@@ -426,14 +427,14 @@ COUPLED = [SGD, Adam, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, ASGD]
 def test_coupled_decay_is_half_of_it_in_l2(optimizer: type[Optimizer]) -> None:
     row = next(row for row in ROWS if row.optimizer is optimizer)
     decay, problem = 0.04, elastic_net(STRENGTH, 0.02)
-    with pytest.warns(ts.ObjectiveWarning, match=rf"{optimizer.__name__}\(weight_decay=0.04\).*L2\(0.02\) in addition"):
+    with pytest.warns(ObjectiveWarning, match=rf"{optimizer.__name__}\(weight_decay=0.04\).*L2\(0.02\) in addition"):
         run = Run(problem, functools.partial(row.make, weight_decay=decay), penalty=ts.L1(STRENGTH))
     assert run.steps(row.count).error <= 1e-9
 
 
 def test_lambd_of_asgd_is_coupled_decay() -> None:
     problem = elastic_net(STRENGTH, 0.02)
-    with pytest.warns(ts.ObjectiveWarning, match=r"ASGD\(lambd=0.04\).*L2\(0.02\) in addition; set lambd=0"):
+    with pytest.warns(ObjectiveWarning, match=r"ASGD\(lambd=0.04\).*L2\(0.02\) in addition; set lambd=0"):
         run = Run(problem, functools.partial(ASGD, lr=0.3, lambd=0.04), penalty=ts.L1(STRENGTH))
     assert run.steps(800).error <= 1e-9
     assert [decay.setting for decay in weight_decays(run.optimizer, run.optimizer.param_groups[0])] == ["lambd"]
@@ -450,7 +451,7 @@ def test_lambd_of_asgd_is_coupled_decay() -> None:
     ],
 )
 def test_decoupled_decay_warns_that_there_is_no_objective(optimizer: type[Optimizer], settings: dict[str, Any]) -> None:
-    with pytest.warns(ts.ObjectiveWarning, match=rf"{optimizer.__name__}\(weight_decay=0.1\).*no stationary point"):
+    with pytest.warns(ObjectiveWarning, match=rf"{optimizer.__name__}\(weight_decay=0.1\).*no stationary point"):
         Run(lasso(), functools.partial(optimizer, weight_decay=0.1, **settings))
 
 
@@ -481,7 +482,7 @@ def test_decay_of_an_unknown_class_is_called_unknown() -> None:
 
     linear = nn.Linear(2, 1)
     optimizer = Mine(linear.parameters(), lr=0.1, weight_decay=0.1)
-    with pytest.warns(ts.ObjectiveWarning, match=r"Mine\(weight_decay=0.1\).*is not known for this class"):
+    with pytest.warns(ObjectiveWarning, match=r"Mine\(weight_decay=0.1\).*is not known for this class"):
         ts.Regularizer(linear, ts.L2(0.1)).attach(optimizer)
 
 
@@ -508,7 +509,7 @@ def test_every_optimizer_of_torch_is_in_the_table_or_refused() -> None:
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("optimizer", REFUSED)
 def test_refuses_by_name_with_the_reason_and_the_alternative(optimizer: type[Optimizer], name: str) -> None:
-    with pytest.raises(ts.GeometryError) as refusal:
+    with pytest.raises(GeometryError) as refusal:
         Run(PROBLEMS[name](), optimizer)
     message = str(refusal.value)
     assert message.startswith(optimizer.__name__)
@@ -529,7 +530,7 @@ def test_refuses_by_name_with_the_reason_and_the_alternative(optimizer: type[Opt
     ],
 )
 def test_refuses_settings_under_which_no_step_size_is_exact(make: Make, reason: str) -> None:
-    with pytest.raises(ts.GeometryError, match=re.escape(reason)) as refusal:
+    with pytest.raises(GeometryError, match=re.escape(reason)) as refusal:
         Run(lasso(), make)
     assert refusal.match(r"; (take|add) ")
 
@@ -537,7 +538,7 @@ def test_refuses_settings_under_which_no_step_size_is_exact(make: Make, reason: 
 def test_refuses_a_setting_that_turns_up_later() -> None:
     run = Run(lasso(), functools.partial(SGD, lr=0.1, momentum=0.9)).steps(2)
     run.optimizer.param_groups[0]["momentum"] = 1.0
-    with pytest.raises(ts.GeometryError, match="momentum=1"):
+    with pytest.raises(GeometryError, match="momentum=1"):
         run.steps(1)
 
 
@@ -565,7 +566,7 @@ def test_an_unknown_class_is_told_how_to_register() -> None:
     class Mine(Optimizer):
         def step(self, closure: Any = None) -> None: ...
 
-    with pytest.raises(ts.GeometryError, match=r"^Mine: .*method='gradient'.*register_geometry\.$"):
+    with pytest.raises(GeometryError, match=r"^Mine: .*method='gradient'.*register_geometry\.$"):
         Run(lasso(), lambda parameters: Mine(parameters, {}))
 
 
@@ -574,13 +575,13 @@ def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
         pass
 
     make = functools.partial(LoggingAdam, lr=0.02)
-    with pytest.raises(ts.GeometryError, match=r"same_geometry\(LoggingAdam, like=Adam\) if they agree"):
+    with pytest.raises(GeometryError, match=r"same_geometry\(LoggingAdam, like=Adam\) if they agree"):
         Run(lasso(), make)
     same_geometry(LoggingAdam, like=Adam)
     assert Run(lasso(), make).steps(800).error <= 1e-9
     optimizer = LoggingAdam([nn.Parameter(torch.zeros(1))])
     assert weight_decay_kind(optimizer, optimizer.param_groups[0]) == "coupled"
-    with pytest.raises(ts.GeometryError, match="LBFGS"):
+    with pytest.raises(GeometryError, match="LBFGS"):
         same_geometry(LoggingAdam, like=LBFGS)
 
 
@@ -590,7 +591,7 @@ def test_the_last_word_on_a_class_counts() -> None:
 
     make = functools.partial(Mine, lr=0.3)
     refuse_geometry(Mine, reason="is mine", instead="Use another")
-    with pytest.raises(ts.GeometryError, match=r"^Mine is mine, so no prox after its step is exact\. Use another\.$"):
+    with pytest.raises(GeometryError, match=r"^Mine is mine, so no prox after its step is exact\. Use another\.$"):
         Run(lasso(), make)
     register_geometry(Mine, coordinatewise=False, weight_decay="coupled")(lambda group, state: group["lr"])
     assert Run(lasso(), make).steps(500).error <= 1e-9
@@ -607,7 +608,7 @@ def test_a_third_partys_optimizer_as_in_the_documentation(name: str) -> None:
     assert run.error <= 1e-9
     assert torch.equal(run.weight == 0, problem.solution == 0)
     assert problem.effective_strength(run.weight.detach()) == pytest.approx(problem.nominal_strength, rel=1e-6)
-    with pytest.raises(ts.GeometryError, match="adam_debias"):
+    with pytest.raises(GeometryError, match="adam_debias"):
         Run(problem, functools.partial(make, adam_debias=True))
 
 

@@ -1,6 +1,5 @@
 """The same training over many strengths and folds: which strength to take, and whether penalising helps at all."""
 
-from torchshrink.errors import LanesWarning, TasksWarning, WorkerLostError
 from torchshrink.paths.family import PenaltySpec
 from torchshrink.paths.final_test import FinalTest
 from torchshrink.paths.grid import Grid
@@ -16,15 +15,12 @@ __all__ = [
     "FinalTest",
     "FoldValue",
     "Grid",
-    "LanesWarning",
     "PathComparison",
     "PathPoint",
     "PathResult",
     "PathSettings",
     "PenaltySpec",
-    "TasksWarning",
     "Verdict",
-    "WorkerLostError",
     "clear_journal",
     "load_path",
     "path",

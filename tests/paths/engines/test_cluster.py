@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 
 import torchshrink as ts
 from path_cases import contents, flat
+from torchshrink.errors import WorkerLostError
 from torchshrink.models import mlp
 
 distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
@@ -92,7 +93,7 @@ def test_a_training_that_kills_every_worker_is_given_up(tmp_path):
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         two_workers(),
         joblib.parallel_config("dask"),
-        pytest.raises(ts.WorkerLostError, match=r"a worker process was lost.*run it again"),
+        pytest.raises(WorkerLostError, match=r"a worker process was lost.*run it again"),
     ):
         tuned(tmp_path, build)
     assert list(tmp_path.glob("journal/*.safetensors"))

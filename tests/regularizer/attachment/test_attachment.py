@@ -10,6 +10,7 @@ from sklearn.linear_model import ElasticNet, Lasso, MultiTaskLasso
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
 
 STRENGTH = 0.05
 
@@ -88,7 +89,7 @@ def test_prox_returns_the_multi_task_lasso(name, diabetes):
 def test_a_raw_threshold_of_lr_times_strength_solves_another_problem(diabetes):
     """Why the geometry is needed: the decoupled way after momentum solves the lasso for λ/10, and it says so."""
     X, y = diabetes
-    with pytest.warns(ts.ObjectiveWarning, match="not end at a stationary point"):
+    with pytest.warns(ObjectiveWarning, match="not end at a stationary point"):
         weight, certificate = descend(OPTIMIZERS["SGD momentum"], ts.L1(STRENGTH), X, y, method="decoupled")
     tenth = Lasso(alpha=STRENGTH / 10, tol=1e-14, max_iter=100_000).fit(X, y).coef_
     assert np.abs(weight[0] - tenth).max() <= 1e-6
@@ -111,7 +112,7 @@ def train(how, *, momentum, steps=200, strength=1e-3, make=None, scale=None):
     reg = ts.Regularizer(model, ts.L2(strength), on=ts.ALL)
     if how in ("gradient", "prox", "decoupled"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ts.ObjectiveWarning)
+            warnings.simplefilter("ignore", ObjectiveWarning)
             reg.attach(optimizer, method=how)
     for step in range(steps):
         batch = torch.arange(step * 37, step * 37 + 50) % len(X)
@@ -183,7 +184,7 @@ def test_an_unknown_optimizer_is_refused_by_name_for_prox_and_taken_for_gradient
                 for p in self.param_groups[0]["params"]:
                     p -= 0.1 * p.grad
 
-    with pytest.raises(ts.GeometryError, match=r"Homemade.*gradient"):
+    with pytest.raises(GeometryError, match=r"Homemade.*gradient"):
         linear_with(Homemade)
     model, optimizer, _ = linear_with(Homemade, ts.L2(0.5), "gradient")
     before = model.weight.detach().clone()
@@ -197,21 +198,21 @@ def test_a_subclass_may_step_differently_and_is_refused():
     class MyAdam(torch.optim.Adam):
         pass
 
-    with pytest.raises(ts.GeometryError, match="MyAdam"):
+    with pytest.raises(GeometryError, match="MyAdam"):
         linear_with(MyAdam)
 
 
 def test_a_parameter_that_the_optimizer_lacks_is_named():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
-    with pytest.raises(ts.AttachmentError, match=r"0\.weight: penalised, but not among the parameters of this SGD"):
+    with pytest.raises(AttachmentError, match=r"0\.weight: penalised, but not among the parameters of this SGD"):
         ts.Regularizer(model, ts.L1(0.1)).attach(optimizer)
     assert not optimizer._optimizer_step_post_hooks
 
 
 def test_attaching_twice_is_refused_and_detaching_is_not():
     _, optimizer, reg = linear_with(lambda p: torch.optim.SGD(p, lr=0.1))
-    with pytest.raises(ts.AttachmentError, match="call detach"):
+    with pytest.raises(AttachmentError, match="call detach"):
         reg.attach(optimizer)
     reg.detach()
     reg.detach()
@@ -220,12 +221,12 @@ def test_attaching_twice_is_refused_and_detaching_is_not():
 
 @pytest.mark.parametrize("bad", ["proximal", "", None, "loss"])
 def test_an_unknown_method_is_named(bad):
-    with pytest.raises(ts.InputError, match="method="):
+    with pytest.raises(InputError, match="method="):
         linear_with(lambda p: torch.optim.SGD(p, lr=0.1), method=bad)
 
 
 def test_what_is_not_an_optimizer_is_named():
-    with pytest.raises(ts.InputError, match=r"torch\.optim\.Optimizer expected"):
+    with pytest.raises(InputError, match=r"torch\.optim\.Optimizer expected"):
         ts.Regularizer(nn.Linear(2, 2), ts.L1(0.1)).attach("adam")
 
 
@@ -238,14 +239,14 @@ def test_detached_and_as_a_context_manager_nothing_is_left_behind():
     nn.init.ones_(model.weight)
     one_step(model, optimizer)
     assert not bool((model.weight == 0).any())
-    with pytest.raises(ts.AttachmentError, match="attach first"), ts.Regularizer(model, ts.L1(0.1)):
+    with pytest.raises(AttachmentError, match="attach first"), ts.Regularizer(model, ts.L1(0.1)):
         pass
 
 
 def test_weight_decay_beside_a_penalty_warns_and_says_what_the_two_do():
-    with pytest.warns(ts.ObjectiveWarning, match=r"SGD\(weight_decay=0.02\).*L2\(0.01\) in addition"):
+    with pytest.warns(ObjectiveWarning, match=r"SGD\(weight_decay=0.02\).*L2\(0.01\) in addition"):
         linear_with(lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.02))
-    with pytest.warns(ts.ObjectiveWarning, match=r"AdamW\(weight_decay=0.01\).*no stationary point"):
+    with pytest.warns(ObjectiveWarning, match=r"AdamW\(weight_decay=0.01\).*no stationary point"):
         linear_with(torch.optim.AdamW)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -27,6 +27,7 @@ from situations import (
     start,
     values,
 )
+from torchshrink.errors import AttachmentError, GeometryError, ObjectiveWarning
 from torchshrink.step_sizes import same_geometry
 
 # --- copies and checkpoints ---
@@ -36,7 +37,7 @@ from torchshrink.step_sizes import same_geometry
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy])
 def test_a_copied_optimizer_says_that_it_has_no_penalty(duplicate):
     optimizer = start()[1]
-    with pytest.warns(ts.ObjectiveWarning, match=r"this copy of Adam .* trains without the penalty.*attach"):
+    with pytest.warns(ObjectiveWarning, match=r"this copy of Adam .* trains without the penalty.*attach"):
         twin = duplicate(optimizer)
     assert "__reduce_ex__" not in vars(twin)
     duplicate(twin)  # warnings are errors here: the copy is an ordinary optimizer
@@ -46,7 +47,7 @@ def test_a_copied_optimizer_says_that_it_has_no_penalty(duplicate):
 def test_model_optimizer_and_regularizer_are_copied_together_but_for_the_hooks():
     model, optimizer, reg = start("momentum")
     one_step(model, optimizer)
-    with pytest.warns(ts.ObjectiveWarning) as caught:
+    with pytest.warns(ObjectiveWarning) as caught:
         model_2, optimizer_2, reg_2 = copy.deepcopy((model, optimizer, reg))
     messages = " ".join(str(warning.message) for warning in caught)
     assert "trains without the penalty" in messages
@@ -66,7 +67,7 @@ def test_model_optimizer_and_regularizer_are_copied_together_but_for_the_hooks()
 @pytest.mark.parametrize("save", [pickle.dumps, lambda o: torch.save(o, io.BytesIO())])
 def test_a_pickled_optimizer_says_that_it_has_no_penalty(save):
     _, optimizer, reg = start()
-    with pytest.warns(ts.ObjectiveWarning, match=r"this copy of Adam .* save optimizer\.state_dict\(\)"):
+    with pytest.warns(ObjectiveWarning, match=r"this copy of Adam .* save optimizer\.state_dict\(\)"):
         save(optimizer)
     save(optimizer.state_dict())
     reg.detach()
@@ -82,7 +83,7 @@ def test_detached_the_optimizer_is_as_it_was():
     first.attach(optimizer)
     second.attach(optimizer)
     first.detach()
-    with pytest.warns(ts.ObjectiveWarning, match="trains without the penalty"):
+    with pytest.warns(ObjectiveWarning, match="trains without the penalty"):
         copy.deepcopy(optimizer)
     second.detach()
     assert vars(optimizer) == before
@@ -92,10 +93,10 @@ def test_detached_the_optimizer_is_as_it_was():
 def test_an_attachment_that_fails_leaves_nothing_behind():
     model = net()
     for make, penalty, error in (
-        (lambda p: torch.optim.LBFGS(p), ts.L1(0.1), ts.GeometryError),
-        (lambda p: torch.optim.SGD(list(p)[2:], lr=0.1), ts.L1(0.1), ts.AttachmentError),
-        (lambda p: torch.optim.AdamW(p), ts.L1(0.1), ts.ObjectiveWarning),  # a warning, raised
-        (lambda p: torch.optim.SGD(p, lr=0.1), ts.Orthogonal(0.1), ts.AttachmentError),
+        (lambda p: torch.optim.LBFGS(p), ts.L1(0.1), GeometryError),
+        (lambda p: torch.optim.SGD(list(p)[2:], lr=0.1), ts.L1(0.1), AttachmentError),
+        (lambda p: torch.optim.AdamW(p), ts.L1(0.1), ObjectiveWarning),  # a warning, raised
+        (lambda p: torch.optim.SGD(p, lr=0.1), ts.Orthogonal(0.1), AttachmentError),
     ):
         optimizer = make(model.parameters())
         before = {name: copy.copy(value) for name, value in vars(optimizer).items()}
@@ -104,7 +105,7 @@ def test_an_attachment_that_fails_leaves_nothing_behind():
             reg.attach(optimizer, method="prox")
         assert vars(optimizer) == before
         reg.detach()
-        with pytest.raises(ts.AttachmentError, match="attach first"), reg:
+        with pytest.raises(AttachmentError, match="attach first"), reg:
             pass
 
 
@@ -123,7 +124,7 @@ def test_a_resumed_run_ends_bit_for_bit_the_same(make, method, attach_first):
 
     def attach(reg, optimizer):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ts.ObjectiveWarning)
+            warnings.simplefilter("ignore", ObjectiveWarning)
             reg.attach(optimizer, method=method.partition(" ")[0])
 
     def go(model, optimizer, scheduler):
@@ -152,7 +153,7 @@ def test_a_resumed_run_ends_bit_for_bit_the_same(make, method, attach_first):
 def test_a_loaded_state_may_bring_what_changes_the_objective():
     model, optimizer, reg = start("Adam")
     decayed = torch.optim.Adam(net().parameters(), weight_decay=0.02).state_dict()
-    with pytest.warns(ts.ObjectiveWarning, match=r"Adam\(weight_decay=0.02\).*L2\(0.01\) in addition"):
+    with pytest.warns(ObjectiveWarning, match=r"Adam\(weight_decay=0.02\).*L2\(0.01\) in addition"):
         optimizer.load_state_dict(decayed)
     assert any("weight_decay" in note for note in reg.certify(closure_of(model)).notes)
     one_step(model, optimizer)
@@ -163,7 +164,7 @@ def test_an_optimizer_resumed_without_its_schedule_speaks_up():
     model, optimizer, reg = start("SGD")
     reg.scale = lambda step: 1.0
     optimizer.load_state_dict(optimizer.state_dict())
-    with pytest.warns(ts.ObjectiveWarning, match="the regularizer's schedule goes on from its own step 0; restore it"):
+    with pytest.warns(ObjectiveWarning, match="the regularizer's schedule goes on from its own step 0; restore it"):
         one_step(model, optimizer)
     one_step(model, optimizer)
     optimizer.load_state_dict(optimizer.state_dict())
@@ -212,7 +213,7 @@ def test_a_gradient_and_a_prox_together_are_the_elastic_net():
 @covers("two regularizers")
 def test_two_proxes_of_one_weight_are_not_that_of_the_sum_and_say_so():
     model, optimizer, _ = start("SGD")
-    with pytest.warns(ts.ObjectiveWarning, match=r"0\.weight: the prox of GroupLasso.*follows.*L1\(0.01\), and two"):
+    with pytest.warns(ObjectiveWarning, match=r"0\.weight: the prox of GroupLasso.*follows.*L1\(0.01\), and two"):
         second = ts.Regularizer(model, {"0.weight": ts.GroupLasso(0.1)}).attach(optimizer)
     assert any("two proxes in a row" in note for note in second.certify(closure_of(model)).notes)
     second.detach()
@@ -271,7 +272,7 @@ def test_a_step_that_calls_its_parents_step_is_one_step(method, closure):
 def test_a_differentiable_step_is_refused(method):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, differentiable=True)
-    with pytest.raises(ts.AttachmentError, match=r"differentiable=True.*add reg\.value\(\) to the loss"):
+    with pytest.raises(AttachmentError, match=r"differentiable=True.*add reg\.value\(\) to the loss"):
         ts.Regularizer(model, PENALTIES[method]).attach(optimizer, method=method.partition(" ")[0])
 
 
@@ -282,7 +283,7 @@ def test_a_penalty_in_the_loss_and_in_the_optimizer_counts_twice_and_says_so_onc
     for _ in range(2):
         reg.value().item()
         (mean_loss(model) + reg.value().detach()).backward()  # logging is free
-    with pytest.warns(ts.ObjectiveWarning, match="counts twice"):
+    with pytest.warns(ObjectiveWarning, match="counts twice"):
         (mean_loss(model) + reg.value()).backward()
     (mean_loss(model) + reg.value()).backward()
     again = ts.Regularizer(model, PENALTIES[method])

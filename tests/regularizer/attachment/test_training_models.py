@@ -24,6 +24,7 @@ from situations import (
     start,
     values,
 )
+from torchshrink.errors import AttachmentError, ObjectiveWarning, SelectionWarning
 from torchshrink.step_sizes import geometry_of, register_geometry
 
 # --- who is penalised: groups, growth, freezing, ties ---
@@ -58,9 +59,9 @@ def test_a_model_that_has_grown_is_noticed_and_a_second_regularizer_takes_the_re
     model, optimizer, reg = start("SGD")
     model.append(nn.Linear(3, 3))
     optimizer.add_param_group({"params": model[3].parameters(), "lr": 0.01})
-    with pytest.warns(ts.SelectionWarning, match=r"3\.weight, 3\.bias: added to the model after binding"):
+    with pytest.warns(SelectionWarning, match=r"3\.weight, 3\.bias: added to the model after binding"):
         reg.summary()
-    with pytest.warns(ts.SelectionWarning, match="no penalty acts on it"):
+    with pytest.warns(SelectionWarning, match="no penalty acts on it"):
         certificate = reg.certify(closure_of(model))
     assert "3.weight" in [share.name for share in certificate.parameters]  # F has it as a variable, unpenalised
     assert any("3.weight" in note for note in certificate.notes)
@@ -108,10 +109,10 @@ def test_what_was_frozen_at_binding_speaks_up_when_it_is_unfrozen():
     assert reg.certify(closure_of(model)).notes == ()
     model[0].requires_grad_(True)
     message = r"0\.weight, 0\.bias: frozen at binding and unfrozen since, so no penalty acts on it; detach\(\)"
-    with pytest.warns(ts.SelectionWarning, match=message):
+    with pytest.warns(SelectionWarning, match=message):
         certificate = reg.certify(closure_of(model))
     assert any("unfrozen since" in note for note in certificate.notes)
-    with pytest.warns(ts.SelectionWarning, match=message):
+    with pytest.warns(SelectionWarning, match=message):
         assert "frozen at binding, not now" in reg.summary()
 
 
@@ -164,7 +165,7 @@ def test_a_sparse_gradient_is_refused_by_gradient_and_exact_under_prox():
         return values(model)
 
     assert difference(train(True, ts.L1(0.5)), train(False, ts.L1(0.5))) <= 1e-6
-    with pytest.raises(ts.AttachmentError, match=r"\(7, 3\) has a sparse gradient.*sparse=False"):
+    with pytest.raises(AttachmentError, match=r"\(7, 3\) has a sparse gradient.*sparse=False"):
         train(True, ts.L2(0.5))
 
 
@@ -214,7 +215,7 @@ def test_a_compiled_loss_has_the_penalty_in_it():
         expected = torch.autograd.grad(mean_loss(model) + reg.value(), list(model.parameters()))
         assert difference(found, expected) <= 1e-6
     model[0].weight = nn.Parameter(torch.zeros(8, 6))
-    with pytest.raises(ts.AttachmentError, match="make a new Regularizer"):
+    with pytest.raises(AttachmentError, match="make a new Regularizer"):
         objective()
 
 
@@ -330,10 +331,10 @@ def test_nothing_is_said_of_weights_that_the_model_no_longer_has(replace):
         nn.utils.parametrizations.weight_norm(model[0])
     message = "this module has been replaced" if replace == "module" else "no longer the one that was bound"
     for look in (reg.value, reg.sparsity, reg.summary, lambda: reg.certify(closure_of(model))):
-        with pytest.raises(ts.AttachmentError, match=rf"{message}.*make a new Regularizer"):
+        with pytest.raises(AttachmentError, match=rf"{message}.*make a new Regularizer"):
             look()
     reg.detach()
-    with pytest.raises(ts.AttachmentError, match="make a new Regularizer"):
+    with pytest.raises(AttachmentError, match="make a new Regularizer"):
         reg.attach(optimizer)
 
 
@@ -343,7 +344,7 @@ def test_a_parameter_that_has_left_its_group_is_noticed():
     moved = optimizer.param_groups[0]["params"].pop(0)
     for change in (lambda: None, lambda: optimizer.add_param_group({"params": [moved], "lr": 1.0})):
         change()
-        with pytest.raises(ts.AttachmentError, match=r"0\.weight: no longer in parameter group 0 of this SGD"):
+        with pytest.raises(AttachmentError, match=r"0\.weight: no longer in parameter group 0 of this SGD"):
             reg.summary()
     reg.detach()
     reg.attach(optimizer).summary()
@@ -354,7 +355,7 @@ def test_hooks_that_somebody_has_removed_are_missed():
     model, optimizer, reg = start("SGD")
     optimizer._optimizer_step_post_hooks.clear()
     for look in (reg.summary, lambda: reg.certify(closure_of(model))):
-        with pytest.raises(ts.AttachmentError, match="the hooks have been removed from this SGD"):
+        with pytest.raises(AttachmentError, match="the hooks have been removed from this SGD"):
             look()
     reg.detach()
     reg.attach(optimizer)
@@ -379,7 +380,7 @@ def test_rows_that_no_batch_has_touched_shrink_no_faster_than_the_optimizer_move
         reg = ts.Regularizer(model, ts.L1(0.01), on=ts.ALL)
         optimizer = make(model.parameters(), lr=1e-3)
         if make is Theirs:
-            with pytest.warns(ts.ObjectiveWarning, match=r"0\.weight: rows of an embedding.*say the optimizer's reach"):
+            with pytest.warns(ObjectiveWarning, match=r"0\.weight: rows of an embedding.*say the optimizer's reach"):
                 reg.attach(optimizer)
         else:
             reg.attach(optimizer)

@@ -23,6 +23,7 @@ from situations import (
     start,
     values,
 )
+from torchshrink.errors import ObjectiveWarning
 from torchshrink.regularizer.terms import Schedule
 
 # --- rates and strengths that change ---
@@ -152,7 +153,7 @@ def test_a_schedule_that_nobody_counts_speaks_up_once_and_one_that_is_counted_do
     reg = ts.Regularizer(model, ts.L1(0.1))
     reg.scale = lambda step: min(1.0, step / 10)
     reg.value().backward()  # step 0 is right
-    with pytest.warns(ts.ObjectiveWarning, match="stays at step 0.*set reg.steps in each step, or attach"):
+    with pytest.warns(ObjectiveWarning, match="stays at step 0.*set reg.steps in each step, or attach"):
         reg.value().backward()
     reg.value().backward()
     counted = ts.Regularizer(model, ts.L1(0.1))

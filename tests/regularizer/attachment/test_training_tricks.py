@@ -33,6 +33,7 @@ from situations import (
     start,
     values,
 )
+from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.attachment import _masked
 
 
@@ -215,7 +216,7 @@ def test_loss_scaling_with_a_closure_is_refused():
     scaler.scale(mean_loss(model)).backward()
     with pytest.raises(RuntimeError, match="Closure use is not currently supported"):  # torch's own
         scaler.step(optimizer, closure=lambda: mean_loss(model))
-    with pytest.raises(ts.AttachmentError, match="GradScaler cannot unscale what a closure computes"):
+    with pytest.raises(AttachmentError, match="GradScaler cannot unscale what a closure computes"):
         scaler.step(optimizer, lambda: mean_loss(model))
 
 
@@ -256,7 +257,7 @@ def test_a_penalty_is_computed_in_full_precision_inside_autocast(penalty):
 def test_half_precision_weights_stay_finite_and_a_prox_says_what_is_lost(make):
     model = net(torch.bfloat16)
     optimizer = MAKE[make](model.parameters())
-    with pytest.warns(ts.ObjectiveWarning, match=r"0\.weight is bfloat16, which rounds away a shrinkage below 0.004"):
+    with pytest.warns(ObjectiveWarning, match=r"0\.weight is bfloat16, which rounds away a shrinkage below 0.004"):
         reg = ts.Regularizer(model, ts.L1(0.02)).attach(optimizer)
     for _ in range(50):
         one_step(model, optimizer)
@@ -289,9 +290,9 @@ def test_a_closure_that_is_called_again_and_again_must_not_move_the_weights():
     model = net()
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ts.ObjectiveWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
         ts.Regularizer(model, ts.L2(0.1)).attach(optimizer, method="decoupled")
-    with pytest.raises(ts.AttachmentError, match="LBFGS evaluates its closure more than once per step"):
+    with pytest.raises(AttachmentError, match="LBFGS evaluates its closure more than once per step"):
         optimizer.step(closure_of(model))
 
 

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import torchshrink as ts
 from situations import same_bits, values
+from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
 
 pytorch_optimizer = pytest.importorskip("pytorch_optimizer")
 
@@ -242,10 +243,10 @@ def trained(name, base, penalty, steps=30):
     outer = make(model, base)
     reg = ts.Regularizer(model, penalty).attach(outer)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ts.ObjectiveWarning)
+        warnings.simplefilter("always", ObjectiveWarning)
         for _ in range(steps):
             take(outer, closure_for(model, X, y, outer))
-    return model, reg, outer, [str(each.message) for each in caught if each.category is ts.ObjectiveWarning], warned
+    return model, reg, outer, [str(each.message) for each in caught if each.category is ObjectiveWarning], warned
 
 
 @pytest.mark.parametrize("base", [SGD, Adam])
@@ -281,7 +282,7 @@ def test_sam_ends_where_its_own_loss_and_the_penalty_balance():
     outer = SAM(model.parameters(), SGD, rho=0.0, lr=0.1)
     reg = ts.Regularizer(model, ts.L1(0.3)).attach(outer)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ts.ObjectiveWarning)
+        warnings.simplefilter("ignore", ObjectiveWarning)
         for _ in range(500):
             two_half_steps(outer, closure_for(model, X, y, outer))
     assert reg.certify(closure_for(model, X, y)).ok(1e-8)
@@ -305,7 +306,7 @@ def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():
 @pytest.mark.parametrize("wrap", [LightningOptimizer, AcceleratedOptimizer, DuckWrapper, TimmLookahead, po.Lookahead])
 def test_an_unknown_step_size_is_that_of_the_inner_optimizer(wrap):
     model = problem()[0]
-    with pytest.raises(ts.GeometryError, match=r"^Muon orthogonalises"):
+    with pytest.raises(GeometryError, match=r"^Muon orthogonalises"):
         ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Muon([model.weight])))
 
 
@@ -340,7 +341,7 @@ class Sharded(Optimizer):
 def test_several_are_named(make, said, penalty):
     model = problem()[0]
     outer = make(model)
-    with pytest.raises(ts.AttachmentError, match=said):
+    with pytest.raises(AttachmentError, match=said):
         ts.Regularizer(model, penalty).attach(outer)
     assert not any(outer._optimizer_step_post_hooks for outer in [outer, *_optimizers_in(outer)])
 
@@ -360,7 +361,7 @@ class Trainer:
 @pytest.mark.parametrize("wrap", [lambda o: torch.optim.lr_scheduler.StepLR(o, 1), Trainer])
 def test_what_is_no_optimizer_but_holds_one_is_refused_by_naming_it(wrap):
     model = problem()[0]
-    with pytest.raises(ts.InputError, match=r"a (StepLR|Trainer) given.*attach to the Adam that it holds as \.optim"):
+    with pytest.raises(InputError, match=r"a (StepLR|Trainer) given.*attach to the Adam that it holds as \.optim"):
         ts.Regularizer(model, ts.L1(0.1)).attach(wrap(Adam(model.parameters())))
 
 
@@ -396,7 +397,7 @@ def test_gradients_without_a_step_are_warned_of():
     for _ in range(3):
         plain_step(again, closure)
     for look in (reg.summary, lambda: reg.certify(closure)):
-        with pytest.warns(ts.ObjectiveWarning, match="the SGD that this is attached to has not taken a step"):
+        with pytest.warns(ObjectiveWarning, match="the SGD that this is attached to has not taken a step"):
             look()
 
 
@@ -406,7 +407,7 @@ def test_half_steps_of_an_optimizer_of_its_own_are_warned_of():
     reg = ts.Regularizer(model, ts.L2(0.1)).attach(outer)
     closure_for(model, X, y)()
     outer.first_step()
-    with pytest.warns(ts.ObjectiveWarning, match="BSAM .* has not taken a step"):
+    with pytest.warns(ObjectiveWarning, match="BSAM .* has not taken a step"):
         reg.summary()
 
 
@@ -457,7 +458,7 @@ def test_attachments_that_fail_elsewhere_leave_none(stage):
     before = _traces(optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter("error" if stage == "a warning as error" else "ignore")
-        with pytest.raises((ts.ObjectiveWarning, ts.AttachmentError)):
+        with pytest.raises((ObjectiveWarning, AttachmentError)):
             ts.Regularizer(model, ts.L1(0.1)).attach(optimizer)
     assert _traces(optimizer) == before
 
@@ -470,7 +471,7 @@ def test_a_failure_leaves_an_earlier_attachments_guard():
     with pytest.raises(ZeroDivisionError):
         ts.Regularizer(model, {"bias": ts.L2(0.1)}).attach(optimizer)
     del optimizer.register_load_state_dict_post_hook
-    with pytest.warns(ts.ObjectiveWarning, match="trains without the penalty"):
+    with pytest.warns(ObjectiveWarning, match="trains without the penalty"):
         copy.deepcopy(optimizer)
     first.detach()
     assert "__reduce_ex__" not in vars(optimizer)

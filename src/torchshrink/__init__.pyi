@@ -1,0 +1,31 @@
+# Made by scripts/stub.py from __init__.py.
+from torchshrink import errors as errors
+from torchshrink import models as models
+from torchshrink import step_sizes as step_sizes
+from torchshrink import testing as testing
+from torchshrink.certifying import certify as certify
+from torchshrink.certifying import duality_gap as duality_gap
+from torchshrink.conversions import convert as convert
+from torchshrink.models import load_model as load_model
+from torchshrink.paths import Engine as Engine
+from torchshrink.paths import load_path as load_path
+from torchshrink.paths import path as path
+from torchshrink.penalties import ElasticNet as ElasticNet
+from torchshrink.penalties import GroupLasso as GroupLasso
+from torchshrink.penalties import L1 as L1
+from torchshrink.penalties import L1Ball as L1Ball
+from torchshrink.penalties import L2 as L2
+from torchshrink.penalties import L2SP as L2SP
+from torchshrink.penalties import MCP as MCP
+from torchshrink.penalties import MaxNorm as MaxNorm
+from torchshrink.penalties import NuclearNorm as NuclearNorm
+from torchshrink.penalties import Orthogonal as Orthogonal
+from torchshrink.penalties import Penalty as Penalty
+from torchshrink.penalties import SCAD as SCAD
+from torchshrink.penalties import SparseGroupLasso as SparseGroupLasso
+from torchshrink.polishing import polish as polish
+from torchshrink.regularizer import ALL as ALL
+from torchshrink.regularizer import Regularizer as Regularizer
+from torchshrink.regularizer import WEIGHTS as WEIGHTS
+
+__version__: str
