@@ -130,7 +130,7 @@ def test_a_long_training_is_certified(run, small_csv):
 
 
 def test_a_divergence_is_told_and_is_no_bad_input(run, small_csv):
-    ran = run("train", "diabetes", "--model", "linear", "--optimizer", "sgd", "--lr", "1e9", "--out", "out", "--quiet")
+    ran = run("train", "diabetes", "--model", "linear", "--optimizer", "sgd", "--lr", "1e4", "--out", "out", "--quiet")
     assert (ran.status, ran.out) == (2, "")
     assert len(ran.lines) == 1
     assert "learning rate" in ran.err
