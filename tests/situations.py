@@ -1,5 +1,6 @@
 """The situations that training comes in, which of them a test is about, and the run that all are compared with."""
 
+import math
 import warnings
 from collections import defaultdict
 
@@ -100,7 +101,7 @@ few = pytest.mark.parametrize("make", ["SGD", "momentum", "Adam"])
 
 @torch.no_grad()
 def shrink(optimizer, weights, strength):
-    """Soft-thresholding by hand, with the step sizes of MATHEMATICS written out."""
+    """Soft-thresholding by hand, with the step sizes written out; after Adam no further than twice its reach, lr."""
     group = optimizer.param_groups[0]
     for w in weights:
         if isinstance(optimizer, torch.optim.SGD):
@@ -109,7 +110,8 @@ def shrink(optimizer, weights, strength):
             state = optimizer.state[w]
             corrected = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"].item())
             step = group["lr"] / (corrected.sqrt() + group["eps"])
-        w.copy_(w.sign() * (w.abs() - step * strength).clamp(min=0))
+        most = 2 * float(group["lr"]) if isinstance(optimizer, torch.optim.Adam) else math.inf
+        w.add_((w.sign() * (w.abs() - step * strength).clamp(min=0) - w).clamp(-most, most))
 
 
 def closure_of(model):

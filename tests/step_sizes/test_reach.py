@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from test_geometry import ROWS, Row, lasso
+from test_torch_optim import ROWS, Row, lasso
 from torch import nn
 
 import torchshrink as ts

@@ -14,7 +14,7 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import Normalised, iris, small
-from torchshrink import streams
+from torchshrink.support import streams
 from torchshrink.support.streams import Bar, Steady, say
 
 

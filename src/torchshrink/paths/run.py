@@ -167,7 +167,6 @@ class PathJob:
         recipe, splits, compared, settings = self.recipe, self.layout.splits, self.families, self.settings
         given = None if isinstance(settings.strengths, int) else given_grid(settings.strengths)
         points = len(given.strengths) if given else 1 + int(settings.strengths)  # type: ignore[arg-type]
-        journal = None if folder is None else Journal(folder, self._fingerprint())
         plan_for = partial(make_plan, recipe, splits.first, strengths=points, jobs=self.jobs)
         with (
             torch.inference_mode(False),  # gradients, whatever the caller has off
@@ -175,6 +174,8 @@ class PathJob:
             kept(recipe.X),
             Progress(compared, len(splits.first), shown=progress) as bar,
         ):
+            # In here, as the number of threads is a part of what tells a journal's trainings apart.
+            journal = None if folder is None else Journal(folder, self._fingerprint())
             bar.expect(len(compared) * self._most(points, probes=0 if given else PROBES))
             trainings = Trainings(recipe, splits, compared, journal, bar, jobs=self.jobs)
             plans = [plan_for(family) for family in compared]

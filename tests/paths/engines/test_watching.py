@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
+from path_cases import recipe_for
 from torchshrink.errors import CannotStackError, LanesWarning
 from torchshrink.paths.engines.probe import try_stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.recipe import prepare
 from torchshrink.regularizer.selection import WEIGHTS
 
 
@@ -307,7 +307,7 @@ DRAWING = {
 
 
 def tried(build):
-    recipe = prepare(
+    recipe = recipe_for(
         build,
         data(),
         families(ts.L1),

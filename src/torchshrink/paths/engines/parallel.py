@@ -232,7 +232,7 @@ class Task:
 
     def __call__(self) -> bytes:
         """(work, found, warnings), pickled."""
-        if self.parent is not None:
+        if self.parent is not None and self.parent != os.getpid():
             _end_with(self.parent)
         with (
             _ONE_AT_A_TIME,
