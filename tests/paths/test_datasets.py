@@ -101,7 +101,7 @@ def linear():
 
 
 def run(build, data, **settings):
-    plain = {"strengths": [1e-3, 1e-2], "folds": 4, "epochs": 2, "batch_size": 16, "progress": False}
+    plain = {"strengths": [1e-3, 1e-2], "folds": 4, "epochs": 2, "batch_size": 16, "repeats": 1, "progress": False}
     return ts.path(build, data, ts.L1, **flat(plain | settings))
 
 

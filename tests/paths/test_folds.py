@@ -58,7 +58,7 @@ def test_two_row_numbers_in_a_tuple_are_rows_and_no_pair():
         (CLASSES, "5", "a number expected"),
         (CLASSES, 2.0, "a number expected"),
         (CLASSES, [], "none given"),
-        (CLASSES, [list(range(30))], "holds out class 0, of which no row is trained on"),
+        (CLASSES, [list(range(30))], "holds out class 0, of which it trains on no row"),
         (CLASSES, [[0, 1], [48]], "0 to 47 expected"),
         (CLASSES, [[0, 1], [-1]], "0 to 47 expected"),
         (CLASSES, [[0, 1], []], r"folds\[1\]"),

@@ -138,7 +138,7 @@ class TestGivenSplits:
         assert result.points[0].validation_se > 0
 
     def test_a_class_that_is_held_out_and_never_trained_on_is_refused(self):
-        with pytest.raises(InputError, match=r"folds\[0\] holds out class 0, of which no row is trained on"):
+        with pytest.raises(InputError, match=r"folds\[0\] holds out class 0, of which it trains on no row"):
             tuned(folds=KFold(3))
 
 
@@ -227,7 +227,7 @@ class TestTestRows:
             ([], "row numbers expected"),
             ("a", "row numbers expected"),
             (list(range(150)), "leaves 0"),
-            (list(range(50)), "class 0, of which no row is trained on"),
+            (list(range(50)), "class 0, of which it trains on no row"),
         ],
     )
     def test_what_is_none_is_refused_in_one_line(self, test, message):

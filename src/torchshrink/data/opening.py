@@ -158,6 +158,6 @@ def _check_again(source: Taken, count: int, digests: bytearray) -> None:
                 "evaluations and certificates then see different rows, and results do not repeat; let a row's number "
                 "seed what is drawn for it",
                 DataWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
             return
