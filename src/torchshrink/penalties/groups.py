@@ -207,7 +207,9 @@ class SparseGroupLasso(Penalty):
         kept = [dim for dim in range(g.ndim) if dim not in reduced]
         size = group_size(g.shape, self.group_dims)
         rows = g.permute((*kept, *reduced)).reshape(-1, size)  # (groups, p)
-        magnitude = rows.abs().sort(dim=1, descending=True).values
+        largest = rows.abs().amax()
+        unit = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))  # squares stay finite
+        magnitude = (rows.abs() / unit).sort(dim=1, descending=True).values
         count = torch.arange(1, size + 1, dtype=g.dtype, device=g.device)
         first, second = magnitude.cumsum(dim=1), magnitude.square().cumsum(dim=1)
         # At t = |g_k|/a: Σ_{i≤k} (|g_i| − |g_k|)² ≥ (|g_k|/a)²·b²·p says that the root lies at or above this t.
@@ -216,7 +218,7 @@ class SparseGroupLasso(Penalty):
         active = (~above).sum(dim=1, keepdim=True).clamp(min=1) - 1  # the last k that is active, from 0
         s1, s2, k = first.gather(1, active), second.gather(1, active), count[active]
         root = (a**2 * s1.square() - (k * a**2 - b**2 * size) * s2).clamp(min=0).sqrt()
-        return torch.where(s2 == 0, torch.zeros_like(s2), s2 / (a * s1 + root)).amax()
+        return unit * torch.where(s2 == 0, torch.zeros_like(s2), s2 / (a * s1 + root)).amax()
 
     def with_strength(self, strength: Strength) -> Self:
         """l1 and group scaled so that they sum to ``strength``."""

@@ -218,7 +218,7 @@ def data():
     return X, torch.arange(48) % 3
 
 
-SETTINGS = {"strengths": [1e-3, 1e-2], "folds": 2, "epochs": 3, "batch_size": 8, "progress": False}
+SETTINGS = {"strengths": [1e-3, 1e-2], "folds": 2, "repeats": 1, "epochs": 3, "batch_size": 8, "progress": False}
 
 
 def outcome(build, engine, **more):
