@@ -25,7 +25,7 @@ FILES = {
 }  # fmt: skip
 BASE = (
     "path", "small.csv", "--target", "kind", "--hidden", "4", "--epochs", "3", "--batch-size", "20", "--folds", "3",
-    "--strengths", "1e-3,0.03,1", "--lr", "0.02",
+    "--repeats", "1", "--strengths", "1e-3,0.03,1", "--lr", "0.02",
 )  # fmt: skip
 
 
@@ -237,7 +237,19 @@ def test_killed_in_the_middle_and_interrupted_once_more(run, here):
 
 
 STRENGTHS = ",".join(str(10.0 ** (k / 2 - 5)) for k in range(11))
-LANES = (*LONG, "--epochs", "25", "--strengths", STRENGTHS, "--engine", "lanes", "--lanes", "3")  # 12 stacks
+LANES = (
+    *LONG,
+    "--repeats",
+    "1",
+    "--epochs",
+    "25",
+    "--strengths",
+    STRENGTHS,
+    "--engine",
+    "lanes",
+    "--lanes",
+    "3",
+)  # 12 stacks
 
 
 def complete_stacks(folder: str) -> int:
