@@ -26,7 +26,7 @@ LANES = {"engine": "lanes", "lanes": 5}
 
 def tuned(penalty=ts.L1, *, build=small, **settings):
     X, y = load_iris(return_X_y=True)
-    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "epochs": 3, "batch_size": 32, "progress": False}
+    fixed = {"strengths": (1e-3, 1e-2), "folds": 4, "repeats": 1, "epochs": 3, "batch_size": 32, "progress": False}
     return ts.path(build, (X.astype("f4"), y), penalty, **flat(fixed | settings))
 
 
