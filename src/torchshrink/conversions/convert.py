@@ -16,6 +16,7 @@ from typing import Any
 from torchshrink.conversions.optimizers import loss_of
 from torchshrink.conversions.tools import FACTS, REFUSED, TOOLS, Parameter, Strengths, Tool, Values
 from torchshrink.errors import InputError, NoEquivalentError
+from torchshrink.support.text import suggestion
 
 __all__ = ["REFUSED", "TOOLS", "Conversion", "NoEquivalentError", "convert"]
 
@@ -162,9 +163,7 @@ def _share_out(origin: Tool, destination: Tool, parameters: Values) -> tuple[dic
 def _unknown(name: str, origin: Tool, destination: Tool, takes: set[str]) -> str:
     if name.removeprefix("to_") in {p.name for p in destination.settings}:
         return f"{name} is what a conversion to {destination.name} computes: leave it out"
-    spellings = {word.lower(): word for word in takes}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.5)
-    hint = f"; did you mean {spellings[near[0]]}?" if near else ""
+    hint = suggestion(name, takes)
     return f"{name} is no parameter of {origin.name} to {destination.name}, which takes {_names(takes)}{hint}"
 
 

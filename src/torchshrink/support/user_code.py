@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
+from torchshrink.support.text import near
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -22,9 +22,8 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     >>> did_you_mean("xyz", ["wine", "digits"])
     ''
     """
-    by_lower = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(given.lower(), by_lower, n=1)
-    return f", did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
+    nearest = near(given, known, cutoff=0.6)
+    return f", did you mean {nearest!r}?" if nearest else ""
 
 
 def import_function(spec: str) -> Callable[..., Any]:
