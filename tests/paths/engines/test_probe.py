@@ -62,7 +62,11 @@ def hooked(chain):
 
 def accumulating():
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
-    model[0].weight.register_post_accumulate_grad_hook(lambda p: p.grad.zero_())
+
+    def forget(weight):
+        weight.grad.zero_()
+
+    model[0].weight.register_post_accumulate_grad_hook(forget)
     return model
 
 
