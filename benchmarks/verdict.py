@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import RepeatedKFold, ShuffleSplit
@@ -232,9 +233,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--only", default="", help="settings whose names have this in them")
     parser.add_argument("--paths", action="store_true", help="real trainings")
+    parser.add_argument("--kept", type=Path, help="with --paths: a file that keeps what is done, to go on from")
     asked = parser.parse_args()
     if asked.paths:
-        return paths(asked.seeds, asked.only)
+        return paths(asked.seeds, asked.only, asked.kept)
     for title, settings in (("power", POWER), ("false alarms", NULLS)):
         print(f"\n{title}, {asked.seeds} seeds: claims that it helps, in %\n")
         simulate([each for each in settings if asked.only in each.name], asked.seeds)
