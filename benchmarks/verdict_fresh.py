@@ -1,8 +1,8 @@
-"""What a verdict of real trainings should have said: every model that it compares, on fresh rows that nobody else sees.
+"""What a verdict of real trainings should have said: all that it compares, on fresh rows that nobody else sees.
 
-`ts.path` gives losses and no models. So each stack of lanes is judged twice here: on the rows that it holds out, which is
-what the path sees, and on fresh rows, which it does not. From the second the true change of the very procedure is taken:
-the mean over folds and repeats of log(fresh loss at what the fold chose / fresh loss of what it is compared with).
+`ts.path` gives losses and no models. So each stack of lanes is judged twice here: on the rows that it holds out, which
+is what the path sees, and on fresh rows, which it does not. From the second comes the true change of the procedure: the
+mean over folds and repeats of log(fresh loss at what the fold chose / fresh loss of what it is compared with).
 """
 
 from __future__ import annotations

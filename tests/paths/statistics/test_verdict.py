@@ -269,6 +269,19 @@ class TestWords:
         assert nothing_learnt(1.2, 1.0).startswith("nothing was learnt: ")
         assert nothing_learnt(-1.0, -1.0).startswith("nothing was learnt: ")
 
+    @pytest.mark.parametrize("better", [0.5, 1.0])
+    def test_what_one_repeat_cannot_know_is_said_of_one_repeat_only(self, better):
+        clause = "; one repeat cannot see luck that all its folds share"
+        repeats = [
+            [HeldOut(f.rows, f.losses * np.array([1.0] + [better] * 11), f.trained) for f in folds] for folds in luck(3)
+        ]
+        for some in (repeats, repeats[:1]):
+            found = verdict_of(some)
+            assert found.helps == (better < 1)
+            assert found.words.endswith(clause) == (len(some) == 1)
+        alike = verdict_of(repeats[:1], ours=[0])
+        assert clause not in alike.words  # nothing differs, so there is no luck to speak of
+
     def test_a_mean_that_a_few_folds_turn_round_is_said(self):
         pairs = [Gain(r, 0.9 * b, b) for r in range(3) for b in (1.0, 1.1, 1.05)]
         pairs = [Gain(each.repeat, each.after * (1 + 0.01 * k), each.before) for k, each in enumerate(pairs)]

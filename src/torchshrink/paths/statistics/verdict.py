@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchshrink.paths.statistics.gains import PARTS, Gain, Losses, Numbers
-from torchshrink.paths.statistics.wording import Claim, sentence
+from torchshrink.paths.statistics.wording import ONE_REPEAT, Claim, sentence
 
 LEVEL = 0.95
 Interval = tuple[float, float]
@@ -116,6 +116,8 @@ def judge(
     values = np.log(after / before) if relative else after - before
     mean, half = float(values.mean()), half_width(values, repeats, ratio=ratio, level=level)
     note = f"; {len(gains) - len(left)} folds in which the other side diverged are left out" * (len(left) < len(gains))
+    if half > 0 and (repeats == repeats[0]).all():
+        note += ONE_REPEAT
     return _verdict((mean, half), after, before, relative=relative, over="folds", words=words, level=level, note=note)
 
 

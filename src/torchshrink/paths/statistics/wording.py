@@ -22,6 +22,10 @@ class Claim:
     level: float
 
 
+ONE_REPEAT = "; one repeat cannot see luck that all its folds share"
+"""A clause where S²/R is not to be had: that luck then passes for what the choice does."""
+
+
 def sentence(claim: Claim, words: tuple[str, str, str]) -> str:
     """The verdict, from how it starts if the choice helps, if nothing is shown, and if it harms.
 
