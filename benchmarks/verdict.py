@@ -60,7 +60,7 @@ class Setting:
     ours: Callable[[int], list[int]] = lambda count: list(range(count))
     theirs: Callable[[int], list[int]] = lambda count: [0]
     split: str = "folds"  # or "repeated", "shuffled", "once"
-    against: bool = False  # penalties against each other
+    against: int = 0  # so many penalties, which share the candidates, against each other
 
 
 def half(count: int) -> list[int]:
@@ -85,7 +85,7 @@ POWER = [
     Setting("K = 60 (each row by itself)", Squares(60, 20, normal(0.2)), folds=60),
     Setting("K = 60, log loss, 60 × 8", Logistic(60, 8, 0.5), folds=60),
     Setting("warm, ridge p ≈ n", Squares(60, 45, normal(0.15), kind="warm"), ours=half, theirs=other),
-    Setting("against: better ridge", Squares(120, 40, wide, kind="two"), ours=other, theirs=half, against=True),
+    Setting("against: better ridge", Squares(120, 40, wide, kind="two"), against=2),
     Setting("two penalties × strengths", Squares(120, 40, wide, kind="two")),
     Setting("likelihood below 0, 100 × 40", Squares(100, 40, normal(0.1), kind="likelihood")),
     Setting("RepeatedKFold(5, 3)", Squares(60, 45, normal(0.15)), split="repeated"),
@@ -106,7 +106,8 @@ NULLS = [
     Setting("warm", calm(200, 0.1, kind="warm"), null=True, ours=half, theirs=other),
     Setting("warm, short trainings", Squares(200, 30, normal(0.3), luck=0.02, kind="warm", grid=NOTHING), null=True,
             ours=half, theirs=other),
-    Setting("against the other penalty", calm(200, 0.2, copies=2), null=True, ours=half, theirs=other, against=True),
+    Setting("against the other penalty", calm(200, 0.2, copies=2), null=True, against=2),
+    Setting("against the worst of four penalties", calm(200, 0.2, copies=4), null=True, against=4),
     Setting("four penalties × strengths", calm(200, 0.2, copies=4), null=True),
     Setting("likelihood below 0", calm(200, 0.2, kind="likelihood"), null=True),
     Setting("RepeatedKFold(5, 3), luck 0.2", calm(200, 0.2), null=True, split="repeated"),
@@ -143,12 +144,12 @@ def splits(setting: Setting, rng: np.random.Generator) -> list[list[Split]]:
 
 def sides(setting: Setting, table: Table) -> tuple[list[int], list[int]]:
     count = table.losses[0][0].shape[1]
-    ours, theirs = setting.ours(count), setting.theirs(count)
-    if setting.against:  # as a comparison has it: the choice among all, against the one that is not the best
-        means = np.concatenate(table.losses[0]).mean(0)
-        best_is_ours = means[ours].min() <= means[theirs].min()
-        return [*ours, *theirs], theirs if best_is_ours else ours
-    return ours, theirs
+    if not setting.against:
+        return setting.ours(count), setting.theirs(count)
+    # As a comparison has it: the choice among all penalties, against the one that seems the worst.
+    means = np.concatenate(table.losses[0]).mean(0)
+    worst = max(np.array_split(np.arange(count), setting.against), key=lambda columns: means[columns].min())
+    return list(range(count)), worst.tolist()
 
 
 def new_rule(setting: Setting, table: Table, ours: list[int], theirs: list[int], repeats: int) -> tuple[Verdict, float]:

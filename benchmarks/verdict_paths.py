@@ -134,6 +134,8 @@ SETTINGS = [
     Real("breast cancer, 120 × 330, L2", cancer, lambda: nn.Linear(330, 2), ts.L2, 0.02, SIX),
     Real("digits, a tenth wrong, 40 epochs, L2", digits(250, 0.1), reader, ts.L2, 0.01,
          {"strengths": FOUR, "epochs": 40}),
+    Real("digits, a tenth wrong, 100 epochs, L2", digits(250, 0.1), reader, ts.L2, 0.01,
+         {"strengths": FOUR, "epochs": 100}),
     Real("digits, a fifth wrong, 40 epochs, L2", digits(250, 0.2), reader, ts.L2, 0.01,
          {"strengths": FOUR, "epochs": 40}),
     Real("digits, a fifth wrong, 100 epochs, L2", digits(250, 0.2), reader, ts.L2, 0.01,
