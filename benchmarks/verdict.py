@@ -234,7 +234,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--only", default="", help="settings whose names have this in them")
     parser.add_argument("--paths", action="store_true", help="real trainings")
-    parser.add_argument("--kept", type=Path, help="with --paths: a file that keeps what is done, to go on from")
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        help="with --paths: a file that keeps what is done, to go on from; not beyond a change of code",
+    )
     asked = parser.parse_args()
     if asked.paths:
         return paths(asked.seeds, asked.only, asked.kept)

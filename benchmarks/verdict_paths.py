@@ -163,7 +163,7 @@ def paths(seeds: int, only: str, kept: Path | None) -> None:
     """
     torch.set_num_threads(1)
     print(
-        "| paths | claims | old rule | R = 1 | R = 3 | harms | better in | change stated % | true change % "
+        "| setting | paths | old rule | R = 1 | R = 3 | harms | better in | change stated % | true change % "
         "| covered, R = 1 | R = 3 | s |\n" + "| --- " * 12 + "|"
     )
     done = _read(kept)

@@ -1,4 +1,4 @@
-"""The benchmark of the verdict's real trainings: what it holds to be true is what the very models lose on fresh rows."""
+"""The benchmark of the verdict's real trainings: what it calls true is what the very models lose on fresh rows."""
 
 import importlib
 from dataclasses import replace
