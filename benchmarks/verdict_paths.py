@@ -153,6 +153,24 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+COLUMNS = (
+    "setting",
+    "paths",
+    "old rule",  # in how many it claims a benefit
+    "R = 1",
+    "R = 3",
+    "denied",  # claims of three repeats although this path's own models are no better on fresh rows
+    "harms",
+    "better in",
+    "change stated %",
+    "true change %",  # the mean over all paths
+    "covered, R = 1",  # that mean
+    "R = 3",
+    "its own, R = 3",  # the change of this path's own models
+    "s",
+)
+
+
 def paths(seeds: int, only: str, kept: Path | None) -> None:
     """Print a row for each setting, and one more for what its penalties are worth against each other.
 
@@ -162,10 +180,7 @@ def paths(seeds: int, only: str, kept: Path | None) -> None:
         kept: a file with a line for each path that is done; those in it are not run again.
     """
     torch.set_num_threads(1)
-    print(
-        "| setting | paths | old rule | R = 1 | R = 3 | harms | better in | change stated % | true change % "
-        "| covered, R = 1 | R = 3 | s |\n" + "| --- " * 12 + "|"
-    )
+    print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|")
     done = _read(kept)
     for real in (each for each in SETTINGS if only in each.name):
         start, found = time.perf_counter(), []
@@ -227,6 +242,7 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
 
 def _row(name: str, found: Sequence[dict[str, Any]], seconds: float | None = None) -> str:
     three, one = [each["R = 3"] for each in found], [each["R = 1"] for each in found]
+    own = np.expm1([each["true"] for each in found])
     true = float(np.expm1(np.mean([each["true"] for each in found])))
     stated = float(np.expm1(np.mean([np.log1p(each["change"]) for each in three])))
     better, compared = np.mean([each["better"] for each in three]), three[0]["compared"]
@@ -236,11 +252,13 @@ def _row(name: str, found: Sequence[dict[str, Any]], seconds: float | None = Non
         sum(each["old"] for each in found),
         sum(each["helps"] for each in one),
         sum(each["helps"] for each in three),
+        sum(each["helps"] and mine >= 0 for each, mine in zip(three, own, strict=True)),
         sum(each["harms"] for each in three),
         f"{better:.1f} of {compared}",
         f"{100 * stated:.2g}",
         f"{100 * true:.2g}",
         *(sum(_within(each["interval"], true) for each in some) for some in (one, three)),
+        sum(_within(each["interval"], mine) for each, mine in zip(three, own, strict=True)),
         "" if seconds is None else f"{seconds:.0f}",
     ]
     return f"| {' | '.join(map(str, cells))} |"
