@@ -3,7 +3,7 @@
     python benchmarks/verdict.py                    # 40 seeds a setting, a few minutes
     python benchmarks/verdict.py --seeds 500        # the tables of docs/verdict.md: an hour and a half on one core
     python benchmarks/verdict.py --only genes --seeds 100
-    python benchmarks/verdict.py --paths --seeds 30 # real trainings with ts.path
+    python benchmarks/verdict.py --paths --seeds 30 # real trainings with ts.path: twenty minutes
 
 The worlds are in `verdict_worlds.py`, the rule that was before in `verdict_old.py`; the new rule is the package's own.
 The true change is that of the procedure: the mean over many data sets of the log ratio of the expected losses of the
