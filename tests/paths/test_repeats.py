@@ -66,7 +66,7 @@ class TestRepeats:
         assert [point.to_dict() for point in once.points] == [point.to_dict() for point in thrice.points]
         assert torch.equal(once.losses, thrice.losses)
         assert (once.verdict.compared, thrice.verdict.compared) == (3, 9)
-        assert ["one repeat cannot see" in each.verdict.words for each in (once, thrice)] == [True, False]
+        assert ["luck that all these folds share" in each.verdict.words for each in (once, thrice)] == [True, False]
         trainings = list((tmp_path / FOLDER).glob("*-*.safetensors"))
         assert 9 + 6 <= len(trainings) <= 9 + 12  # one where strength 0 is chosen, else two
 

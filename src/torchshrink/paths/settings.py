@@ -85,7 +85,8 @@ class PathSettings:
             held out), as a splitter yields them. ``[(trained on, held out)]`` is one fixed split.
         repeats: how often folds are drawn, with other initial weights each time. All strengths are trained in the first
             repeat, which makes the points and the choice; the later ones train strength 0 and what was chosen, for the
-            verdict alone: 2 trainings a fold. Folds that are given are taken once.
+            verdict alone: 2 trainings a fold. With one repeat, luck that all folds share cannot be told from a benefit.
+            Folds that are given are taken once.
         test: a share of the rows, drawn at random (of classes, its share of each), or row numbers, that take no part in
             any choice: the model tuned and the one unpenalised are compared on them (``result.test``).
         epochs: passes over the rows, per training.

@@ -271,7 +271,7 @@ class TestWords:
 
     @pytest.mark.parametrize("better", [0.5, 1.0])
     def test_what_one_repeat_cannot_know_is_said_of_one_repeat_only(self, better):
-        clause = "; one repeat cannot see luck that all its folds share"
+        clause = "; luck that all these folds share cannot be seen"
         repeats = [
             [HeldOut(f.rows, f.losses * np.array([1.0] + [better] * 11), f.trained) for f in folds] for folds in luck(3)
         ]

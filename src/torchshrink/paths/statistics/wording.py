@@ -22,7 +22,7 @@ class Claim:
     level: float
 
 
-ONE_REPEAT = "; one repeat cannot see luck that all its folds share"
+ONE_REPEAT = "; luck that all these folds share cannot be seen"
 """A clause where S²/R is not to be had: that luck then passes for what the choice does."""
 
 
