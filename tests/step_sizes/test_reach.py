@@ -12,9 +12,9 @@ import torchshrink as ts
 from penalties.test_contract import EXAMPLES, Wrapped
 from torchshrink.errors import ObjectiveWarning
 from torchshrink.penalties import multitensor
-from torchshrink.step_sizes import PREVIOUS, REACHES, geometry_of, register_geometry
+from torchshrink.step_sizes import PREVIOUS, REACHES, register_step_size, step_size_of
 
-COORDINATEWISE = [row for row in ROWS if geometry_of(row.make([nn.Parameter(torch.zeros(2, 2))])).coordinatewise]
+COORDINATEWISE = [row for row in ROWS if step_size_of(row.make([nn.Parameter(torch.zeros(2, 2))])).coordinatewise]
 NEVER_RECTIFIED = [row for row in COORDINATEWISE if row.settings.get("betas") == (0.9, 0.6)]  # steps as SGD does
 REACHING = [row for row in COORDINATEWISE if row not in NEVER_RECTIFIED]
 BY_PROX = [p for ps in EXAMPLES.values() for p in ps if p.prox_steps == "coordinate" and not p.constraint]
@@ -36,21 +36,21 @@ def test_no_displacement_of_a_constant_gradient_is_beyond_the_limit(row: Row, si
     gradient = size * torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     parameter = nn.Parameter(torch.full((5, 4), 0.1, dtype=torch.float64))
     optimizer = row.make([parameter])
-    geometry, group = geometry_of(optimizer), optimizer.param_groups[0]
+    rule, group = step_size_of(optimizer), optimizer.param_groups[0]
     momentum = bool(row.settings.get("momentum"))
     for t in range(1, 801):
         previous = {}
         with torch.no_grad():
             parameter.fill_(0.1)
-            if geometry.remember is not None:
-                previous = {PREVIOUS: geometry.remember(parameter, optimizer.state.get(parameter, {}))}
+            if rule.remember is not None:
+                previous = {PREVIOUS: rule.remember(parameter, optimizer.state.get(parameter, {}))}
         parameter.grad = gradient.clone()
         optimizer.step()
         if t not in (1, 2, 3, 5, 10, 27, 28, 100, 800):
             continue
         state = {**optimizer.state[parameter], **previous}
         moved = (parameter.detach() - 0.1).abs()
-        (limit,) = geometry.limits(group, [state]) or [torch.inf]
+        (limit,) = rule.limits(group, [state]) or [torch.inf]
         assert bool((moved <= limit * (1 + 1e-12)).all())
         if t == 800 and not momentum:
             assert bool((moved <= limit / REACHES * 1.02).all())
@@ -174,9 +174,9 @@ def test_an_optimizer_of_somebody_else_says_its_reach_or_has_none() -> None:
         pass
 
     make = functools.partial(Mine, lr=0.01)
-    step = geometry_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
+    step = step_size_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
     for reach, survives in ((None, False), (lambda group, state: group["lr"], True)):
-        register_geometry(Mine, coordinatewise=True, reach=reach, weight_decay="coupled")(step)
+        register_step_size(Mine, coordinatewise=True, reach=reach, weight_decay="coupled")(step)
         linear = nn.Linear(3, 2)
         optimizer = make(linear.parameters())
         attached(ts.L1(1e-3), linear, optimizer)

@@ -71,7 +71,7 @@ class PathResult:
         return one_standard_error(self.points)
 
     def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
-        """Train on all the data by the same recipe, and measure how far from stationarity that ends.
+        """Train on all the data in the same way, and measure how far from stationarity that ends.
 
         After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
         wanted, `epochs` at each, so that what is trained is what was cross-validated.

@@ -21,7 +21,7 @@ from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning, TorchshrinkError
 from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
-from torchshrink.paths.family import Family
+from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
 from torchshrink.paths.weights import Weights, load_weights
@@ -41,7 +41,7 @@ WHOLE = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class TrainingSpec:
     """What a training depends on besides its penalty and its rows.
 
     Args:
@@ -55,7 +55,7 @@ class Recipe:
         device: where to train.
         settings: what the caller gave.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
-        identity: digests of the initial model and of what it does, for telling recipes apart.
+        identity: digests of the initial model and of what it does, for telling specs apart.
     """
 
     build: Build
@@ -103,7 +103,7 @@ class Recipe:
             }
         )
 
-    def in_float64(self) -> Recipe:
+    def in_float64(self) -> TrainingSpec:
         """The same with data and loss in float64, for what is to be exact. The model is the caller's to convert."""
         loss = copy.deepcopy(self.loss)
         return dataclasses.replace(
@@ -134,7 +134,7 @@ class Recipe:
             DivergenceError: the loss became infinite or NaN.
         """
         seed = self.part_seed(part)
-        with seeded(seed), said_before():
+        with seeded(seed), without_repeated_warnings():
             model = self.fresh()
             fit_preprocessing(model, X, y)
             regularizer = Regularizer(model, rules, self.settings.on)
@@ -160,17 +160,17 @@ class Recipe:
 
 
 @contextlib.contextmanager
-def said_before() -> Iterator[None]:
-    """Inside, what `make_recipe` warns of is not said again: it is said once, and not for every strength and fold."""
+def without_repeated_warnings() -> Iterator[None]:
+    """Inside, what `make_training_spec` has warned of is not said again, for every strength and fold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
         warnings.simplefilter("ignore", ObjectiveWarning)
         yield
 
 
-def make_recipe(
-    build: Build, data: object, families: Sequence[Family], settings: PathSettings, *, progress: bool = False
-) -> Recipe:
+def make_training_spec(
+    build: Build, data: object, families: Sequence[PenaltyFamily], settings: PathSettings, *, progress: bool = False
+) -> TrainingSpec:
     """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
 
     Raises:
@@ -225,7 +225,7 @@ def make_recipe(
                 regularizer.attach(made, settings.method).detach()
         few = torch.arange(min(len(X), settings.batch_size, FEW))
         _check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
-    return Recipe(
+    return TrainingSpec(
         build=build,
         X=X,
         y=y,

@@ -274,7 +274,7 @@ class Regularizer:
 
         Raises:
             AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others.
-            GeometryError: ``"prox"`` with an optimizer whose effective step size is not known.
+            StepSizeError: ``"prox"`` with an optimizer whose effective step size is not known.
             InputError: it is no optimizer.
 
         Warns:

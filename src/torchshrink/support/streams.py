@@ -47,7 +47,7 @@ class Steady:
             return False
 
     def columns(self) -> int:
-        """How wide its terminal is; 0 if it does not say, as one that a program holds: tqdm would draw nothing there."""
+        """How wide its terminal is; 0 if it does not say, in which case tqdm alone would draw nothing."""
         try:
             return os.get_terminal_size(self.fileno()).columns
         except OSError:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from path_cases import recipe_for
+from path_cases import spec_for
 from torchshrink.paths.engines.chain import COORDINATEWISE
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
@@ -49,12 +49,12 @@ def stack_of(build, *, numbers=False, optimizer=None, dtype=torch.float64, **set
     drawn = torch.Generator().manual_seed(0)
     X = torch.randn(40, 6, generator=drawn, dtype=dtype)
     y = X[:, 0] - X[:, 1] ** 2 if numbers else torch.arange(40) % 3
-    recipe = recipe_for(
+    spec = spec_for(
         lambda: build().to(dtype), (X, y), families(ts.L1), epochs=4, batch_size=8, loss=None, optimizer=optimizer,
         seed=0, device=None, on=WEIGHTS, method="auto",
     )  # fmt: skip
-    folds = make_folds(recipe.y, 2, seed=0)
-    return Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], STRENGTHS, **settings)
+    folds = make_folds(spec.y, 2, seed=0)
+    return Stack(spec, dict(enumerate(folds)), families(ts.L1)[0], STRENGTHS, **settings)
 
 
 def check_gradients(stack):
@@ -83,7 +83,7 @@ def test_gradients_for_numbers():
 
 def test_gradients_with_one_lane_of_a_fold():
     stack = stack_of(CHAINS["ReLU"])
-    single = Stack(stack.recipe, {0: stack.folds[0]}, families(ts.L1)[0], (1e-3,))
+    single = Stack(stack.spec, {0: stack.folds[0]}, families(ts.L1)[0], (1e-3,))
     check_gradients(single)
 
 

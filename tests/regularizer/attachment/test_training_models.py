@@ -25,7 +25,7 @@ from situations import (
     values,
 )
 from torchshrink.errors import AttachmentError, ObjectiveWarning, SelectionWarning
-from torchshrink.step_sizes import geometry_of, register_geometry
+from torchshrink.step_sizes import register_step_size, step_size_of
 
 # --- who is penalised: groups, growth, freezing, ties ---
 
@@ -367,8 +367,8 @@ def test_rows_that_no_batch_has_touched_shrink_no_faster_than_the_optimizer_move
     class Theirs(torch.optim.Adam):
         pass
 
-    adam = geometry_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
-    register_geometry(Theirs, coordinatewise=True, weight_decay="coupled")(adam)
+    adam = step_size_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
+    register_step_size(Theirs, coordinatewise=True, weight_decay="coupled")(adam)
 
     def build():
         torch.manual_seed(0)

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import torchshrink as ts
 from situations import same_bits, values
-from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, StepSizeError
 
 pytorch_optimizer = pytest.importorskip("pytorch_optimizer")
 
@@ -306,7 +306,7 @@ def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():
 @pytest.mark.parametrize("wrap", [LightningOptimizer, AcceleratedOptimizer, DuckWrapper, TimmLookahead, po.Lookahead])
 def test_an_unknown_step_size_is_that_of_the_inner_optimizer(wrap):
     model = problem()[0]
-    with pytest.raises(GeometryError, match=r"^Muon orthogonalises"):
+    with pytest.raises(StepSizeError, match=r"^Muon orthogonalises"):
         ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Muon([model.weight])))
 
 

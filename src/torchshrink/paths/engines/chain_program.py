@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Rescale
 from torchshrink.paths.engines.chain import encode_folds, parts
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.training_spec import TrainingSpec
 
 Named = Mapping[str, Tensor]
 
@@ -27,18 +27,18 @@ class DenseProgram:
     """The losses of all lanes of a chain of linear layers, and their gradients; only of what `chain.dense_fits`.
 
     Args:
-        recipe: how each lane is trained.
+        spec: how each lane is trained.
         models: each fold's, its preprocessing fitted.
         skeleton: one of the same structure, whose mode, training or evaluation, decides what dropout does.
     """
 
-    def __init__(self, recipe: Recipe, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
-        self._classes = isinstance(recipe.loss, nn.CrossEntropyLoss)
-        self._y = recipe.y
+    def __init__(self, spec: TrainingSpec, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
+        self._classes = isinstance(spec.loss, nn.CrossEntropyLoss)
+        self._y = spec.y
         self._chain = [module for module in parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
         self._names = {id(p): name for name, p in skeleton.named_parameters()}
         self._names |= {id(b): name for name, b in skeleton.named_buffers()}
-        self._X = recipe.X
+        self._X = spec.X
         self._fronts = [parts(model)[0] for model in models]
         # (F, n, d); rows that have to be read are encoded batch by batch
         self._encoded = None if isinstance(self._X, LazyRows) else encode_folds(self._fronts, [self._X] * len(models))

@@ -10,14 +10,14 @@ from torch.func import functional_call, vmap
 
 from torchshrink.data.lazy import ahead, at_once
 from torchshrink.paths.engines.vmap_support import batchable
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.training import ROWS_AT_ONCE, counted_of, row_losses
 
 Named = dict[str, Tensor]
 
 
 def evaluate_lanes(
-    skeleton: nn.Module, parameters: Named, own: Named, shared: Named, *, recipe: Recipe, rows: Tensor
+    skeleton: nn.Module, parameters: Named, own: Named, shared: Named, *, spec: TrainingSpec, rows: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Each row's loss and the accuracy of one fold's lanes, all at once, in the mode in which the skeleton is.
 
@@ -26,14 +26,14 @@ def evaluate_lanes(
         parameters: what the lanes train (S, …), by name.
         own: the buffers that training changes (S, …).
         shared: what all of them share (…).
-        recipe: whose rows and loss are meant.
+        spec: whose rows and loss are meant.
         rows: the numbers of the rows (n,).
 
     Returns:
         Losses (S, n), float64, on the CPU; accuracies (S,), None where the targets are numbers.
     """
     lanes = len(next(iter(parameters.values())))
-    X, y, loss = recipe.X, recipe.y, recipe.loss
+    X, y, loss = spec.X, spec.y, spec.loss
     targets = y[rows.to(y.device)]
     output_dims = 0
 
@@ -45,7 +45,7 @@ def evaluate_lanes(
 
     losses, hits = [], []
     size = at_once(X, max(1, ROWS_AT_ONCE // lanes))
-    for part in ahead(X, torch.split(rows.to(recipe.device), size)):
+    for part in ahead(X, torch.split(rows.to(spec.device), size)):
         with batchable(skeleton):
             output, each = vmap(lane, in_dims=(0, 0, None, None))(parameters, own, X[part], y[part])
         losses.append(each.double().cpu())

@@ -25,11 +25,11 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
-from torchshrink.regularizer.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
+from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms, of_untouched_rows
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
-from torchshrink.step_sizes import PREVIOUS, State, geometry_of
+from torchshrink.step_sizes import PREVIOUS, State, step_size_of
 from torchshrink.support.precision import without_autocast
 
 
@@ -45,7 +45,7 @@ class Attachment:
     Raises:
         AttachmentError: the optimizer lacks a parameter, a penalty cannot act by this method, or it holds others of
             which none moves all its parameters.
-        GeometryError: ``prox`` with an optimizer whose step size is not known.
+        StepSizeError: ``prox`` with an optimizer whose step size is not known.
         InputError: it is no optimizer.
     """
 
@@ -57,7 +57,7 @@ class Attachment:
         self._bundles = bundled(optimizer, terms, self.methods)
         self._before = [bundle for bundle in self._bundles if bundle.acts_before or bundle.has_rest]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
-        self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
+        self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._nesting = may_nest(type(optimizer))
         self._loaded = False
@@ -94,7 +94,7 @@ class Attachment:
         earlier = self._others([other for other in self._earlier if other in now])
         others = self._others([other for other in now if other is not self])
         between = () if self._between is None else self._between.notes
-        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others), *between)
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_other_regularizers(others), *between)
 
     @property
     def other_terms(self) -> tuple[str, ...]:
@@ -182,9 +182,9 @@ class Attachment:
     def _remember(self) -> None:
         """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
         for bundle in self._remembering:
-            if bundle.geometry is not None and bundle.geometry.remember is not None:
+            if bundle.rule is not None and bundle.rule.remember is not None:
                 for p in bundle.parameters:
-                    self._previous[p] = bundle.geometry.remember(p, self.optimizer.state.get(p, {}))
+                    self._previous[p] = bundle.rule.remember(p, self.optimizer.state.get(p, {}))
 
     def _penalised(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """``closure`` followed by the gradient terms; what it returns is the objective that these belong to."""
@@ -242,13 +242,13 @@ class Attachment:
     ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
         """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``; and its limits."""
         group = self.optimizer.param_groups[bundle.group]
-        if bundle.geometry is None:
+        if bundle.rule is None:
             return [_masked(group["lr"], kept, p) for p in live], None
-        geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
+        rule = step_size_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
         states = [self._state(p) for p in live]
         # A projection that is cut short may end outside the set, so a constraint has no limit.
-        limits = None if bundle.penalty.constraint else geometry.limits(group, states)
-        steps = geometry.step_sizes(group, states)
+        limits = None if bundle.penalty.constraint else rule.limits(group, states)
+        steps = rule.step_sizes(group, states)
         if kept is not None:
             steps = [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
         return steps, limits
