@@ -93,7 +93,7 @@ def conv():
 
 
 def numbers():
-    return mlp([0, 0, 0, 3], 1, hidden=(6,), numbers=True).double()
+    return mlp([0, 0, 0, 3], 1, hidden=(6,), regression=True).double()
 
 
 def linear():

@@ -76,7 +76,7 @@ class TestExactTop:
 
     def test_preprocessing_in_front_is_no_obstacle(self):
         X, y = load_diabetes(return_X_y=True, scaled=False)
-        top = exact_top(spec(lambda: mlp(10, 1, hidden=(), numbers=True), (X, y)), family(ts.L1))
+        top = exact_top(spec(lambda: mlp(10, 1, hidden=(), regression=True), (X, y)), family(ts.L1))
         X, scale = (X - X.mean(0)) / X.std(0), y.std()
         # In units of the standardised target, for which the strengths of a model that rescales are.
         assert top == pytest.approx(2 * np.abs(X.T @ (y - y.mean())).max() / len(y) / scale, rel=1e-5)
@@ -109,7 +109,7 @@ class TestExactTop:
     @pytest.mark.parametrize(
         ("build", "penalty"),
         [
-            (lambda: mlp(10, 1, hidden=(8,), numbers=True), ts.L1),
+            (lambda: mlp(10, 1, hidden=(8,), regression=True), ts.L1),
             (lambda: nn.Sequential(nn.Linear(10, 4), nn.Linear(4, 1), nn.Flatten(0)), ts.L1),
             (lambda: nn.Sequential(nn.Linear(10, 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0)), ts.L1),
             (partial(linear, 10), ts.L2),

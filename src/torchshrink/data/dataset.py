@@ -11,8 +11,8 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 
-Task = Literal["classes", "numbers"]
-TASKS: tuple[Task, ...] = ("classes", "numbers")
+Task = Literal["classification", "regression"]
+TASKS: tuple[Task, ...] = ("classification", "regression")
 FLOATS = (torch.float64, torch.float32)
 
 
@@ -44,7 +44,7 @@ class Dataset:
 
     >>> X, y = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
     >>> Dataset("two", X, y, (Column("size"),), "kind", ("a", "b")).task
-    'classes'
+    'classification'
     """
 
     name: str
@@ -83,8 +83,8 @@ class Dataset:
 
     @property
     def task(self) -> Task:
-        """``"classes"`` or ``"numbers"``: what the target is."""
-        return "classes" if self.classes else "numbers"
+        """``"classification"`` or ``"regression"``: whether the target is classes or a number."""
+        return "classification" if self.classes else "regression"
 
     @property
     def rows(self) -> int:

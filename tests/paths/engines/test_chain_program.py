@@ -78,7 +78,7 @@ def test_gradients_are_those_of_autograd(name):
 
 
 def test_gradients_for_numbers():
-    check_gradients(stack_of(lambda: ts.models.mlp(6, 1, hidden=(5,), numbers=True), numbers=True))
+    check_gradients(stack_of(lambda: ts.models.mlp(6, 1, hidden=(5,), regression=True), numbers=True))
 
 
 def test_gradients_with_one_lane_of_a_fold():

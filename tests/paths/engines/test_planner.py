@@ -154,8 +154,8 @@ class TestEngines:
         ("data", "build", "penalty"),
         [
             (load_digits, lambda: mlp(64, 10, hidden=(16,)), ts.L1),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), numbers=True), ts.L2),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(), numbers=True), ts.GroupLasso),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), regression=True), ts.L2),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(), regression=True), ts.GroupLasso),
         ],
     )
     def test_choose_the_same(self, data, build, penalty):

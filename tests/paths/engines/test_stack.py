@@ -204,10 +204,10 @@ class TestAgreement:
     @pytest.mark.parametrize(
         ("build", "loss"),
         [
-            (lambda: mlp(16, 1, hidden=(8,), numbers=True), None),
+            (lambda: mlp(16, 1, hidden=(8,), regression=True), None),
             (lambda: nn.Sequential(nn.Linear(16, 1), nn.Flatten(0)), None),
             (lambda: nn.Sequential(nn.Linear(16, 4), nn.LayerNorm(4), nn.Linear(4, 1), Rescale()), nn.HuberLoss()),
-            (lambda: mlp(16, 1, numbers=True), lambda output, y: (output - y).abs().pow(1.5).mean()),
+            (lambda: mlp(16, 1, regression=True), lambda output, y: (output - y).abs().pow(1.5).mean()),
         ],
         ids=["mlp", "linear", "huber", "callable"],
     )
@@ -287,7 +287,7 @@ class TestUnevenFolds:
 class TestOutcomes:
     @pytest.mark.parametrize(
         ("build", "numbers"),
-        [(ARCHITECTURES["mlp"], False), (Conv, False), (lambda: mlp(16, 1, numbers=True), True)],
+        [(ARCHITECTURES["mlp"], False), (Conv, False), (lambda: mlp(16, 1, regression=True), True)],
         ids=["mlp", "convolution", "numbers"],
     )
     def test_are_those_of_the_plain_engine(self, build, numbers):
