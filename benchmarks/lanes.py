@@ -159,7 +159,7 @@ def steady_steps(strengths: int, hidden: tuple[int, ...], threads: int) -> str:
     def lanes() -> None:
         torch.set_num_threads(threads)
         for _ in range(20):
-            stack.step(first, weights)
+            stack.step(first, weights, stack.spec.X[first])
         torch.set_num_threads(1)
 
     lanes()
@@ -180,8 +180,11 @@ def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
 
 def step_seconds(stack: Stack, repeats: int) -> float:
     first, weights = next(iter(stack._batches(0)))
-    stack.step(first, weights)
-    return min(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats for _ in range(15))
+    stack.step(first, weights, stack.spec.X[first])
+    return min(
+        seconds(lambda: [stack.step(first, weights, stack.spec.X[first]) for _ in range(repeats)]) / repeats
+        for _ in range(15)
+    )
 
 
 def gemm_rate() -> float:

@@ -62,11 +62,12 @@ def check_gradients(stack):
     for epoch in range(2):  # the second time, the memory of the first is written over
         for rows, weights in stack._batches(epoch):
             stack._skeleton.train()
+            ((_, batch),) = stack._read([rows])
             torch.manual_seed(epoch)
-            losses = stack._dense(stack.parameters, stack.own, stack._shared, rows, weights)
+            losses = stack._dense(stack.parameters, stack.own, stack._shared, rows, batch, weights)
             wanted = torch.autograd.grad(losses.sum(), list(stack.parameters.values()), allow_unused=True)
             torch.manual_seed(epoch)
-            found = stack._dense.differentiate(stack.parameters, stack._shared, rows, weights)
+            found = stack._dense.differentiate(stack.parameters, stack._shared, rows, batch, weights)
             torch.testing.assert_close(found, losses.detach(), rtol=1e-12, atol=1e-14)
             for p, gradient in zip(stack.parameters.values(), wanted, strict=True):
                 torch.testing.assert_close(p.grad, gradient, rtol=1e-10, atol=1e-14)

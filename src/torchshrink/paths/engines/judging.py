@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from torchshrink.data.lazy import ahead, at_once
+from torchshrink.data.lazy import at_once, batches_of
 from torchshrink.paths.engines.vmap_support import batchable
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.training import ROWS_AT_ONCE, counted_of, row_losses
@@ -45,9 +45,9 @@ def evaluate_lanes(
 
     losses, hits = [], []
     size = at_once(X, max(1, ROWS_AT_ONCE // lanes))
-    for part in ahead(X, torch.split(rows.to(spec.device), size)):
+    for part, batch in batches_of(X, torch.split(rows.to(spec.device), size)):
         with batchable(skeleton):
-            output, each = vmap(lane, in_dims=(0, 0, None, None))(parameters, own, X[part], y[part])
+            output, each = vmap(lane, in_dims=(0, 0, None, None))(parameters, own, batch, y[part])
         losses.append(each.double().cpu())
         if not y.is_floating_point() and output_dims == y.ndim + 1:
             hits.append(output.argmax(2) == y[part])  # (S, n, …)

@@ -55,7 +55,8 @@ def try_stack(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily) 
     few = {number: Fold(fold.train[:size], fold.validation[:2]) for number, fold in enumerate(folds[:2])}
     stack = Stack(spec, few, family, STRENGTHS)
     with seeded(0):
-        stack.step(_rows(spec, few), None)
+        rows = _rows(spec, few)
+        stack.step(rows, None, spec.X[rows])
     list(stack.results(torch.zeros(stack.shape, dtype=torch.int64)))
     _check_steps(spec, few, family)
     return Trial(stack.chain, stack.proximal)
@@ -76,7 +77,7 @@ def _check_steps(spec: TrainingSpec, folds: Mapping[int, Fold], family: PenaltyF
     stack, rows = Stack(exact, folds, family, STRENGTHS, same_draws=True), _rows(exact, folds)
     with seeded(DRAWS):
         for _ in range(STEPS):
-            stack.step(rows, None)
+            stack.step(rows, None, exact.X[rows])
     results = {(f, s): each for f, s, each in stack.results(torch.zeros(stack.shape, dtype=torch.int64))}
     for f, (number, fold) in enumerate(folds.items()):
         for s, strength in enumerate(STRENGTHS):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from torchshrink.data.lazy import ahead
+from torchshrink.data.lazy import batches_of
 from torchshrink.errors import CannotStackError
 from torchshrink.paths.engines.chain import dense_fits
 from torchshrink.paths.engines.chain_program import DenseProgram, Named
@@ -45,8 +45,8 @@ from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches, counted_of, row_weights
 
-Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
-"""(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
+Program = Callable[[Named, Named, Named, Tensor, Tensor | None, Tensor | None], Tensor]
+"""(trained, changing and shared tensors, row numbers (F, B), rows (F, B, …), weights (F, B)) -> mean losses (F, S)."""
 
 
 CANNOT_STACK = (CannotStackError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
@@ -167,8 +167,9 @@ class Stack:
             for epoch in range(spec.settings.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=spec.device)
                 made = list(self._batches(epoch))
-                for rows, (_, weights) in zip(ahead(spec.X, [rows for rows, _ in made]), made, strict=True):
-                    total += self.step(rows, weights)
+                batches_of_rows = self._read([rows for rows, _ in made])
+                for (rows, batch), (_, weights) in zip(batches_of_rows, made, strict=True):
+                    total += self.step(rows, weights, batch)
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
                 stay = [k for k in self.columns if not diverged[:, k].all()]
@@ -201,15 +202,27 @@ class Stack:
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
         return {self.parameters[name]: each for name, each in self._penalties.items() if each.by_prox}
 
-    def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
-        """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
-        self._skeleton.train(training)
+    def _read(self, requests: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Row numbers (F, B) and their rows (F, B, …), which a program that has them encoded does without."""
+        if self._dense and self._dense.has_rows:
+            return ((rows, None) for rows in requests)
+        return batches_of(self.spec.X, requests)
+
+    def step(self, rows: Tensor, weights: Tensor | None, batch: Tensor | None) -> Tensor:
+        """One optimizer step of every lane; the lanes' losses before it (F, S).
+
+        Args:
+            rows: the numbers (F, B) of the folds' rows.
+            weights: (F, B): 0 for what fills up a fold that has fewer rows; None where none has.
+            batch: the rows (F, B, …), as `_read` gives them.
+        """
+        self._skeleton.train()
         # An epoch's last batch may have another size, for which another compilation would not pay.
         program = self._fast if rows.shape[1] == self.spec.settings.batch_size else self._losses
         if self._dense is program:
-            losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
+            losses = self._dense.differentiate(self.parameters, self._shared, rows, batch, weights)
         else:
-            losses = self._on_batch(program, rows, weights)
+            losses = self._on_batch(program, rows, batch, weights)
             self._optimizer.zero_grad(set_to_none=True)
             # Summed, so that each lane's gradient is its own.
             losses.sum().backward()
@@ -230,14 +243,14 @@ class Stack:
                     state = self._optimizer.state[p]
                     self._prox_of[p].prox_(p, rule, settings, state, compiled=self._compiled_prox)
 
-    def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
+    def _on_batch(self, program: Program, rows: Tensor, batch: Tensor | None, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):
-            losses = program(self.parameters, self.own, self._shared, rows, weights)
+            losses = program(self.parameters, self.own, self._shared, rows, batch, weights)
         self._watch.check()
         return losses
 
     def _lane_by_lane(
-        self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
+        self, parameters: Named, own: Named, shared: Named, rows: Tensor, batch: Tensor | None, weights: Tensor | None
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
         loss = self.spec.loss
@@ -258,7 +271,8 @@ class Stack:
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
         y = self.spec.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
-        return all_lanes(parameters, own, shared, self.spec.X[rows], y)
+        assert batch is not None
+        return all_lanes(parameters, own, shared, batch, y)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
