@@ -54,7 +54,7 @@ import torch
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.probe import convolves, costs_of, try_stack
 from torchshrink.paths.engines.stack import CANNOT_STACK
-from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.engines.stacking import initial_model
 from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.outcome import TrainingKey

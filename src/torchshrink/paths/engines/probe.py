@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import CannotStackError
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.engines.stacking import initial_model
 from torchshrink.paths.engines.vmap_support import batchable
 from torchshrink.paths.engines.watching import without_dropout
 from torchshrink.paths.family import PenaltyFamily

@@ -30,11 +30,16 @@ from torchshrink.data.lazy import batches_of
 from torchshrink.errors import CannotStackError
 from torchshrink.paths.engines.chain import dense_fits
 from torchshrink.paths.engines.chain_program import DenseProgram, Named
-from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
-from torchshrink.paths.engines.judging import evaluate_lanes
 from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
-from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
-from torchshrink.paths.engines.vmap_support import batchable
+from torchshrink.paths.engines.stacking import (
+    changing_buffers,
+    check_stackable,
+    initial_model,
+    narrow,
+    narrow_optimizer,
+    repeated,
+)
+from torchshrink.paths.engines.vmap_support import batchable, evaluate_lanes
 from torchshrink.paths.engines.watching import Watch, made_anew
 from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold

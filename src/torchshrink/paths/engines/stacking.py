@@ -1,10 +1,10 @@
-"""What the lanes of a fold start from."""
+"""How the models of a stack become one, and how lanes leave it: what is stacked has the shape (F, S, …)."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,3 +73,26 @@ def changing_buffers(model: nn.Module, spec: TrainingSpec, fold: Fold) -> set[st
     if unsteady := changed():
         raise CannotStackError(f"{min(unsteady)} changes in evaluation mode too")
     return changing
+
+
+def narrow(stacked: Tensor, places: Tensor) -> Tensor:
+    """A copy (F, len(places), …) of these strengths' lanes."""
+    return stacked.index_select(1, places)
+
+
+def narrow_optimizer(
+    optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Parameter], places: Tensor
+) -> None:
+    """Let the optimizer go on with narrower parameters, from the state in which their lanes are.
+
+    What it keeps per coordinate is shaped like the parameter; what it counts once for all lanes, such as the steps
+    done, is not, and stays. So do groups and their settings.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [replaced[p] for p in group["params"]]
+    for old, new in replaced.items():
+        if old in optimizer.state:
+            optimizer.state[new] = {
+                key: narrow(value, places) if isinstance(value, Tensor) and value.shape == old.shape else value
+                for key, value in optimizer.state.pop(old).items()
+            }
