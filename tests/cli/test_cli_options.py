@@ -67,6 +67,6 @@ def test_penalties_by_name():
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_every_penalty_can_be_named(name):
-    penalty = penalty_of(name, 0.25, Shape(radius=0.25).kept(name))
+    penalty = penalty_of(name, 0.25, Shape(radius=0.25).part_for(name))
     assert type(penalty) is BUILTIN[name]
     assert penalty.strength == (0.0 if penalty.constraint else 0.25)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from torchshrink.data import lazy
-from torchshrink.data.lazy import LazyRows, batches_of, kept, split, subset, with_gaps
+from torchshrink.data.lazy import LazyRows, batches_of, readers_alive, split, subset, with_gaps
 from torchshrink.data.opening import opened
 from torchshrink.errors import DataWarning, InputError, ReadError
 
@@ -124,7 +124,7 @@ def test_workers_read_ahead_what_is_asked_for_and_end():
     found, _ = opened(served, workers=2)
     requests = [torch.tensor([[2 * k, 1], [k, 2 * k]]) for k in range(5)]
     served.asked.clear()
-    with kept(found):
+    with readers_alive(found):
         for _ in range(2):
             for request, batch in batches_of(found, requests):
                 assert torch.equal(batch, X[request])
@@ -153,7 +153,7 @@ def test_workers_end_where_a_pass_is_left_in_the_middle():
     found, _ = opened(Served(*rows(30, 3)), workers=2)
 
     def interrupted():
-        with kept(found):
+        with readers_alive(found):
             for _ in batches_of(found, torch.arange(30).split(3)):
                 raise KeyboardInterrupt
 
@@ -161,7 +161,7 @@ def test_workers_end_where_a_pass_is_left_in_the_middle():
         interrupted()
     assert not readers()
     assert caught.tb  # its frames, which hold the pass, are still there
-    with kept(found):
+    with readers_alive(found):
         assert [len(batch) for _, batch in batches_of(found, torch.arange(30).split(20))] == [20, 10]
     assert not readers()
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_killed_and_a_row_that_is_gone_are_said_in_one_line(tmp
     found, _ = opened(mortal, workers=1)
     mark.touch()
     # Torch's own handler of the signal says so wherever this process is just then: mostly, where it waits for rows.
-    with kept(found):
+    with readers_alive(found):
         with pytest.raises((ReadError, RuntimeError), match="worker"):
             list(batches_of(found, torch.arange(30).split(3)))
         mark.unlink()
@@ -218,7 +218,7 @@ def test_the_digest_is_of_rows_targets_and_their_order():
 def test_a_copy_in_another_process_reads_for_itself():
     X, y = rows(20, 3)
     found, _ = opened(Served(X, y), workers=1)
-    with kept(found):
+    with readers_alive(found):
         list(batches_of(found, [torch.arange(3)]))
         copied = pickle.loads(pickle.dumps(found))
     assert torch.equal(copied[torch.arange(4)], X[:4])

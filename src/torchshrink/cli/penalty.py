@@ -65,7 +65,7 @@ class Shape:
     gamma: float | None = None
     radius: float | None = None
 
-    def kept(self, name: str) -> Shape:
+    def part_for(self, name: str) -> Shape:
         """The part of it that the penalty called ``name`` takes."""
         return Shape(**{
             option: value

@@ -135,6 +135,6 @@ def with_gaps(X: Rows) -> Tensor:
     return X.reshape(len(X), -1).isnan().any(1).nonzero().flatten().cpu()
 
 
-def kept(X: Rows) -> contextlib.AbstractContextManager[None]:
+def readers_alive(X: Rows) -> contextlib.AbstractContextManager[None]:
     """Inside, the processes that read rows ahead live on from one pass to the next; after it there are none."""
-    return X.reader.kept() if isinstance(X, LazyRows) else contextlib.nullcontext()
+    return X.reader.alive() if isinstance(X, LazyRows) else contextlib.nullcontext()

@@ -202,7 +202,7 @@ class Reader:
         self._source = Taken(dataset, _rows)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
-        self._kept = 0
+        self._held = 0
         self._pass: object | None = None  # the pass that the workers read ahead for
 
     def __getstate__(self) -> tuple[MapDataset[Any], int]:
@@ -241,18 +241,18 @@ class Reader:
         finally:
             if self._pass is mine:  # and not left behind by an exception, and another begun since
                 self._pass = None
-                if not (finished and self._kept):
+                if not (finished and self._held):
                     self.close()
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def alive(self) -> Iterator[None]:
         """Inside, the workers that one pass has started go on to the next; outside, they end with each pass."""
-        self._kept += 1
+        self._held += 1
         try:
             yield
         finally:
-            self._kept -= 1
-            if not self._kept:
+            self._held -= 1
+            if not self._held:
                 self._pass = None
                 self.close()
 

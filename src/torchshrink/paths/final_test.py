@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from torchshrink.data.lazy import Rows, kept, split
+from torchshrink.data.lazy import Rows, readers_alive, split
 from torchshrink.errors import DivergenceError
 from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.refit import Source
@@ -143,11 +143,11 @@ class SetAside:
         """What becomes of the test rows; None where the training diverged."""
         spec = source.spec
         try:
-            with kept(spec.X):
+            with readers_alive(spec.X):
                 model, _ = train_along(spec, source.family, climbed)
         except DivergenceError:
             return None
-        with kept(self.X):
+        with readers_alive(self.X):
             losses = evaluate(model, self.X, self.y, loss=spec.loss).row_losses
             if not bool(losses.isfinite().all()):
                 return None

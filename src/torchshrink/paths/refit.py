@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torchshrink.certifying import certify
-from torchshrink.data.lazy import LazyRows, kept
+from torchshrink.data.lazy import LazyRows, readers_alive
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.family import PenaltyFamily
@@ -43,7 +43,7 @@ class Source:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
         if polished and isinstance(self.spec.X, LazyRows):
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
-        with torch.inference_mode(False), kept(self.spec.X):  # gradients, whatever the caller has off
+        with torch.inference_mode(False), readers_alive(self.spec.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished)
 
     def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:

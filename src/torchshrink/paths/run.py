@@ -12,7 +12,7 @@ from typing import Any, Unpack, overload
 import torch
 from torch.utils.data import Dataset
 
-from torchshrink.data.lazy import kept, subset
+from torchshrink.data.lazy import readers_alive, subset
 from torchshrink.errors import DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
@@ -172,7 +172,7 @@ class PathJob:
         with (
             torch.inference_mode(False),  # gradients, whatever the caller has off
             in_jobs(settings.engine.jobs, self.jobs),
-            kept(spec.X),
+            readers_alive(spec.X),
             Progress(compared, len(splits.first), shown=progress) as bar,
         ):
             # In here, as the number of threads is a part of what tells a journal's trainings apart.

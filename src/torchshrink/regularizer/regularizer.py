@@ -67,7 +67,7 @@ class Regularizer:
         self._model = model
         bare = distributed.unwrapped(model)
         self._choices = select(bare, rules, on)
-        kept = distributed.kept_parameters(bare)
+        sharded = distributed.sharded_parameters(bare)
         self._terms = tuple(
             Term(
                 c.name,
@@ -75,7 +75,7 @@ class Regularizer:
                 distributed.bind(c.penalty, c.parameter),
                 c.rule,
                 holder_of(bare, c.name),
-                kept.get(id(c.parameter)),
+                sharded.get(id(c.parameter)),
             )
             for c in self._choices
             if c.penalty is not None
@@ -331,7 +331,7 @@ class Regularizer:
         parameters = [p for _, p in trainable]
         check_differentiable(trainable)
         reused = distributed.has_reused_gradients(self._model)
-        kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
+        before = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
         self._certifying = True
         try:
@@ -345,7 +345,7 @@ class Regularizer:
             self._certifying = False
             for module, training in modes.items():
                 module.training = training
-            for p, grad in zip(parameters, kept, strict=True):
+            for p, grad in zip(parameters, before, strict=True):
                 p.grad = grad
         if not (isinstance(loss, Tensor) and loss.numel() == 1) and not isinstance(loss, float | int):
             raise InputError(f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar")

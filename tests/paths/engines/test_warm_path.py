@@ -22,6 +22,7 @@ from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.journal import Journal
 from torchshrink.paths.weights import load_weights, weights_of
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 from torchshrink.support.randomness import seeded
@@ -327,7 +328,7 @@ class TestResuming:
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
     def test_killed_between_any_two_files_it_ends_with_the_same_bytes(self, tmp_path, monkeypatch, engine):
         whole = plain(quick(engine=engine))
-        write = warm_path.Journal.write
+        write = Journal.write
         left = []
 
         def killed(self, *args):
@@ -340,7 +341,7 @@ class TestResuming:
             left.clear()
             folder = tmp_path / str(stop)
             with monkeypatch.context() as patch:
-                patch.setattr(warm_path.Journal, "write", killed)
+                patch.setattr(Journal, "write", killed)
                 with pytest.raises(KeyboardInterrupt):
                     quick(engine=engine, folder=folder)
             with monkeypatch.context() as patch:
@@ -421,7 +422,7 @@ class TestFallback:
         def full(*_):
             raise InputError("no space left")
 
-        monkeypatch.setattr(warm_path.Journal, "write_weights", full)
+        monkeypatch.setattr(Journal, "write_weights", full)
         with pytest.raises(InputError, match="no space left"):
             quick(engine="lanes", folder=tmp_path)
 

@@ -26,7 +26,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from torchshrink.data.lazy import kept
+from torchshrink.data.lazy import readers_alive
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
 from torchshrink.paths.engines.one_by_one import train_each
 from torchshrink.paths.engines.planner import StackTask
@@ -150,13 +150,13 @@ def do(
 ) -> Found:
     """One task, in this process."""
     if isinstance(task, TrainingKey):
-        with kept(spec.X):
+        with readers_alive(spec.X):
             return dict(train_each(spec, folds, families, [task]))
     lanes = len(task.keys)
     try:
         own = {number: folds[number] for number in task.folds}
         stack = Stack(spec, own, families[task.family], task.strengths, compiled=task.compiled)
-        with kept(spec.X):
+        with readers_alive(spec.X):
             diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
             return {TrainingKey(task.family, s, fold): result for fold, s, result in stack.results(diverged)}
     except CANNOT_STACK as error:
