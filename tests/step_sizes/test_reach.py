@@ -1,6 +1,7 @@
 """A prox moves no weight further than twice the optimizer's reach: what has had no gradient yet is not set to 0."""
 
 import functools
+import math
 import warnings
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 import torchshrink as ts
 from penalties.test_contract import EXAMPLES, Wrapped
-from torchshrink.errors import ObjectiveWarning
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.penalties import multitensor
 from torchshrink.step_sizes import PREVIOUS, REACHES, register_step_size, step_size_of
 
@@ -169,13 +170,15 @@ def test_lora_keeps_a_behind_its_b_of_zero(row: Row) -> None:
     assert bool((b.weight != 0).all())
 
 
-def test_an_optimizer_of_somebody_else_says_its_reach_or_has_none() -> None:
+def test_an_optimizer_of_somebody_else_says_its_reach() -> None:
     class Mine(torch.optim.Adam):
         pass
 
     make = functools.partial(Mine, lr=0.01)
     step = step_size_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
-    for reach, survives in ((None, False), (lambda group, state: group["lr"], True)):
+    with pytest.raises(InputError, match="a reach expected"):
+        register_step_size(Mine, coordinatewise=True)
+    for reach, survives in ((lambda group, state: math.inf, False), (lambda group, state: group["lr"], True)):
         register_step_size(Mine, coordinatewise=True, reach=reach, weight_decay="coupled")(step)
         linear = nn.Linear(3, 2)
         optimizer = make(linear.parameters())

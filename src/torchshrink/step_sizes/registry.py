@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.optim import ASGD, Optimizer
 
-from torchshrink.errors import StepSizeError
+from torchshrink.errors import InputError, StepSizeError
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]
@@ -103,13 +103,16 @@ def register_step_size(
     Args:
         optimizer_classes: matched exactly, subclasses not included.
         coordinatewise: whether the step size differs between the coordinates of a parameter.
-        remember: what the step size needs from before the step (see `Geometry`).
-        refuses: which settings of a group leave no step size, and why (see `Geometry`).
-        many: the same for several parameters at once, where that is faster (see `Geometry`).
-        reach: the largest displacement of a coordinate under a constant gradient (see `Geometry`). Without it, a weight
-            that has had no gradient yet may be set to 0 by a prox at once.
+        remember: what the step size needs from before the step (see `StepSizeRule`).
+        refuses: which settings of a group leave no step size, and why (see `StepSizeRule`).
+        many: the same for several parameters at once, where that is faster (see `StepSizeRule`).
+        reach: the largest displacement of a coordinate under a constant gradient (see `StepSizeRule`). Where step sizes
+            differ it is to be said: without it, a prox may set a weight that has had no gradient yet to 0 at once.
         weight_decay: whether the group's ``weight_decay`` is added to the gradient ("coupled") or shrinks the weights
             beside it ("decoupled"); a function of the group where that depends on its settings.
+
+    Raises:
+        InputError: ``coordinatewise=True`` without a reach.
 
     Example:
         >>> import torch
@@ -119,6 +122,11 @@ def register_step_size(
         ... def plain(group, state):
         ...     return group["lr"]
     """
+    if coordinatewise and reach is None:
+        raise InputError(
+            "coordinatewise=True: a reach expected, the largest displacement that a step makes of a constant gradient, "
+            "such as reach=lambda group, state: group['lr']; math.inf where there is no bound"
+        )
 
     def register(step_size: StepSize) -> StepSize:
         for optimizer_class in optimizer_classes:

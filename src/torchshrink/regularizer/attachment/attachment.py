@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
-from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms, of_untouched_rows
+from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
@@ -68,7 +68,7 @@ class Attachment:
             self._between = Between(type(given).__name__, type(optimizer).__name__, penalised)
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
-        for note in (*self._caveats, *of_untouched_rows(self._bundles)):
+        for note in self._caveats:
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,

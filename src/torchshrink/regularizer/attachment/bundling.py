@@ -42,7 +42,6 @@ class Bundle:
         names: the parameters' qualified names.
         parameters: the parameters, all of one dtype and device when they were attached.
         rule: the optimizer's, for ``prox``; None for the other methods.
-        embeddings: the names of those parameters that belong to an embedding.
     """
 
     group: int
@@ -51,7 +50,6 @@ class Bundle:
     names: list[str]
     parameters: list[nn.Parameter]
     rule: StepSizeRule | None
-    embeddings: list[str]
 
     @property
     def acts_before(self) -> bool:
@@ -95,9 +93,8 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, R
         _check_possible(optimizer, group, method, penalty)
         rule = step_size_of(optimizer, optimizer.param_groups[group]) if method == "prox" else None
         parameters = [term.parameter for term in found]
-        embeddings = [term.name for term in found if isinstance(term.holder, nn.Embedding | nn.EmbeddingBag)]
         names = [term.name for term in found]
-        bundles.append(Bundle(group, method, penalty, names, parameters, rule, embeddings))
+        bundles.append(Bundle(group, method, penalty, names, parameters, rule))
     return bundles
 
 

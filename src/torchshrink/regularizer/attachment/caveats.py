@@ -58,19 +58,6 @@ def of_other_terms(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequ
     return (*dict.fromkeys(decays), *of_other_regularizers(others))
 
 
-def of_untouched_rows(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """That a prox zeroes rows of an embedding before any batch has had them, where the optimizer's reach is unknown."""
-    return tuple(
-        f"{name}: rows of an embedding that no batch has touched have no gradient yet, and with one step size per "
-        f"coordinate and no reach known the prox of {bundle.penalty} sets them to 0 at the first step; say the "
-        "optimizer's reach with torchshrink.step_sizes.register_step_size, or exempt it with a rule None"
-        for bundle in bundles
-        if bundle.rule is not None and bundle.rule.coordinatewise and bundle.rule.reach is None
-        if not bundle.penalty.smooth and not bundle.penalty.constraint
-        for name in bundle.embeddings
-    )
-
-
 def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
     """What weight decay that is already on in the optimizer does together with the penalty: its kind, and a note."""
     notes: list[tuple[str, str]] = []
