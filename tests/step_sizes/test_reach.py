@@ -117,12 +117,12 @@ class Block(nn.Module):
         return x + self.norm(self.second(torch.relu(self.first(x))))
 
 
-def trained(row, gain, penalty, *, steps=120):
-    """(share of zeros in the blocks after two steps, loss at the end)."""
+def trained(row, gain, penalty, *, steps=100):
+    """(share of zeros in the blocks after two steps, loss at the end). Targets are noisy, so that it is not near 0."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 24), Block(24, gain), Block(24, gain), nn.Linear(24, 1)).double()
-    X = torch.randn(256, 8, dtype=torch.float64)
-    y = X[:, :1] * X[:, 1:2] + torch.sin(2 * X[:, 2:3])
+    X = torch.randn(2048, 8, dtype=torch.float64)
+    y = X[:, :1] * X[:, 1:2] + torch.sin(2 * X[:, 2:3]) + torch.randn(2048, 1, dtype=torch.float64)
     optimizer = row.make(model.parameters())
     if penalty is not None:
         attached(penalty, model, optimizer)
@@ -141,17 +141,20 @@ def trained(row, gain, penalty, *, steps=120):
 RATES = {"RMSprop": 2e-3, "Adagrad": 0.03, "Adadelta": 1.0, "Adafactor": 0.03}
 
 
-@pytest.mark.parametrize("row", REACHING, ids=str)
-def test_a_net_whose_gains_start_at_zero_keeps_its_weights_and_learns(row: Row) -> None:
+def net_row(row: Row) -> Row:
+    """With settings that suit a net."""
     lr = 3e-4 if row.settings.get("momentum") else RATES.get(row.optimizer.__name__, 5e-3)
     settings = {k: v for k, v in row.settings.items() if k in ("amsgrad", "weight_decay", "momentum", "alpha", "betas")}
-    row = Row(row.optimizer, {**settings, "lr": lr})
+    return Row(row.optimizer, {**settings, "lr": lr})
+
+
+@pytest.mark.parametrize("row", {str(net_row(row)): net_row(row) for row in REACHING}.values(), ids=str)
+def test_a_net_whose_gains_start_at_zero_keeps_its_weights_and_learns(row: Row) -> None:
     zeros, loss = trained(row, 0.0, ts.L1(1e-6))
-    assert zeros <= 0.05
+    assert zeros <= 0.08  # of Adafactor, whose first steps are of the size of small weights; else 0.02
     # Adafactor's steps are relative to the weights, so that gains of 0 hardly move, with a penalty or without.
     _, ones = trained(row, 0.0, None) if row.optimizer.__name__ == "Adafactor" else trained(row, 1.0, ts.L1(1e-6))
-    print(f"{row!s:60} zeros {zeros:.3f} loss {loss:.4f}, gains of 1 {ones:.4f}")
-    assert loss <= 1.1 * ones + 0.02
+    assert loss <= 1.1 * ones
 
 
 @pytest.mark.parametrize("row", REACHING, ids=str)
