@@ -113,7 +113,8 @@ def control_of(ways: WarmTables, folds: Sequence[Fold]) -> int:
 def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmTables]) -> Verdict:
     """First, whether anything was learnt; after a warm path, last, what strength 0 was given for a fair comparison."""
     best = min(results, key=lambda result: result.best.validation_loss)
-    words = nothing_learnt(best.best.validation_loss, best.null_loss) + verdict.words
+    learnt = nothing_learnt(best.best.validation_loss, best.null_loss)
+    words = f"{learnt}; {verdict.words}" if learnt else verdict.words
     source = best.source
     if source is not None and source.order == "warm":
         epochs = source.spec.settings.epochs * max(len(each.unpenalised) for each in ways)
