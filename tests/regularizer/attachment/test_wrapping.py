@@ -175,12 +175,31 @@ def step_with(optimizer, closure):
     optimizer.step(closure)
 
 
+po = pytorch_optimizer
+
+
+class Radius:
+    """Of GSAM, whose schedule of it is a part of its call."""
+
+    def step(self):
+        return 0.05
+
+
+def gsam(model, base):
+    return po.GSAM(model.parameters(), base(model.parameters(), lr=0.05), model, Radius())
+
+
+def gsam_step(optimizer, closure):
+    optimizer.zero_grad()
+    with torch.enable_grad():  # which its step() leaves to set_closure()
+        optimizer.step(torch.enable_grad()(lambda: (None, closure())))
+
+
 def in_training_mode(wrapper):
     wrapper.train()
     return wrapper
 
 
-po = pytorch_optimizer
 MOVED, PUT_BACK = "moves the weights between the steps", "moves the weights and puts them back"
 WRAPPERS = {  # name -> how it is made of a model and a base, how a step is taken, what is warned of
     "SAM": (lambda m, base: SAM(m.parameters(), base, lr=0.05), two_half_steps, PUT_BACK),
@@ -208,6 +227,8 @@ WRAPPERS = {  # name -> how it is made of a model and a base, how a step is take
         step_after,
         PUT_BACK,
     ),
+    "pytorch_optimizer.LookSAM": (lambda m, base: po.LookSAM(m.parameters(), base, lr=0.05), step_after, PUT_BACK),
+    "pytorch_optimizer.GSAM": (gsam, gsam_step, PUT_BACK),
     "pytorch_optimizer.Lookahead": (lambda m, base: po.Lookahead(base(m.parameters(), lr=0.05)), plain_step, MOVED),
     "pytorch_optimizer.PCGrad": (lambda m, base: po.PCGrad(base(m.parameters(), lr=0.05)), plain_step, None),
     "pytorch_optimizer.OrthoGrad": (lambda m, base: po.OrthoGrad(base(m.parameters(), lr=0.05)), plain_step, None),
