@@ -191,8 +191,7 @@ def gsam(model, base):
 
 def gsam_step(optimizer, closure):
     optimizer.zero_grad()
-    with torch.enable_grad():  # which its step() leaves to set_closure()
-    optimizer.step(torch.enable_grad()(lambda: (None, closure())))  # gradients are for set_closure() to turn on
+    optimizer.step(torch.enable_grad()(lambda: (None, closure())))  # which set_closure() would do
 
 
 def in_training_mode(wrapper):
