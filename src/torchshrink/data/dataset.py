@@ -81,6 +81,9 @@ class Dataset:
             bad = int((~torch.isfinite(self.y)).sum())
             raise InputError(f"{self.name}: target {self.target!r} is NaN or infinite in {bad} rows: drop them")
 
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}: {self.rows} rows, {len(self.columns)} columns, {self.task} of {self.target}>"
+
     @property
     def task(self) -> Task:
         """``"classification"`` or ``"regression"``: whether the target is classes or a number."""

@@ -54,6 +54,9 @@ class FinalTest:
     verdict: Verdict
     words: str
 
+    def __repr__(self) -> str:
+        return f"<FinalTest: {self.words}>"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
         ends = None if self.accuracy_interval is None else list(self.accuracy_interval)

@@ -60,6 +60,9 @@ class PathResult:
     test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
+
     @property
     def best(self) -> PathPoint:
         """The point of least mean validation loss: the default choice."""
@@ -157,6 +160,9 @@ class PathComparison:
     verdict: Verdict
     against: Mapping[str, Verdict]
     test: FinalTest | None = None
+
+    def __repr__(self) -> str:
+        return f"<PathComparison of {', '.join(self.results)}: best {self.best!r}>"
 
     @property
     def best(self) -> PathResult:

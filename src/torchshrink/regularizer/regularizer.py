@@ -93,7 +93,8 @@ class Regularizer:
 
     def __repr__(self) -> str:
         count = sum(term.parameter.numel() for term in self._terms)
-        return f"Regularizer({len(self._terms)} terms over {count:,} weights of {type(self._model).__name__})"
+        terms = f"{len(self._terms)} term{'' if len(self._terms) == 1 else 's'}"
+        return f"Regularizer({terms} over {count:,} weights of {type(self._model).__name__})"
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy keeps. It is bound to the copied model, and attached to nothing: hooks are not copied."""

@@ -55,6 +55,10 @@ class PathPoint:
         """Whether any fold's training diverged: the point then takes no part in the choice."""
         return any(fold.diverged for fold in self.folds)
 
+    def __repr__(self) -> str:
+        loss = f"{self.validation_loss:.4g} ± {self.validation_se:.2g}"
+        return f"<PathPoint {self.strength:.4g}: validation loss {loss}, {self.nonzero:.6g} nonzero>"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes: null for what is infinite."""
         plain = asdict(self)
