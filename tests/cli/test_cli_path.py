@@ -111,7 +111,7 @@ def test_equal_runs_give_equal_bytes(run, small_csv):
         (("--penalty", "max_norm"), "a constraint has no strength to tune"),
         (("--penalty", "l1,l1"), "given twice"),
         (("--penalty", ","), "expected one or more of"),
-        (("--penalty", "l1,elastic"), "did you mean elastic_net?"),
+        (("--penalty", "l1,elastic"), "did you mean 'elastic_net'?"),
         (("--penalty", "l1,l2", "--dim", "0"), "--dim 0: l1 and l2 do not take it; group_lasso"),
         (("--penalty", "l1", "--gamma", "2"), "mcp, scad would"),
         (("--strengths", "0.1,x"), "'x' is not a number"),

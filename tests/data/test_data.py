@@ -65,7 +65,7 @@ def test_bundled_classes_keep_their_names_and_codes():
 
 
 def test_unknown_names_list_what_there_is():
-    refused(lambda: load("digit"), "no data set 'digit', did you mean 'digits'?", "breast_cancer", "openml:NAME")
+    refused(lambda: load("digit"), "no data set 'digit'; did you mean 'digits'?", "breast_cancer", "openml:NAME")
     refused(lambda: load("zzz"), "no data set 'zzz'. There are digits")
     refused(lambda: load(""), "no data set ''")
     refused(lambda: load("digits", target="y"), "its own target")
@@ -117,7 +117,7 @@ def test_tables_have_numbers_categories_booleans_and_missing_values(tmp_path, ki
 def test_which_column_is_the_target(tmp_path, kind):
     path = save(tmp_path, kind, frame())
     refused(lambda: load(path), "--target COLUMN", "'size', 'colour', 'kind'")
-    refused(lambda: load(path, target="Kind"), "no column 'Kind', did you mean 'kind'?")
+    refused(lambda: load(path, target="Kind"), "no column 'Kind'; did you mean 'kind'?")
     refused(lambda: load(path, target="zzzzz"), "no column 'zzzzz': it has 'size'")
     assert load(path, target="size").task == "regression"
 
@@ -355,7 +355,7 @@ TWO = np.array([0, 1])
         ({"X": np.array([[np.inf], [1]]), "y": TWO}, "column 'x0' is infinite"),
         ({"X": np.eye(2), "y": np.array([0, np.nan])}, "missing in 1 of 2 rows"),
         ({"X": np.ones((2, 2)), "y": TWO}, "every feature is constant"),
-        ({"x": np.eye(2), "y": TWO}, "no array 'X', did you mean 'x'?"),
+        ({"x": np.eye(2), "y": TWO}, "no array 'X'; did you mean 'x'?"),
         ({"features": np.eye(2), "y": TWO}, "no array 'X': save the features as X (it has 'features', 'y')"),
         ({"X": np.eye(2), "labels": TWO}, "no array 'y': give --target NAME (it has 'X', 'labels')"),
         ({}, "(it has none)"),
@@ -368,7 +368,7 @@ def test_npz_files_that_are_not_usable(tmp_path, arrays, says):
 
 def test_a_target_that_is_no_array(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.eye(2), labels=TWO)
-    refused(lambda: load(str(tmp_path / "a.npz"), target="label"), "no array 'label', did you mean 'labels'?")
+    refused(lambda: load(str(tmp_path / "a.npz"), target="label"), "no array 'label'; did you mean 'labels'?")
 
 
 def test_foreign_truncated_and_corrupted_npz_files(tmp_path):

@@ -18,7 +18,7 @@ from torchshrink.data.readers import (
 )
 from torchshrink.data.splitting import require_rows_per_class, split
 from torchshrink.errors import InputError
-from torchshrink.support.user_code import did_you_mean
+from torchshrink.support.text import suggestion
 
 __all__ = [
     "BUNDLED",
@@ -81,7 +81,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{spec}: no such file")
     raise InputError(
-        f"no data set {spec!r}{did_you_mean(spec, BUNDLED) or '.'} There are {', '.join(BUNDLED)}; "
+        f"no data set {spec!r}{suggestion(spec, BUNDLED) or '.'} There are {', '.join(BUNDLED)}; "
         "or give a .csv, .parquet or .npz file, openml:NAME, or module:function"
     )
 

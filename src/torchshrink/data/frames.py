@@ -33,7 +33,7 @@ from torchshrink.data.columns import (
 from torchshrink.data.dataset import TASKS, Dataset, Task
 from torchshrink.data.numerals import FEW, Custom, parse, read_numbers
 from torchshrink.errors import InputError
-from torchshrink.support.user_code import did_you_mean
+from torchshrink.support.text import suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def from_frame(
     if target is None:
         raise InputError(f"{name}: which column is the target? Give --target COLUMN, one of {listed(labels)}")
     if target not in labels:
-        raise InputError(f"{name}: no column {target!r}{did_you_mean(target, labels) or f': it has {listed(labels)}'}")
+        raise InputError(f"{name}: no column {target!r}{suggestion(target, labels) or f': it has {listed(labels)}'}")
     if target in custom.format.drop:
         raise InputError(f"{name}: {target!r} is the target and to be dropped: give one of the two")
     place = labels.index(target)
@@ -132,7 +132,7 @@ def _without(name: str, X: pd.DataFrame, custom: Custom) -> pd.DataFrame:
     for column in custom.format.drop:
         if column not in labels:
             raise InputError(
-                f"{name}: no column {column!r} to drop{did_you_mean(column, labels) or f': it has {listed(labels)}'}"
+                f"{name}: no column {column!r} to drop{suggestion(column, labels) or f': it has {listed(labels)}'}"
             )
     return X.iloc[:, [place for place, label in enumerate(labels) if label not in custom.format.drop]]
 

@@ -22,7 +22,8 @@ from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.numerals import Custom
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
-from torchshrink.support.user_code import call_function, did_you_mean
+from torchshrink.support.text import suggestion
+from torchshrink.support.user_code import call_function
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 
@@ -152,7 +153,7 @@ def read_npz(path: Path, *, target: str | None, task: Task | None, format: Forma
                 raise InputError(f"{path} holds one array, an npz file with the arrays X and y expected")
             for name, advice in (("X", "save the features as X"), (y_name, "give --target NAME")):
                 if name not in archive.files:
-                    near = did_you_mean(name, archive.files)
+                    near = suggestion(name, archive.files)
                     has = listed(archive.files) or "none"
                     raise InputError(f"{path}: no array {name!r}{near or f': {advice}'} (it has {has})")
             X, y = archive["X"], archive[y_name]

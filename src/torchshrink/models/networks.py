@@ -10,7 +10,8 @@ from torch import nn
 
 from torchshrink.errors import InputError
 from torchshrink.models.preprocessing import Preprocess, Rescale
-from torchshrink.support.user_code import call_function, did_you_mean
+from torchshrink.support.text import suggestion
+from torchshrink.support.user_code import call_function
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
 _BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "regression")
@@ -70,7 +71,7 @@ def model_settings(
         return {"format": FORMAT, "model": model}
     if model not in BUILTIN_MODELS:
         expected = f"{', '.join(BUILTIN_MODELS)} or module:function"
-        raise InputError(f"model {model!r}: expected {expected}{did_you_mean(model, BUILTIN_MODELS)}")
+        raise InputError(f"model {model!r}: expected {expected}{suggestion(model, BUILTIN_MODELS)}")
     if model == "logistic" and regression:
         raise InputError("model 'logistic' is for classes and the target is numbers: take 'linear' or 'mlp'")
     widths = list(hidden) if model == "mlp" else []

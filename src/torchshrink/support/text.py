@@ -18,13 +18,13 @@ def near(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str | None:
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
-    """``; did you mean …?`` where one of ``words`` is near ``word``, else nothing.
+    """``; did you mean '…'?`` where one of ``words`` is near ``word``, else nothing.
 
     >>> suggestion("elasticnet", ["l1", "elastic_net"])
-    '; did you mean elastic_net?'
+    "; did you mean 'elastic_net'?"
     """
     found = near(word, words)
-    return f"; did you mean {found}?" if found else ""
+    return f"; did you mean {found!r}?" if found else ""
 
 
 def listed(words: Iterable[object]) -> str:
