@@ -80,7 +80,7 @@ def test_on_may_be_left_out():
         ("rules:\n  x: {elastic_net: 1}", "elastic_net: 1: expected its strengths by name, {l1: 1e-4, l2: 1e-4}"),
         ("rules:\n  x: {elastic_net: {l1: 1}}", "elastic_net: l2 missing; expected {l1: 1e-4, l2: 1e-4}"),
         ("rules:\n  x: {elastic_net: {l1: 1, l3: 1}}", "elastic_net has no 'l3': expected l1, l2"),
-        ("rules:\n  x: {group_lasso: {strenght: 1}}", "no 'strenght': did you mean 'strength'?"),
+        ("rules:\n  x: {group_lasso: {strenght: 1}}", "no 'strenght': expected strength, dim; did you mean 'strength'"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: a}}", "group_lasso: dim: 'a': expected a dimension such as 0"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: {a: 1}}}", "expected a dimension for group_lasso: dim, not"),
         ("rules:\n  x: {l1: 1}\n  x: {l2: 1}", "line 3: 'x' stands twice; give each key once"),
