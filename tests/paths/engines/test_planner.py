@@ -87,6 +87,14 @@ class TestChoice:
         assert 1 <= made.lanes < 132
         assert "memory" in made.reason
 
+    @pytest.mark.parametrize("jobs", [2, 3, 4])
+    def test_jobs_share_the_memory(self, monkeypatch, jobs):
+        """All stacks at once are in memory together, so each has its part of it."""
+        monkeypatch.setattr(planner, "memory_limit", lambda device: 1e6)
+        alone, *_ = planned()
+        assert alone.lanes >= 2 * jobs  # and all lanes would be more than that for each job
+        assert planned(jobs=jobs)[0].lanes == alone.lanes // jobs
+
     def test_what_the_caller_asks_for(self):
         assert planned(strengths=2, epochs=1, engine="lanes")[0].engine == "lanes"
         assert planned(engine="sequential")[0].engine == "sequential"
