@@ -14,15 +14,8 @@ from path_cases import spec_for
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
 from torchshrink.paths.family import family
-from torchshrink.paths.grid import (
-    RATIO,
-    automatic_grid,
-    exact_top,
-    geometric,
-    grid_from_dict,
-    null_losses,
-    null_output,
-)
+from torchshrink.paths.grid import RATIO, automatic_grid, exact_top, geometric, grid_from_dict
+from torchshrink.paths.null_model import null_losses, null_output
 from torchshrink.regularizer.selection import WEIGHTS
 
 

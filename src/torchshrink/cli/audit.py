@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import checks, console, options
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def audit(
     debug: options.Debug = False,
 ) -> None:
     """Print which parameters a penalty or a rules file acts on, and which are exempt and why. Nothing is trained."""
-    options.one_of("--task", task, options.TASKS)
-    options.one_of("--method", method, options.METHODS)
-    options.seed_of("--seed", seed)
+    checks.one_of("--task", task, options.TASKS)
+    checks.one_of("--method", method, options.METHODS)
+    checks.seed_of("--seed", seed)
     if data is None and ":" not in model:
         raise InputError(f"no DATA given, and --model {model} needs its columns; give DATA, or --model module:function")
 

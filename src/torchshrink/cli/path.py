@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import checks, console, options
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -76,31 +76,31 @@ def path(
     Strengths and penalties share folds, initial weights and batches. Strength 0 is always among the points. What is
     interrupted goes on with --resume, to the same bytes.
     """
-    folder = out or options.default_folder("path", data)
-    options.one_of("--task", task, options.TASKS)
-    options.one_of("--on", on or "weights", options.SELECTIONS)
-    options.one_of("--method", method, options.METHODS)
-    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
-    options.one_of("--choose", choose, options.CHOICES)
-    options.one_of("--engine", engine, options.ENGINES)
-    options.one_of("--order", order, options.ORDERS)
-    options.at_least("--lanes", lanes if lanes is not None else 1, 1)
+    folder = out or checks.default_folder("path", data)
+    checks.one_of("--task", task, options.TASKS)
+    checks.one_of("--on", on or "weights", options.SELECTIONS)
+    checks.one_of("--method", method, options.METHODS)
+    checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    checks.one_of("--choose", choose, options.CHOICES)
+    checks.one_of("--engine", engine, options.ENGINES)
+    checks.one_of("--order", order, options.ORDERS)
+    checks.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
         raise InputError(f"{given}: --engine sequential has no lanes; leave it out, or take --engine lanes")
-    options.at_least("--folds", folds, 2)
-    options.at_least("--repeats", repeats, 1)
+    checks.at_least("--folds", folds, 2)
+    checks.at_least("--repeats", repeats, 1)
     if test is not None and rows is not None:
         raise InputError(f"--test {test:g} with --rows {rows}: both say how many rows are test rows; give one of them")
     if test is not None and not 0 < test < 1:
         raise InputError(f"--test {test:g}: expected a share between 0 and 1, such as 0.25")
-    options.at_least("--rows", rows if rows is not None else 2, 2)
-    options.at_least("--epochs", epochs, 1)
-    options.at_least("--batch-size", batch_size, 1)
-    options.at_least("--threads", threads, 1)
+    checks.at_least("--rows", rows if rows is not None else 2, 2)
+    checks.at_least("--epochs", epochs, 1)
+    checks.at_least("--batch-size", batch_size, 1)
+    checks.at_least("--threads", threads, 1)
     jobs = _processes(jobs, threads)
-    options.seed_of("--seed", seed)
-    grid = options.strengths("--strengths", strengths)
+    checks.seed_of("--seed", seed)
+    grid = checks.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import setup  # from here on torch is needed: a second or two
@@ -191,7 +191,7 @@ def _processes(jobs: int, threads: int) -> int:
         import joblib  # which knows of a container's limits
 
         count = joblib.cpu_count()
-    options.at_least("--jobs", count, 1)
+    checks.at_least("--jobs", count, 1)
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"

@@ -14,7 +14,7 @@ from torchshrink.certifying import certify
 from torchshrink.cli import console
 from torchshrink.cli.fitting import Fit
 from torchshrink.data import Dataset
-from torchshrink.paths.grid import null_losses
+from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer

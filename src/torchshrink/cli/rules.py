@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from torchshrink.cli.checks import LARGEST, MOST_GAMMA
 from torchshrink.cli.console import one_line
-from torchshrink.cli.options import LARGEST, MOST_GAMMA, SELECTIONS
+from torchshrink.cli.options import SELECTIONS
 from torchshrink.cli.penalty import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty

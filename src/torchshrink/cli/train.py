@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import checks, console, options
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -67,15 +67,15 @@ def train(
 
     Writes model.safetensors, model.json and train.json. What is interrupted goes on with --resume, to the same bytes.
     """
-    folder = out or options.default_folder("train", data)
-    options.one_of("--method", method, options.METHODS)
-    options.at_least("--epochs", epochs, 1)
-    options.at_least("--batch-size", batch_size, 1)
-    options.at_least("--threads", threads, 1)
-    options.between("--validation", validation, 0, 1, "such as 0.2; 0 holds nothing out")
-    options.seed_of("--seed", seed)
-    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
-    options.one_of("--task", task, options.TASKS)
+    folder = out or checks.default_folder("train", data)
+    checks.one_of("--method", method, options.METHODS)
+    checks.at_least("--epochs", epochs, 1)
+    checks.at_least("--batch-size", batch_size, 1)
+    checks.at_least("--threads", threads, 1)
+    checks.between("--validation", validation, 0, 1, "such as 0.2; 0 holds nothing out")
+    checks.seed_of("--seed", seed)
+    checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    checks.one_of("--task", task, options.TASKS)
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import setup  # from here on torch is needed: a second or two

@@ -15,7 +15,8 @@ from torchshrink.paths.engines.planner import Plan, stack_tasks
 from torchshrink.paths.engines.store import TrainingStore
 from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold, Splits
-from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid, null_losses
+from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid
+from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.outcome import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.support.randomness import seeded
