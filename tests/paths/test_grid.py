@@ -11,7 +11,8 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import spec_for
-from torchshrink.errors import InputError
+from penalties.test_contract import Wrapped
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.models import mlp
 from torchshrink.paths.family import family
 from torchshrink.paths.grid import RATIO, automatic_grid, exact_top, geometric, grid_from_dict
@@ -90,6 +91,25 @@ class TestExactTop:
     def test_no_formula_where_the_penalty_is_not_convex(self, penalty):
         X, y = load_diabetes(return_X_y=True)
         assert exact_top(spec(partial(linear, 10), (X, y), lambda s: penalty(s)), family(penalty)) is None
+
+    def test_of_a_users_own_penalty_it_is_what_the_penalty_says(self):
+        """Whether a class is built in plays no part: MCP in another class is no more convex than MCP."""
+        X, y = load_diabetes(return_X_y=True)
+        built = spec(partial(linear, 10), (X, y))
+
+        class Mine(Wrapped):
+            pass
+
+        class MineConvex(Wrapped):
+            convex = True
+
+        assert exact_top(built, family(lambda s: Mine(ts.MCP(s)))) is None
+        assert exact_top(built, family(lambda s: Mine(ts.L1(s)))) is None  # which says nothing of itself
+        assert exact_top(built, family(lambda s: MineConvex(ts.L1(s)))) == exact_top(built, family(ts.L1))
+        settings = {"strengths": 2, "epochs": 2, "folds": 2, "repeats": 1, "progress": False}
+        with pytest.warns(ObjectiveWarning, match="not known to be convex"):
+            found = ts.path(partial(linear, 10), (X, y), lambda s: Mine(ts.MCP(s)), **settings)
+        assert found.grid.how == "probed"
 
     def test_no_formula_where_the_loss_is_not_known_to_be_convex(self):
         def cauchy(output, y):
