@@ -351,13 +351,13 @@ def reading() -> list[Callable[[Path], object]]:
 
 def runs(place: Path) -> Iterator[tuple[str, list[str], Path, str]]:
     """(name, arguments, folder, the digest of the finished folder) of runs that are whole, and interrupted."""
-    from torchshrink.cli import fitting
+    from torchshrink.cli import train_epochs
     from torchshrink.paths.journal import Journal
 
     trainings = {
         "cold": ([*BASE["path"], "--engine", "sequential", "--quiet", "--out", "out"], Journal, "write", 3),
         "warm": ([*BASE["path"], "--order", "warm", "--quiet", "--out", "out"], Journal, "write", 3),
-        "train": ([*BASE["train"], "--epochs", "3", "--quiet", "--out", "out"], fitting.Fit, "save", 2),
+        "train": ([*BASE["train"], "--epochs", "3", "--quiet", "--out", "out"], train_epochs.Fit, "save", 2),
     }
     for name, (argv, owner, method, after) in trainings.items():
         real, calls = getattr(owner, method), []

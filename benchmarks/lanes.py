@@ -30,12 +30,12 @@ from sklearn.preprocessing import StandardScaler
 import torchshrink as ts
 from timing import table
 from torchshrink.models import mlp
-from torchshrink.paths.engines.one_by_one import train_each
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import Fold, make_folds
-from torchshrink.paths.outcome import TrainingKey
+from torchshrink.paths.penalty_family import families
 from torchshrink.paths.settings import PathSettings
+from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.training_spec import TrainingSpec, make_training_spec
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "lanes.png"

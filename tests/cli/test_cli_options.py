@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from torchshrink.cli import checks, options
-from torchshrink.cli.penalty import Shape, penalty_of
+from torchshrink.cli import option_checks, options
+from torchshrink.cli.penalty_names import Shape, penalty_of
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, L1, MCP, SCAD, ElasticNet, GroupLasso, MaxNorm, SparseGroupLasso
 
@@ -21,22 +21,22 @@ def test_the_help_names_every_penalty():
     [("32", 32), (" 7 ", 7), ("0.1", (0.1,)), ("1e-3,0", (0.0, 1e-3)), ("2,1,", (1.0, 2.0)), ("1, 0.5", (0.5, 1.0))],
 )  # fmt: skip
 def test_strengths(given, expected):
-    assert checks.strengths("--strengths", given) == expected
+    assert option_checks.strengths("--strengths", given) == expected
 
 
 @pytest.mark.parametrize("given", ["", ",", "0", "-3", "a", "0.1,b", "0.1,nan", "0.1,inf", "0.1,-1", "0.1,0.1", "1;2"])
 def test_strengths_that_are_none(given):
     with pytest.raises(InputError, match="--strengths"):
-        checks.strengths("--strengths", given)
+        option_checks.strengths("--strengths", given)
 
 
 @pytest.mark.parametrize("given", [math.nan, math.inf, -math.inf, -1.0])
 def test_numbers_that_are_none(given):
-    for check in (checks.not_negative, checks.positive):
+    for check in (option_checks.not_negative, option_checks.positive):
         with pytest.raises(InputError, match=r"--x .*expected a finite number"):
             check("--x", given)
     with pytest.raises(InputError, match=r"--x .*expected a number from 0"):
-        checks.between("--x", given, 0, 1, "such as 0.2")
+        option_checks.between("--x", given, 0, 1, "such as 0.2")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_numbers_that_are_none(given):
     ],
 )
 def test_default_folders(data, folder):
-    assert checks.default_folder("path", data).as_posix() == folder
+    assert option_checks.default_folder("path", data).as_posix() == folder
 
 
 def test_penalties_by_name():

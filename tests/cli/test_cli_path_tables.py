@@ -7,7 +7,7 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import iris
-from torchshrink.cli.tables import points_table
+from torchshrink.cli.path_tables import points_table
 from torchshrink.paths.statistics.points import FoldValue, PathPoint
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torchshrink import L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
-from torchshrink.cli.rules import parse_rules, read_rules
+from torchshrink.cli.rules_file import parse_rules, read_rules
 from torchshrink.errors import InputError
 
 

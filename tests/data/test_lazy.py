@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from torchshrink.data import lazy
+from torchshrink.data.first_pass import opened
 from torchshrink.data.lazy import LazyRows, batches_of, readers_alive, split, subset, with_gaps
-from torchshrink.data.opening import opened
 from torchshrink.errors import DataWarning, InputError, ReadError
 
 # Said where a machine has fewer cores than workers.

@@ -6,7 +6,7 @@ import torch
 from torchshrink.paths.assemble import control_of
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingResult
+from torchshrink.paths.training_result import TrainingResult
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from torch.utils.data import Dataset, TensorDataset
 
 import torchshrink as ts
 from path_cases import flat, spec_for
-from torchshrink.data import lazy, opening, reading
+from torchshrink.data import dataset_rows, first_pass, lazy
 from torchshrink.errors import DataWarning, InputError
 from torchshrink.models import mlp
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 from torchshrink.paths.run import path
 from torchshrink.regularizer.selection import WEIGHTS
 
@@ -177,9 +177,11 @@ def test_no_more_rows_at_a_time_than_a_step_takes(engine, monkeypatch):
     served = Served(X, y)
     folds, batch = 3, 10
     monkeypatch.setattr(lazy, "AT_ONCE", batch * 256 * 4)
-    monkeypatch.setattr(opening, "PER_REQUEST", batch)
-    requests, rows = [], reading._rows
-    monkeypatch.setattr(reading, "_rows", lambda numbers, items: requests.append(len(numbers)) or rows(numbers, items))
+    monkeypatch.setattr(first_pass, "PER_REQUEST", batch)
+    requests, rows = [], dataset_rows._rows
+    monkeypatch.setattr(
+        dataset_rows, "_rows", lambda numbers, items: requests.append(len(numbers)) or rows(numbers, items)
+    )
     run(conv, served, engine=engine, folds=folds, batch_size=batch)
     assert batch <= max(requests) <= batch * (folds if engine == "lanes" else 1)
     assert served.alive == 0

@@ -14,9 +14,9 @@ from path_cases import spec_for
 from penalties.test_contract import Wrapped
 from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.models import mlp
-from torchshrink.paths.family import family
 from torchshrink.paths.grid import RATIO, automatic_grid, exact_top, geometric, grid_from_dict
 from torchshrink.paths.null_model import null_losses, null_output
+from torchshrink.paths.penalty_family import family
 from torchshrink.regularizer.selection import WEIGHTS
 
 

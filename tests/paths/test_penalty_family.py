@@ -3,7 +3,7 @@ from torch import nn
 
 import torchshrink as ts
 from torchshrink.errors import InputError
-from torchshrink.paths.family import families, family
+from torchshrink.paths.penalty_family import families, family
 
 
 def l1_on_the_head(strength):

@@ -12,12 +12,12 @@ from path_cases import spec_for
 from torchshrink.errors import InputError
 from torchshrink.paths.assemble import Layout, compare, make_result, penalising
 from torchshrink.paths.engines.warm_path import WarmTables
-from torchshrink.paths.evidence import Evidence
-from torchshrink.paths.family import family
 from torchshrink.paths.folds import make_splits
 from torchshrink.paths.grid import given_grid
-from torchshrink.paths.outcome import TrainingResult
+from torchshrink.paths.penalty_family import family
 from torchshrink.paths.refit import Source
+from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.regularizer.selection import WEIGHTS
 from torchshrink.report.page import page
 from torchshrink.report.picture import draw, png, save_picture

@@ -15,8 +15,8 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import Normalised, iris, small
-from torchshrink.support import streams
-from torchshrink.support.streams import Bar, Steady, say
+from torchshrink.support import progress_bar
+from torchshrink.support.progress_bar import Bar, Steady, say
 
 
 class Failing(io.StringIO):
@@ -46,7 +46,7 @@ def _closed():
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failing_stderr_stops_nothing(name, monkeypatch):
-    monkeypatch.setattr(streams, "SECONDS", 0.0)  # a line at every training
+    monkeypatch.setattr(progress_bar, "SECONDS", 0.0)  # a line at every training
     settings = {"strengths": 2, "folds": 2, "epochs": 1, "progress": False}
     quiet = ts.path(small, iris(), ts.L1, **settings)
     monkeypatch.setattr(sys, "stderr", FAILURES[name]())
@@ -87,7 +87,7 @@ def test_a_full_disk_under_the_command_line(tmp_path):
 
 def test_lines_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(streams.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])
     bar = Bar("path", "training", total=100)
     for _ in range(100):
         now[0] += 1.0
@@ -107,7 +107,7 @@ def test_no_line_for_what_does_nothing_or_is_not_shown(capsys):
 
 
 def test_a_terminal_gets_a_bar():
-    code = "from torchshrink.support.streams import Bar; b = Bar('on', 'step', total=2); b.update(2); b.close()"
+    code = "from torchshrink.support.progress_bar import Bar; b = Bar('on', 'step', total=2); b.update(2); b.close()"
     main, terminal = pty.openpty()
     subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
     written, _, _ = select.select([main], [], [], 0)  # so that a bar that writes nothing is a failure, and no wait

@@ -1,6 +1,6 @@
 """What the commands print: results on stdout, everything else on stderr.
 
-What cannot be said on stderr is not said, and stops nothing. A result that cannot be printed is an error, after all
+If stderr cannot be written to, the message is dropped and the run goes on. A result that cannot be printed is an error, after all
 that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an escape.
 """
 
@@ -121,7 +121,7 @@ def silence(stream: TextIO | None) -> None:
 
 def say(line: str) -> None:
     """One line on stderr; a bar of tqdm that is being drawn stays whole."""
-    from torchshrink.support.streams import say
+    from torchshrink.support.progress_bar import say
 
     say(line)
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink import models
-from torchshrink.cli import checks, console, options
-from torchshrink.cli.fitting import Fit
-from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
-from torchshrink.cli.rules import read_rules
+from torchshrink.cli import console, option_checks, options
+from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
+from torchshrink.cli.rules_file import read_rules
+from torchshrink.cli.train_epochs import Fit
 from torchshrink.data import Dataset, Format, load, split
-from torchshrink.data.narrowing import warn_of_rounding
+from torchshrink.data.rounding import warn_of_rounding
 from torchshrink.errors import InputError
 from torchshrink.paths.folds import draw_rows
 from torchshrink.penalties import L2
@@ -55,7 +55,7 @@ def penalising(
         InputError: one of them is wrong, or they contradict each other.
     """
     if on is not None:
-        checks.one_of("--on", on, options.SELECTIONS)
+        option_checks.one_of("--on", on, options.SELECTIONS)
     if rules is not None:
         given = {"--penalty": penalty, "--strength": strength} | {
             f"--{option.replace('_', '-')}": value for option, value in asdict(shape).items()
@@ -84,7 +84,7 @@ def penalising(
         raise InputError(
             f"--penalty {name}: it is a constraint and its --radius is missing; give one, such as --radius 3"
         )
-    value = DEFAULT_STRENGTH if strength is None else checks.not_negative("--strength", strength)
+    value = DEFAULT_STRENGTH if strength is None else option_checks.not_negative("--strength", strength)
     made = penalty_of(name, value, shape)
     known = {} if constraint else {"strength": value}
     return Penalising(made, SELECTION[chosen], {"penalty": name, **known, "as": repr(made), "on": chosen})
@@ -117,7 +117,7 @@ def _several(given: list[str] | None) -> tuple[str, ...]:
 
 def load_data(spec: str, *, target: str | None, task: str, format: Format) -> Dataset:
     """The data set, with its target taken as ``task`` says."""
-    checks.one_of("--task", task, options.TASKS)
+    option_checks.one_of("--task", task, options.TASKS)
     return load(spec, target=target, task=None if task == "auto" else task, format=format)  # type: ignore[arg-type]
 
 
@@ -144,7 +144,7 @@ def model_settings(data: Dataset, model: str, hidden: str | None) -> dict[str, A
         model,
         inputs=data.sizes,
         outputs=data.outputs,
-        hidden=(64, 64) if hidden is None else checks.widths("--hidden", hidden),
+        hidden=(64, 64) if hidden is None else option_checks.widths("--hidden", hidden),
         regression=data.task == "regression",
     )
 
@@ -152,7 +152,7 @@ def model_settings(data: Dataset, model: str, hidden: str | None) -> dict[str, A
 def build_seeded(settings: dict[str, Any], seed: int) -> nn.Module:
     """A model whose initial weights depend on ``seed`` and nothing else."""
     torch.manual_seed(seed)
-    np.random.seed(seed % checks.SEEDS)
+    np.random.seed(seed % option_checks.SEEDS)
     random.seed(seed)
     return models.build(settings)
 
@@ -168,13 +168,13 @@ class OptimizerSettings:
     @classmethod
     def of(cls, name: str, lr: float | None, momentum: float | None) -> OptimizerSettings:
         """What --optimizer, --lr and --momentum say together."""
-        checks.one_of("--optimizer", name, options.OPTIMIZERS)
+        option_checks.one_of("--optimizer", name, options.OPTIMIZERS)
         if momentum is not None and name != "sgd":
             raise InputError(f"--momentum {momentum:g} with --optimizer {name}: only sgd takes it; leave one out")
-        rate = {"sgd": 0.1}.get(name, 1e-3) if lr is None else checks.positive("--lr", lr)
+        rate = {"sgd": 0.1}.get(name, 1e-3) if lr is None else option_checks.positive("--lr", lr)
         if rate > MOST_LR:
             raise InputError(f"--lr {rate:g}: expected at most {MOST_LR:g}; nothing is learnt in such steps")
-        beta = 0.0 if momentum is None else checks.between("--momentum", momentum, 0, 1, "such as 0.9")
+        beta = 0.0 if momentum is None else option_checks.between("--momentum", momentum, 0, 1, "such as 0.9")
         return cls(name, rate, beta)
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""What ``path`` makes of its options, and the model that it ends with."""
+"""Prepares what ``path`` tunes from its options, and refits the model that it ends with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from torchshrink import models
-from torchshrink.cli.penalty import NO_PENALTY, Shape, penalty_class, penalty_of
-from torchshrink.cli.results import certificate_in_words, finite
+from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
+from torchshrink.cli.train_results import certificate_in_words, finite
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
 from torchshrink.paths import PathComparison, PathResult, PathSettings

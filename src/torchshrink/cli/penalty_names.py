@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.checks import MOST_GAMMA, positive
+from torchshrink.cli.option_checks import MOST_GAMMA, positive
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.support.text import suggestion

@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 
 import yaml
 
-from torchshrink.cli.checks import LARGEST, MOST_GAMMA
 from torchshrink.cli.console import one_line
+from torchshrink.cli.option_checks import LARGEST, MOST_GAMMA
 from torchshrink.cli.options import SELECTIONS
-from torchshrink.cli.penalty import build_penalty, signature
+from torchshrink.cli.penalty_names import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer.selection import Pattern

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchshrink.cli import console
 from torchshrink.models import TargetScale
 from torchshrink.regularizer import Regularizer
-from torchshrink.support.streams import Bar
+from torchshrink.support.progress_bar import Bar
 from torchshrink.training import Evaluation, Loss, evaluate, train_epoch
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from torchshrink.cli.setup import Penalising
+    from torchshrink.cli.from_options import Penalising
 
 Rows = tuple[Tensor, Tensor]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from torchshrink.certifying import certify
 from torchshrink.cli import console
-from torchshrink.cli.fitting import Fit
+from torchshrink.cli.train_epochs import Fit
 from torchshrink.data import Dataset
 from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.statistics.wording import nothing_learnt

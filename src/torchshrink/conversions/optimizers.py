@@ -1,4 +1,4 @@
-"""Tools to which the user brings the loss: torchshrink itself, Keras, and optimizers with a weight decay."""
+"""Tools that do not fix the loss, which the user chooses: torchshrink itself, Keras, and optimizers with a weight decay."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchshrink.data.dataset import Column, Dataset, Task
-from torchshrink.data.format import Format
 from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.readers import (
     BUNDLED,
@@ -17,6 +16,7 @@ from torchshrink.data.readers import (
     read_parquet,
 )
 from torchshrink.data.splitting import require_rows_per_class, split
+from torchshrink.data.text_format import Format
 from torchshrink.errors import InputError
 from torchshrink.support.text import suggestion
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as MapDataset
 
+from torchshrink.data.dataset_rows import Filling, Item, Reader, Taken, checked, close, loader, unlike
 from torchshrink.data.lazy import LazyRows
-from torchshrink.data.reading import Filling, Item, Reader, Taken, checked, close, loader, unlike
 from torchshrink.errors import DataWarning, InputError
-from torchshrink.support.streams import Bar
+from torchshrink.support.progress_bar import Bar
 
 PER_REQUEST = 64  # rows, of the first pass
 _DIGEST = 16  # bytes per row

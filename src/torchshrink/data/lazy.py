@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchshrink.data.reading import Reader
+from torchshrink.data.dataset_rows import Reader
 
 AT_ONCE = 2**24  # bytes that an evaluation's batch may take where the rows are not in memory; a training's is its own
 

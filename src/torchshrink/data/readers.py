@@ -17,9 +17,9 @@ import numpy as np
 
 from torchshrink.data.columns import listed
 from torchshrink.data.dataset import Dataset, Task
-from torchshrink.data.format import SEPARATORS, Format
 from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.numerals import Custom
+from torchshrink.data.text_format import SEPARATORS, Format
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
 from torchshrink.support.text import suggestion

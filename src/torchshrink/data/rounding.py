@@ -1,4 +1,4 @@
-"""Numbers to the dtype of a model that takes them as they are, and a word where that makes different ones the same."""
+"""Warns where a model's smaller dtype makes different numbers equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what came out of the trainings to results with their verdicts."""
+"""Builds results and their verdicts from finished trainings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from torchshrink.errors import DivergenceError
 from torchshrink.paths.engines.warm_path import WarmTables
-from torchshrink.paths.evidence import Evidence
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
-from torchshrink.paths.outcome import TrainingResult
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.statistics.wording import nothing_learnt
+from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.verdict_evidence import Evidence
 
 _HELPS = "penalising helps", "no benefit of penalising is shown", "penalising harms"
 

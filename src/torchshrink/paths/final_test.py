@@ -1,4 +1,4 @@
-"""The evidence that everybody understands: two trained models on rows that chose nothing."""
+"""Compares the tuned and the unpenalised model on test rows that took no part in the choice."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.null_model import lbfgs, minimised
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.randomness import seeded

@@ -1,4 +1,4 @@
-"""What tells one training spec's models from another's, and whether they are new ones, the same for a seed."""
+"""Checks that ``build()`` makes new models, equal under one seed; digests that tell one spec's models from another's."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from torchshrink.errors import InputError, JournalWarning
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
-from torchshrink.paths.weights import Weights
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"

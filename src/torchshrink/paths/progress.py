@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from torchshrink.paths.family import PenaltyFamily
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
-from torchshrink.support.streams import Bar, say
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
+from torchshrink.support.progress_bar import Bar, say
 
 
 class Progress:

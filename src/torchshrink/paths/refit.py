@@ -1,4 +1,4 @@
-"""Training on all the data at a chosen strength, and the proof of what that led to."""
+"""Trains on all rows at a chosen strength, and gives the certificate of the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchshrink.certifying import certify
 from torchshrink.data.lazy import LazyRows, readers_alive
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.warm_path import train_along
-from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.settings import Order
 from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.polishing import STEPS_AT_THE_END, polish

@@ -18,22 +18,22 @@ from torchshrink.paths.assemble import Layout, compare, control_of, make_result,
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
-from torchshrink.paths.engines.store import TrainingStore
+from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.engines.warm_path import Table, WarmTables, WarmTrainings
-from torchshrink.paths.evidence import Evidence
-from torchshrink.paths.family import PenaltyFamily, PenaltySpec, families
 from torchshrink.paths.final_test import SetAside
 from torchshrink.paths.folds import Fold, held_back, make_splits
 from torchshrink.paths.grid import Grid, given_grid
 from torchshrink.paths.identity import digest
 from torchshrink.paths.journal import Journal
-from torchshrink.paths.outcome import Candidate, TrainingKey, TrainingResult
+from torchshrink.paths.penalty_family import PenaltyFamily, PenaltySpec, families
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
 from torchshrink.paths.statistics.points import least, make_point
+from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import Build, TrainingSpec, make_training_spec
+from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.support.storage import PathLike
 
 Data = tuple[Any, Any] | Dataset[Any]

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.first_pass import opened
 from torchshrink.data.lazy import LazyRows, Rows
-from torchshrink.data.narrowing import warn_of_rounding
-from torchshrink.data.opening import opened
+from torchshrink.data.rounding import warn_of_rounding
 from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
+from torchshrink.paths.model_weights import Weights, load_weights
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
 from torchshrink.paths.spec_checks import (
     built_model,
@@ -30,7 +31,6 @@ from torchshrink.paths.spec_checks import (
     ignored_target,
     made_optimizer,
 )
-from torchshrink.paths.weights import Weights, load_weights
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded

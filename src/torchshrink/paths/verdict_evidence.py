@@ -1,4 +1,4 @@
-"""What the verdicts of a call are taken over: the first repeat's tables, and what the later repeats add to them."""
+"""The losses that a call's verdicts are computed from: tables of the first repeat, and what later ones add to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Splits
-from torchshrink.paths.outcome import Candidate, TrainingResult
 from torchshrink.paths.statistics.gains import (
     HeldOut,
     Losses,
@@ -21,6 +20,7 @@ from torchshrink.paths.statistics.gains import (
     sound,
 )
 from torchshrink.paths.statistics.verdict import Verdict, judge, judge_rows
+from torchshrink.paths.training_result import Candidate, TrainingResult
 
 Words = tuple[str, str, str]
 """How a verdict starts if the choice helps, if nothing is shown, and if it harms."""

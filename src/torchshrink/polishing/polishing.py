@@ -22,7 +22,7 @@ from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
-from torchshrink.support.streams import Bar
+from torchshrink.support.progress_bar import Bar
 from torchshrink.training import Loss
 
 STEPS_AT_THE_END = 300

@@ -3,7 +3,7 @@
 In the formulas g is the gradient with what coupled decay adds to it, and t the number of the step just taken.
 
 Beside s stands the reach, the most that s·|g| can be under a constant gradient g, where that has a bound: an average of
-squares is then g² up to its start from 0, and the gradient drops out.
+squares is then g², apart from its start at 0, so that g cancels.
 """
 
 from __future__ import annotations

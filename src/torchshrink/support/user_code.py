@@ -1,4 +1,4 @@
-"""The user's own functions, named ``module:function``: the one thing that torchshrink loads that can run code."""
+"""The user's own functions, named ``module:function``: the only thing torchshrink loads that may run code."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from torch import nn
 
 import torchshrink as ts
 from path_cases import spec_for
-from torchshrink.paths.engines.chain import COORDINATEWISE
+from torchshrink.paths.engines.linear_chain import COORDINATEWISE
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 from torchshrink.regularizer.selection import WEIGHTS
 
 STRENGTHS = (0.0, 1e-3, 1e-2)

@@ -13,11 +13,11 @@ from path_cases import Normalised, flat, iris, plain, small, spec_for
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths.engines import planner, stack
-from torchshrink.paths.engines.chain_program import DenseProgram
+from torchshrink.paths.engines.linear_chain_program import DenseProgram
 from torchshrink.paths.engines.planner import Plan, make_plan, stack_tasks
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 
 
 class Branching(nn.Linear):

@@ -10,9 +10,9 @@ from torch.nn import functional
 import torchshrink as ts
 from path_cases import spec_for
 from torchshrink.errors import CannotStackError, LanesWarning
-from torchshrink.paths.engines.probe import try_stack
-from torchshrink.paths.family import families
+from torchshrink.paths.engines.stack_trial import try_stack
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 from torchshrink.regularizer.selection import WEIGHTS
 
 

@@ -12,12 +12,12 @@ import torchshrink as ts
 from path_cases import Conv, spec_for
 from torchshrink.errors import CannotStackError, ObjectiveWarning
 from torchshrink.models import Rescale, mlp
-from torchshrink.paths.engines.chain import dense_fits
-from torchshrink.paths.engines.one_by_one import train_each
+from torchshrink.paths.engines.linear_chain import dense_fits
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.outcome import TrainingKey
+from torchshrink.paths.penalty_family import families
+from torchshrink.paths.training_result import TrainingKey
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on

@@ -20,10 +20,10 @@ from torchshrink.paths import load_path
 from torchshrink.paths.engines import planner, warm_path
 from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
 from torchshrink.paths.journal import Journal
-from torchshrink.paths.weights import load_weights, weights_of
+from torchshrink.paths.model_weights import load_weights, weights_of
+from torchshrink.paths.penalty_family import families
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 from torchshrink.support.randomness import seeded
 from torchshrink.training import batches, evaluate

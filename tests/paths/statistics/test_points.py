@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingResult
 from torchshrink.paths.statistics.points import least, make_point, one_standard_error, point_from_dict
+from torchshrink.paths.training_result import TrainingResult
 
 FOLDS = [
     Fold(torch.arange(4, 10), torch.arange(0, 4)),

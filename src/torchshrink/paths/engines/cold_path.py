@@ -12,12 +12,12 @@ import torch
 from torchshrink.errors import InputError, LanesWarning
 from torchshrink.paths.engines.parallel import Task, run_tasks
 from torchshrink.paths.engines.planner import Plan, stack_tasks
-from torchshrink.paths.engines.store import TrainingStore
-from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid
 from torchshrink.paths.null_model import null_losses
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.support.randomness import seeded
 from torchshrink.training import evaluating

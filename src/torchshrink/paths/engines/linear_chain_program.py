@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Rescale
-from torchshrink.paths.engines.chain import encode_folds, parts
+from torchshrink.paths.engines.linear_chain import encode_folds, parts
 from torchshrink.paths.training_spec import TrainingSpec
 
 Named = Mapping[str, Tensor]

@@ -3,8 +3,8 @@
 ``joblib.parallel_config`` around a call decides, and nothing here schedules: with ``backend="loky"`` tasks go to other
 processes of this machine, with Dask's or Ray's backend to a cluster. With no such config they are done here.
 
-A task trains on one thread wherever it is sent, so that its bits depend neither on the number of workers nor on which
-of them did it; what is left for this process to do is done on one thread too. A task has everything with it that it
+A task trains on one thread wherever it is sent, so its result is bit for bit the same whichever worker does it and
+however many there are; what is left for this process to do is done on one thread too. A task has everything with it that it
 needs and leaves nothing behind, so it can be done again where its worker was lost. Only this process keeps a journal.
 """
 
@@ -28,12 +28,12 @@ import torch
 
 from torchshrink.data.lazy import readers_alive
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
-from torchshrink.paths.engines.one_by_one import train_each
 from torchshrink.paths.engines.planner import StackTask
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.optional import needed
 from torchshrink.support.storage import brief

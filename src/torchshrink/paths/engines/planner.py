@@ -32,8 +32,8 @@ A warm path has its folds side by side and no more, so few lanes; what those gai
 
 So chains go side by side from 2 folds on, others from 5 that are of one size.
 
-No process is started that the caller did not ask for, by joblib's config or ``--jobs``: a script may be one of many on
-its machine. Where one core is all that lanes would fill, the plan says how to use the others.
+Processes start only if the caller asks for them, by joblib's config or ``--jobs``: a script may be one of many on its
+machine. If lanes would use one core only, the plan says how to use the rest.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from typing import Any, Literal
 import torch
 
 from torchshrink.errors import InputError
-from torchshrink.paths.engines.probe import convolves, costs_of, try_stack
 from torchshrink.paths.engines.stack import CANNOT_STACK
-from torchshrink.paths.engines.stacking import initial_model
-from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.engines.stack_models import initial_model
+from torchshrink.paths.engines.stack_trial import convolves, costs_of, try_stack
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingKey
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.storage import brief
 from torchshrink.training import batches

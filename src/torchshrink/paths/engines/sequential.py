@@ -9,11 +9,11 @@ from torch import nn
 
 from torchshrink.data.lazy import subset
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
-from torchshrink.paths.weights import Weights
 from torchshrink.training import evaluate
 
 

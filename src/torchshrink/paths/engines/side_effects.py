@@ -1,8 +1,8 @@
-"""What a forward pass leaves behind in its model, beside numbers in the tensors that were there: a stack loses it.
+"""Finds what a forward pass leaves in its model other than by writing into existing tensors: a stack would lose it.
 
 A stack holds each lane's parameters and buffers and hands them to one model's code. What this code puts in the place
 of a buffer, or keeps as a tensor of its own, is all lanes' at once, or is gone after the pass; the model that is
-trained alone goes on with it. It may begin late, so that it is looked for in every step.
+trained alone goes on with it. It may begin late, so every step looks for it.
 """
 
 from __future__ import annotations

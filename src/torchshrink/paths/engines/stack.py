@@ -28,10 +28,10 @@ from torch.func import functional_call, vmap
 
 from torchshrink.data.lazy import batches_of
 from torchshrink.errors import CannotStackError
-from torchshrink.paths.engines.chain import dense_fits
-from torchshrink.paths.engines.chain_program import DenseProgram, Named
-from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
-from torchshrink.paths.engines.stacking import (
+from torchshrink.paths.engines.linear_chain import dense_fits
+from torchshrink.paths.engines.linear_chain_program import DenseProgram, Named
+from torchshrink.paths.engines.side_effects import Watch, made_anew
+from torchshrink.paths.engines.stack_models import (
     changing_buffers,
     check_stackable,
     initial_model,
@@ -39,13 +39,13 @@ from torchshrink.paths.engines.stacking import (
     narrow_optimizer,
     repeated,
 )
+from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
 from torchshrink.paths.engines.vmap_support import batchable, evaluate_lanes
-from torchshrink.paths.engines.watching import Watch, made_anew
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingResult
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
-from torchshrink.paths.weights import Weights
 from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches, counted_of, row_weights

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import subset
 from torchshrink.errors import CannotStackError, SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.paths.engines.watching import Watch
+from torchshrink.paths.engines.side_effects import Watch
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.private_torch import has_gradient_hooks

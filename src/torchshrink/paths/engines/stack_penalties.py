@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from torchshrink.errors import CannotStackError
-from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.penalties import L1, L2, Penalty
 from torchshrink.penalties.multitensor import limited

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import CannotStackError
+from torchshrink.paths.engines.side_effects import without_dropout
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.engines.stacking import initial_model
+from torchshrink.paths.engines.stack_models import initial_model
 from torchshrink.paths.engines.vmap_support import batchable
-from torchshrink.paths.engines.watching import without_dropout
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
+from torchshrink.paths.model_weights import weights_of
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
-from torchshrink.paths.weights import weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.private_torch import DispatchMode
 from torchshrink.support.randomness import seeded

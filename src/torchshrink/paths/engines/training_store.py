@@ -9,12 +9,12 @@ from typing import final
 from torch import Tensor
 
 from torchshrink.errors import LanesWarning
-from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Splits
 from torchshrink.paths.journal import Journal
-from torchshrink.paths.outcome import TrainingKey, TrainingResult
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.progress import Progress
-from torchshrink.paths.weights import Weights
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 
 Results = Mapping[TrainingKey, TrainingResult]
 

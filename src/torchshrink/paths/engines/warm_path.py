@@ -13,8 +13,8 @@ sound weights of its fold. So what one strength does to a fold does not end the 
 
 **The control.** The k-th strength above 0 has been trained k + 1 times as long as strength 0, all in all, so what it
 gains over strength 0 may be no more than longer training; a penalty that does nothing would seem to help wherever
-trainings are short. So strength 0 is trained on from its own weights, restart by restart, for as long as the best
-strength of the path was, and the verdict lets it stop wherever that is best.
+trainings are short. So strength 0 goes on training, in restarts, for as long as the best strength of the path was
+trained, and the verdict uses whichever of its restarts is best.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import final
 from torch import nn
 
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.one_by_one import train_one
 from torchshrink.paths.engines.planner import Plan, stack_tasks
+from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
-from torchshrink.paths.engines.store import TrainingStore
-from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.folds import Splits
 from torchshrink.paths.grid import Grid
-from torchshrink.paths.outcome import Candidate, TrainingKey, TrainingResult
+from torchshrink.paths.model_weights import Weights, weights_of
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
-from torchshrink.paths.weights import Weights, weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.storage import brief
 

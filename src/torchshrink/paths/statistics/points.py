@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import TrainingResult
 from torchshrink.paths.statistics.verdict import mean_and_error
+from torchshrink.paths.training_result import TrainingResult
 
 
 @dataclass(frozen=True)

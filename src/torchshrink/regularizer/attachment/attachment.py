@@ -4,8 +4,9 @@ Three methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
 - ``prox``: after the step, w ← prox(w, s), with the optimizer's step size s (`torchshrink.step_sizes`), and no
-  further than twice its reach. Ends at a stationary point of F, with exact zeros. Of a penalty that is not convex
-  only the convex part C acts so, since no step is too long for its prox, and before the step grad += ∂(Ω − C)(w).
+  further than twice its reach. Ends at a stationary point of F, with exact zeros. A penalty that is not
+  convex is split: its convex part C acts by its prox, for which no step is too long, and before the step
+  grad += ∂(Ω − C)(w).
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
