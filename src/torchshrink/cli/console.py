@@ -1,7 +1,8 @@
 """What the commands print: results on stdout, everything else on stderr.
 
-If stderr cannot be written to, the message is dropped and the run goes on. A result that cannot be printed is an error, after all
-that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an escape.
+If stderr cannot be written to, the message is dropped and the run goes on. A result that cannot be printed is an error,
+after all that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an
+escape.
 """
 
 from __future__ import annotations

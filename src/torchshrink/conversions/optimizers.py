@@ -1,4 +1,4 @@
-"""Tools that do not fix the loss, which the user chooses: torchshrink itself, Keras, and optimizers with a weight decay."""
+"""Tools that leave the loss to the user: torchshrink itself, Keras, and optimizers with a weight decay."""
 
 from __future__ import annotations
 

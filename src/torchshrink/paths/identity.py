@@ -1,4 +1,4 @@
-"""Checks that ``build()`` makes new models, equal under one seed; digests that tell one spec's models from another's."""
+"""Checks that ``build()`` makes new models, equal under one seed, and makes digests that tell specs apart."""
 
 from __future__ import annotations
 

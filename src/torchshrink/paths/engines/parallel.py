@@ -4,8 +4,9 @@
 processes of this machine, with Dask's or Ray's backend to a cluster. With no such config they are done here.
 
 A task trains on one thread wherever it is sent, so its result is bit for bit the same whichever worker does it and
-however many there are; what is left for this process to do is done on one thread too. A task has everything with it that it
-needs and leaves nothing behind, so it can be done again where its worker was lost. Only this process keeps a journal.
+however many there are; what is left for this process to do is done on one thread too. A task has everything with it
+that it needs and leaves nothing behind, so it can be done again where its worker was lost. Only this process keeps a
+journal.
 """
 
 from __future__ import annotations

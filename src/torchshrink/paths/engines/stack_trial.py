@@ -1,4 +1,4 @@
-"""What a try says of a model: whether it can be stacked, and what a step of one lane costs."""
+"""Tries whether a model can be stacked and ends where it would alone, and counts what a step of one lane costs."""
 
 from __future__ import annotations
 
