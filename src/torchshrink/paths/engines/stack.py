@@ -108,6 +108,7 @@ class Stack:
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
         self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
         self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
+        self._full = len(batches(len(first.train), recipe.settings.batch_size, seed=0, epoch=0)[0])
 
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
@@ -207,7 +208,7 @@ class Stack:
         """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
         self._skeleton.train(training)
         # An epoch's last batch may have another size, for which another compilation would not pay.
-        program = self._fast if rows.shape[1] == self.recipe.settings.batch_size else self._losses
+        program = self._fast if rows.shape[1] == self._full else self._losses
         if self._dense is program:
             losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
         else:
