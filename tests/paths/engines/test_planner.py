@@ -219,6 +219,13 @@ class TestEngines:
         quick(build=Normalised, engine="lanes", compile=True, batch_size=batch_size, epochs=2)
         assert compiled["_lane_by_lane"] > 0
 
+    def test_a_program_is_compiled_whole(self, monkeypatch):
+        # By the part of a compiler that reads the program, which is an error where it must leave a piece to Python.
+        whole = partial(torch.compile, backend="eager", fullgraph=True)
+        monkeypatch.setattr(stack.torch, "compile", lambda program, **given: whole(program, **given))
+        monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+        quick(build=Normalised, engine="lanes", compile=True, epochs=1)
+
     def test_compiled_where_it_pays(self, compiled, monkeypatch):
         quick(engine="lanes")
         assert not compiled

@@ -103,6 +103,8 @@ class Stack:
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
         self._family = family
         self._begin(self.strengths)
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        self._mean_loss = _mean_loss if counted_of(recipe.y, recipe.loss) is None else _mean_of_counted
         self._dense = DenseProgram(recipe, models, self._skeleton) if self.chain else None
         self._losses: Program = self._dense or self._lane_by_lane
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
@@ -243,9 +245,7 @@ class Stack:
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
-        loss = self.recipe.loss
-        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
-        mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
+        loss, mean_loss = self.recipe.loss, self._mean_loss
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
             given = {**parameters, **own, **shared}
