@@ -83,7 +83,7 @@ def make_environment(folder: Path, version: str, wheels: str | None) -> str:
     plain, runtime = _requirements(own)
     subprocess.run([*pip, *plain], check=True)
     if runtime:
-        subprocess.run([*pip, "--no-deps", *runtime], check=True)
+        subprocess.run([*pip, *runtime], check=True)
     _make_stubs(own)
     # Last on its path, so that it borrows all but torch and what torch wants from the environment that runs this.
     borrowed = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
@@ -106,7 +106,7 @@ def _requirements(own: Path) -> tuple[list[str], list[str]]:
     runtime = [str(r) for r in wanted if CUDA_RUNTIME.match(r.name)]
     for requirement in wanted:
         if requirement.name == "cuda-toolkit":  # from 2.11 on: one package whose extras name the libraries
-            runtime.append(f"nvidia-cuda-runtime{requirement.specifier}")
+            runtime.append(f"cuda-toolkit[cudart]{requirement.specifier}")
     return [str(r) for r in wanted if not NOT_NEEDED.match(r.name)], runtime
 
 
