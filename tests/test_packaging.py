@@ -85,7 +85,7 @@ polished = ts.polish(model, (X, y), reg, loss=nn.MSELoss())
 assert polished.certificate.ok(1e-6)
 assert ts.certify(model, (X, y), reg, loss=nn.MSELoss()).gap < 1e-6
 assert ts.convert("torchshrink", to="torch.optim.SGD", l2=1e-3)
-settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,), numbers=True)
+settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,), regression=True)
 small = models.build(settings)
 models.save_model(".", small, settings)
 assert torch.equal(ts.load_model(".")(X), small.eval()(X))

@@ -17,7 +17,7 @@ class AttachmentError(TorchshrinkError, RuntimeError):
     """A regularizer and an optimizer do not fit together, or not in this order."""
 
 
-class GeometryError(AttachmentError, NotImplementedError):
+class StepSizeError(AttachmentError, NotImplementedError):
     """No exact step size per coordinate is known for this optimizer, so `prox` would solve for another strength."""
 
 

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "no such target": ((*TRAIN[:3], "knd"), "did you mean 'kind'?", nothing),
     "a target where the data has its own": (("train", "digits", "--target", "t"), "leave --target out", nothing),
     "non-numeric target": (
-        (*BAD_CSV, "--task", "numbers"), "'t'", csv("a,t\n1,low\n2,high\n3,low\n4,high\n")
+        (*BAD_CSV, "--task", "regression"), "'t'", csv("a,t\n1,low\n2,high\n3,low\n4,high\n")
     ),
     "one class": (BAD_CSV, "'t'", csv("a,t\n1,x\n2,x\n3,x\n")),
     "a class with one row": (BAD_CSV, "class 'y' has 1 row", csv("a,t\n1,x\n2,x\n3,x\n4,y\n")),
@@ -200,7 +200,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "a seed too large": ((*TRAIN, "--seed", str(2**40)), "--seed", nothing),
     "unknown device": ((*TRAIN, "--device", "gpu"), "--device gpu", nothing),
     "a device that is not there": ((*TRAIN, "--device", "cuda:99"), "--device cuda:99", nothing),
-    "unknown task": ((*TRAIN, "--task", "class"), "did you mean classes?", nothing),
+    "unknown task": ((*TRAIN, "--task", "class"), "did you mean classification?", nothing),
     "force and resume": ((*TRAIN, "--force", "--resume"), "give one of them", nothing),
     # --- the output ---
     "a file for a folder": ((*TRAIN, "--out", "small.csv"), "small.csv is a file", nothing),

@@ -61,12 +61,12 @@ def test_penalties_by_name():
     assert penalty_of("group_lasso", 0.5, Shape(dim=1)) == GroupLasso(0.5, dim=1)
     assert penalty_of("sparse_group_lasso", 1.0, Shape(l1_ratio=0.2, dim=1)) == SparseGroupLasso(0.2, 0.8, dim=1)
     assert penalty_of("mcp", 0.5, Shape(gamma=2.0)) == MCP(0.5, gamma=2.0)
-    assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, a=4.0)
+    assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, gamma=4.0)
     assert penalty_of("max_norm", 0.5, Shape(radius=2.0)) == MaxNorm(2.0)
 
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_every_penalty_can_be_named(name):
-    penalty = penalty_of(name, 0.25, Shape(radius=0.25).kept(name))
+    penalty = penalty_of(name, 0.25, Shape(radius=0.25).part_for(name))
     assert type(penalty) is BUILTIN[name]
     assert penalty.strength == (0.0 if penalty.constraint else 0.25)

@@ -309,3 +309,14 @@ def test_every_penalty_trains_and_resumes(run, small_csv, monkeypatch, name):
         assert run(*command, "broken").status == 130
     assert run(*command, "broken", "--resume").status == 0
     assert contents(Path("broken")) == contents(Path("whole"))
+
+
+@pytest.mark.parametrize(("options", "said"), [(("--lr", "1e-9"), True), ((), False)])
+@pytest.mark.parametrize("data", ["digits", "diabetes"])
+@pytest.mark.parametrize("validation", ["0.2", "0"])
+def test_says_where_nothing_was_learnt(run, here, data, validation, options, said):
+    ran = run("train", data, "--epochs", "20", "--quiet", "--validation", validation, *options, "--json")
+    words = json.loads(ran.out)["words"]["learnt"]
+    rows = "training" if validation == "0" else "validation"
+    assert (words or "").startswith(f"nothing was learnt: the {rows} loss is" if said else "")
+    assert bool(words) is said

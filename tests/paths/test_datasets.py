@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import torchshrink as ts
-from path_cases import flat, recipe_for
+from path_cases import flat, spec_for
 from torchshrink.data import lazy, opening, reading
 from torchshrink.errors import DataWarning, InputError
 from torchshrink.models import mlp
@@ -93,7 +93,7 @@ def conv():
 
 
 def numbers():
-    return mlp([0, 0, 0, 3], 1, hidden=(6,), numbers=True).double()
+    return mlp([0, 0, 0, 3], 1, hidden=(6,), regression=True).double()
 
 
 def linear():
@@ -191,9 +191,9 @@ def test_what_a_stacks_folds_share_in_a_batch_is_read_once():
     served = Served(X, y)
     (family,) = families(ts.L1)
     settings = {"loss": None, "optimizer": None, "seed": 0, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = recipe_for(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
-    folds = make_folds(recipe.y, 3, seed=0)
-    stack = Stack(recipe, dict(enumerate(folds)), family, (0.0, 0.1))
+    spec = spec_for(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
+    folds = make_folds(spec.y, 3, seed=0)
+    stack = Stack(spec, dict(enumerate(folds)), family, (0.0, 0.1))
     served.asked = 0
     stack.train()
     assert served.asked == 3 * ROWS  # whose 3 · 2/3 trainings on each row take one batch an epoch

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pty
+import select
 import subprocess
 import sys
 from typing import ClassVar
@@ -105,11 +106,12 @@ def test_no_line_for_what_does_nothing_or_is_not_shown(capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.skip(reason="may wait for ever where the bar writes nothing: to be mended")
 def test_a_terminal_gets_a_bar():
     code = "from torchshrink.support.streams import Bar; b = Bar('on', 'step', total=2); b.update(2); b.close()"
     main, terminal = pty.openpty()
     subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
+    written, _, _ = select.select([main], [], [], 0)  # so that a bar that writes nothing is a failure, and no wait
+    assert written
     assert "on:" in os.read(main, 10_000).decode()
     os.close(terminal)
     os.close(main)
@@ -170,7 +172,6 @@ CALLS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*one training after another")
-@pytest.mark.skip(reason="not adapted to repeats yet: totals with later repeats")
 @pytest.mark.parametrize("name", CALLS)
 def test_totals_do_not_jump(name, monkeypatch):
     build, settings = CALLS[name]
@@ -185,7 +186,7 @@ def test_totals_do_not_jump(name, monkeypatch):
     shares = [done / total for done, total in shown]
     if "refused" not in name:  # what a stack came to nothing of is done again
         assert shares == sorted(shares)
-        assert all(share < 1 for share in shares[:-1])
+        assert shares.count(1) <= 2  # the last training, and that none remains
 
 
 def test_what_stderr_has_no_character_for_is_written_as_an_escape(monkeypatch):

@@ -21,7 +21,7 @@ from torchshrink.support.text import suggestion
 PENALTIES = (  # in the help only; a test holds it to BUILTIN
     "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, l1_ball"
 )
-TASKS = ("auto", "classes", "numbers")
+TASKS = ("auto", "classification", "regression")
 METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
 SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -56,7 +56,7 @@ Target = Annotated[
 ]
 Task = Annotated[
     str,
-    typer.Option("--task", metavar="NAME", rich_help_panel=_DATA, help="What the target is: auto, classes, numbers."),
+    typer.Option("--task", metavar="NAME", rich_help_panel=_DATA, help="auto, classification, regression."),
 ]
 Sep = Annotated[
     str | None,

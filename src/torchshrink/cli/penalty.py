@@ -13,7 +13,6 @@ from torchshrink.support.text import suggestion
 
 NO_PENALTY = "none"
 DEFAULT_RATIO = 0.5
-_GAMMA = ("gamma", "a")  # MCP's name and SCAD's for where the penalty levels off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Shape:
     gamma: float | None = None
     radius: float | None = None
 
-    def kept(self, name: str) -> Shape:
+    def part_for(self, name: str) -> Shape:
         """The part of it that the penalty called ``name`` takes."""
         return Shape(**{
             option: value
@@ -121,7 +120,7 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
     if shape.dim is not None:
         values["dim"] = shape.dim
     if shape.gamma is not None:
-        values[next(word for word in _GAMMA if word in parts.settings)] = shape.gamma
+        values["gamma"] = shape.gamma
     return build_penalty(name, values)
 
 
@@ -130,7 +129,7 @@ def _takers(option: str) -> list[str]:
     takes: dict[str, Callable[[Signature], bool]] = {
         "l1_ratio": lambda parts: len(parts.strengths) == 2,
         "dim": lambda parts: "dim" in parts.settings,
-        "gamma": lambda parts: any(word in parts.settings for word in _GAMMA),
+        "gamma": lambda parts: "gamma" in parts.settings,
         "radius": lambda parts: "radius" in parts.strengths,
     }
     return [name for name in BUILTIN if takes[option](signature(name))]

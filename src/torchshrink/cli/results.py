@@ -7,15 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from torchshrink.certifying import certify
 from torchshrink.cli import console
 from torchshrink.cli.fitting import Fit
 from torchshrink.data import Dataset
+from torchshrink.paths.grid import null_losses
+from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import TOLERANCE, Certificate
+from torchshrink.training import Evaluation, evaluating
 
 
 def training_result(
@@ -40,6 +44,7 @@ def training_result(
         },
         "polish": end and finite(end.to_dict()),
         "words": {
+            "learnt": _nothing_learnt(fit, held_out or train) or None,
             "columns": data.kinds or None,
             "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
             "sparsity": str(regularizer.sparsity()),
@@ -49,6 +54,18 @@ def training_result(
         },
         "history": list(history),
     }
+
+
+def _nothing_learnt(fit: Fit, found: Evaluation) -> str:
+    """That the best constant output for the training rows does as well, if it does."""
+    y, judged = (
+        part[1].double() if part[1].is_floating_point() else part[1]
+        for part in (fit.training, fit.validation or fit.training)
+    )
+    with torch.no_grad(), evaluating(fit.model):
+        shape = fit.model(fit.training[0][:2]).shape[1:]
+    null = fit.unit.of_loss * null_losses(fit.loss, y, judged, shape).mean().item()
+    return nothing_learnt(found.loss, null, rows="training" if fit.validation is None else "validation")
 
 
 def _polish(fit: Fit, regularizer: Regularizer, *, progress: bool) -> Polished:
@@ -104,5 +121,7 @@ def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
         table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
     console.emit_table(table)
     console.emit("")
-    lines = [(name, words[name]) for name in ("columns", "gap", "sparsity", "polish", "certificate") if words[name]]
+    lines = [
+        (name, words[name]) for name in ("learnt", "columns", "gap", "sparsity", "polish", "certificate") if words[name]
+    ]
     console.emit_pairs([*lines, ("saved in", console.in_folder(files))])

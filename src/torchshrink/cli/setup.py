@@ -145,7 +145,7 @@ def model_settings(data: Dataset, model: str, hidden: str | None) -> dict[str, A
         inputs=data.sizes,
         outputs=data.outputs,
         hidden=(64, 64) if hidden is None else options.widths("--hidden", hidden),
-        numbers=data.task == "numbers",
+        regression=data.task == "regression",
     )
 
 

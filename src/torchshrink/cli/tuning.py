@@ -78,4 +78,4 @@ def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
         if split.count(name) > 1:
             raise InputError(f"--penalty {name} is given twice; give each once")
     shape.check(*split)
-    return {name: penalty_of(name, 1.0, shape.kept(name)) for name in split}
+    return {name: penalty_of(name, 1.0, shape.part_for(name)) for name in split}

@@ -43,8 +43,8 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
             ``.parquet`` or ``.npz`` file, ``openml:NAME``, or ``module:function``, called without arguments, that
             returns (X, y), a DataFrame or a `Dataset`.
         target: the target's column, or array in an npz file (``y`` where left out).
-        task: ``"classes"`` or ``"numbers"``; where None, classes if the target is text, boolean, a category, or
-            whole numbers of which at most 20 are distinct.
+        task: ``"classification"`` or ``"regression"``; where None, classification if the target is text,
+            boolean, a category, or whole numbers of which at most 20 are distinct.
         format: how a table's text is to be read, and which columns to leave out; found out where None.
 
     Raises:
@@ -52,7 +52,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
 
     >>> wine = load("wine")
     >>> wine.X.shape, wine.task, wine.columns[0].name
-    (torch.Size([178, 13]), 'classes', 'alcohol')
+    (torch.Size([178, 13]), 'classification', 'alcohol')
     """
     format = format or Format()
     path = Path(spec)

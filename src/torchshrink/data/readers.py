@@ -201,7 +201,7 @@ def read_function(spec: str, *, target: str | None, task: Task | None, format: F
         )
     if isinstance(result, Dataset):
         if task is not None and task != result.task:
-            raise InputError(f"{spec} returned a Dataset with a target of {result.task}, {task} asked for")
+            raise InputError(f"{spec} returned a Dataset for {result.task}, {task} asked for")
         if format.given():
             raise InputError(f"{spec} returned a Dataset, whose columns are read already: leave {_options(format)} out")
         return result

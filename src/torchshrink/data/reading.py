@@ -202,9 +202,8 @@ class Reader:
         self._source = Taken(dataset, _rows)
         self._requests = _Requests()
         self._loader: DataLoader[Any] | None = None
-        self._kept = 0
+        self._held = 0
         self._pass: object | None = None  # the pass that the workers read ahead for
-        self._current: tuple[Tensor, Tensor] | None = None  # row numbers, and their rows
 
     def __getstate__(self) -> tuple[MapDataset[Any], int]:
         return self.dataset, self.workers  # processes stay where they are
@@ -218,8 +217,6 @@ class Reader:
         Raises:
             ReadError: the dataset does not give them.
         """
-        if self._current is not None and torch.equal(self._current[0], numbers):
-            return self._current[1]
         wanted, places = _distinct(numbers)
         try:
             rows = self._source.of(wanted)
@@ -227,10 +224,10 @@ class Reader:
             raise ReadError(str(error)) from error
         return _placed(rows, numbers, places)
 
-    def ahead(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield each request, whose rows `read` then has at hand, while the workers read the following ones."""
+    def batches(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What `read` gives for each of the requests, while the workers read for the following ones."""
         if not self.workers or self._pass is not None or not requests:
-            yield from requests
+            yield from map(self.read, requests)
             return
         mine = self._pass = object()
         self._requests.numbers = requests
@@ -238,28 +235,25 @@ class Reader:
             self._loader = loader(self._source, self._requests, self.workers)
         finished = False
         try:
-            rows = _from_workers(self._loader)
-            for found, numbers in zip(rows, requests, strict=True):
-                self._current = numbers, _placed(checked(found, ReadError), numbers, _distinct(numbers)[1])
-                yield numbers
-                self._current = None
+            for found, numbers in zip(_from_workers(self._loader), requests, strict=True):
+                yield _placed(checked(found, ReadError), numbers, _distinct(numbers)[1])
             finished = True
         finally:
             if self._pass is mine:  # and not left behind by an exception, and another begun since
-                self._pass = self._current = None
-                if not (finished and self._kept):
+                self._pass = None
+                if not (finished and self._held):
                     self.close()
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
+    def alive(self) -> Iterator[None]:
         """Inside, the workers that one pass has started go on to the next; outside, they end with each pass."""
-        self._kept += 1
+        self._held += 1
         try:
             yield
         finally:
-            self._kept -= 1
-            if not self._kept:
-                self._pass = self._current = None
+            self._held -= 1
+            if not self._held:
+                self._pass = None
                 self.close()
 
     def close(self) -> None:

@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 
-from torchshrink.paths.engines.warm_path import Ways
+from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Splits
-from torchshrink.paths.outcome import Candidate, Outcome
+from torchshrink.paths.outcome import Candidate, TrainingResult
 from torchshrink.paths.statistics.gains import (
     HeldOut,
     Losses,
@@ -36,7 +36,7 @@ class Evidence:
         seed: decides how the rows of a single split are parted.
     """
 
-    def __init__(self, splits: Splits, ways: Sequence[Ways], *, seed: int) -> None:
+    def __init__(self, splits: Splits, ways: Sequence[WarmTables], *, seed: int) -> None:
         self._splits, self._seed = splits, seed
         self.candidates = [
             Candidate(family, step, control)
@@ -79,7 +79,7 @@ class Evidence:
         # In the order of the candidates, each once: what is trained together does not depend on who is compared first.
         return {number: [c for c in self.candidates if c in some] for number, some in sorted(found.items())}
 
-    def add(self, outcomes: Mapping[tuple[int, Candidate], Outcome]) -> None:
+    def add(self, results: Mapping[tuple[int, Candidate], TrainingResult]) -> None:
         """What came out of the later repeats, by the fold's number and the candidate."""
         count = len(self._splits.first)
         for repeat, folds in enumerate(self._splits.later, start=1):
@@ -87,9 +87,9 @@ class Evidence:
             for k, fold in enumerate(folds):
                 losses = np.full((len(fold.validation), len(self.candidates)), np.nan)
                 for column, candidate in enumerate(self.candidates):
-                    outcome = outcomes.get((repeat * count + k, candidate))
-                    if outcome is not None:
-                        losses[:, column] = outcome.row_losses.numpy()
+                    result = results.get((repeat * count + k, candidate))
+                    if result is not None:
+                        losses[:, column] = result.row_losses.numpy()
                 table.append(HeldOut(fold.validation.numpy(), losses, len(fold.train)))
             self._tables.append(table)
 
@@ -117,8 +117,8 @@ class Evidence:
         return [k for k, c in enumerate(self.candidates) if c.control == control and c.family in families]
 
 
-def _columns(outcomes: Sequence[Outcome]) -> Losses:
-    return np.stack([outcome.row_losses.numpy() for outcome in outcomes], axis=1)
+def _columns(results: Sequence[TrainingResult]) -> Losses:
+    return np.stack([result.row_losses.numpy() for result in results], axis=1)
 
 
 def _hashable(sides: Sides) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -16,7 +16,7 @@ PenaltySpec = type[Penalty] | Penalty | Callable[[float], Rules]
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class PenaltyFamily:
     """A name, and what makes the penalty or the rules of a strength."""
 
     name: str
@@ -30,30 +30,30 @@ class Family:
         return str(rules)
 
 
-def family(penalty: PenaltySpec, name: str | None = None) -> Family:
+def family(penalty: PenaltySpec, name: str | None = None) -> PenaltyFamily:
     """The family that one specification stands for.
 
     Raises:
         InputError: it is none, or a class that takes two strengths.
     """
     if isinstance(penalty, Penalty):
-        return Family(name or _name(type(penalty)), penalty.with_strength)
+        return PenaltyFamily(name or _name(type(penalty)), penalty.with_strength)
     if isinstance(penalty, type) and issubclass(penalty, Penalty):
         if not _takes_one(penalty):
             raise InputError(
                 f"penalty={penalty.__name__}: it takes more than one strength; give a template, such as "
                 f"{penalty.__name__}(1, 1), whose proportion is kept, or a callable strength -> penalty"
             )
-        return Family(name or _name(penalty), _checked(penalty))
+        return PenaltyFamily(name or _name(penalty), _checked(penalty))
     if callable(penalty) and not isinstance(penalty, type):
         plain = penalty.__name__ if inspect.isfunction(penalty) and penalty.__name__ != "<lambda>" else "penalty"
-        return Family(name or plain, _checked(penalty))
+        return PenaltyFamily(name or plain, _checked(penalty))
     raise InputError(
         f"penalty={penalty!r}: a penalty class, a penalty, or a callable strength -> penalty or rules expected"
     )
 
 
-def families(penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec]) -> tuple[Family, ...]:
+def families(penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec]) -> tuple[PenaltyFamily, ...]:
     """The families to compare: of one specification, of a mapping name → specification, or of a sequence.
 
     Raises:

@@ -16,8 +16,8 @@ from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import InputError, SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.paths.family import Family
-from torchshrink.paths.recipe import WHOLE, Recipe
+from torchshrink.paths.family import PenaltyFamily
+from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.randomness import seeded
 from torchshrink.support.storage import brief
@@ -104,27 +104,27 @@ def geometric(top: float, count: int) -> tuple[float, ...]:
     return (0.0, *(top * RATIO ** (step / (count - 1)) for step in range(count - 1, -1, -1)))
 
 
-def automatic_grid(recipe: Recipe, family: Family, count: int, *, null_loss: float, probe: Probe) -> Grid:
+def automatic_grid(spec: TrainingSpec, family: PenaltyFamily, count: int, *, null_loss: float, probe: Probe) -> Grid:
     """A geometric grid whose top is the critical strength where a formula gives it, and is found by probing elsewhere.
 
     Args:
-        recipe: how a model is trained.
+        spec: how a model is trained.
         family: what is tuned.
         count: how many strengths above 0.
         null_loss: the mean loss of the best constant output on the rows that ``probe`` trains on.
         probe: trains on these rows.
     """
-    top = exact_top(recipe, family)
+    top = exact_top(spec, family)
     if top is not None:
         words = (
             f"{count} strengths down from {top:.3g}, the least at which all penalised weights are zero "
             "(exact, on all rows)"
         )
         return Grid(geometric(top, count), "exact", words)
-    return _probed(_first_guess(recipe, family, null_loss), count, null_loss=null_loss, probe=probe)
+    return _probed(_first_guess(spec, family, null_loss), count, null_loss=null_loss, probe=probe)
 
 
-def exact_top(recipe: Recipe, family: Family) -> float | None:
+def exact_top(spec: TrainingSpec, family: PenaltyFamily) -> float | None:
     """The least strength at which zero is the optimum for all penalised weights, or None where no formula says.
 
     It does where the output is affine in the trainable parameters (linear and logistic models, any features in
@@ -133,15 +133,15 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
     the gradient there is zero, and for L2 no strength is enough. It is a scale for the grid and no more: taken from
     all rows, where a fold's trainings have fewer, it says nothing about which strength is chosen.
     """
-    if not _is_convex(recipe.loss):
+    if not _is_convex(spec.loss):
         return None
-    with seeded(recipe.part_seed(WHOLE)), warnings.catch_warnings():
+    with seeded(spec.part_seed(WHOLE)), warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-        model = recipe.fresh()
-        fit_preprocessing(model, recipe.X, recipe.y)
-        regularizer = Regularizer(model, family.make(1.0), recipe.settings.on)
-        twice = Regularizer(model, family.make(2.0), recipe.settings.on)
-    exact = recipe.in_float64()
+        model = spec.fresh()
+        fit_preprocessing(model, spec.X, spec.y)
+        regularizer = Regularizer(model, family.make(1.0), spec.settings.on)
+        twice = Regularizer(model, family.make(2.0), spec.settings.on)
+    exact = spec.in_float64()
     model.double()
     with evaluating(model):
         try:
@@ -167,15 +167,15 @@ def _is_convex(loss: Loss) -> bool:
     return type(loss) in CONVEX or any(loss is each for each in CONVEX_FUNCTIONS)
 
 
-def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Recipe) -> tuple[Tensor, ...]:
+def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], spec: TrainingSpec) -> tuple[Tensor, ...]:
     """The mean loss's gradients at the null model: penalised weights zero, all others fitted."""
     with torch.no_grad():
         for parameter in penalised:
             parameter.zero_()
     known = {id(parameter) for parameter in penalised}
     free = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    if isinstance(recipe.X, LazyRows):
-        full = FullLoss(model, recipe.X, recipe.y, recipe.loss)
+    if isinstance(spec.X, LazyRows):
+        full = FullLoss(model, spec.X, spec.y, spec.loss)
 
         def closure() -> float:
             mean, gradients = full.gradient(free)
@@ -186,7 +186,7 @@ def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Rec
         if free:
             _lbfgs(free).step(closure)
         return tuple(full.gradient(penalised)[1])
-    return torch.autograd.grad(_fit(lambda: recipe.loss(model(recipe.X), recipe.y), free), penalised)
+    return torch.autograd.grad(_fit(lambda: spec.loss(model(spec.X), spec.y), free), penalised)
 
 
 def null_output(loss: Loss, y: Tensor, shape: Sequence[int]) -> Tensor:
@@ -304,10 +304,10 @@ def _affine(model: nn.Module, X: Tensor) -> bool:
     return bool((output(middle) - ends).abs().max() <= 1e-9 * ends.abs().max())
 
 
-def _first_guess(recipe: Recipe, family: Family, null_loss: float) -> float:
+def _first_guess(spec: TrainingSpec, family: PenaltyFamily, null_loss: float) -> float:
     """The strength at which the initial weights cost as much as the best constant output loses."""
-    with seeded(recipe.part_seed(0)):
-        value = float(Regularizer(recipe.fresh(), family.make(1.0), recipe.settings.on).value().detach())
+    with seeded(spec.part_seed(0)):
+        value = float(Regularizer(spec.fresh(), family.make(1.0), spec.settings.on).value().detach())
     guess = abs(null_loss) / value if value > 0 else 1.0
     return float(f"{guess:.1e}") if 0 < guess < math.inf else 1.0  # two digits: grids that people can read
 

@@ -1,4 +1,4 @@
-"""What tells one recipe's models from another's, and whether they are new ones, the same for a seed."""
+"""What tells one training spec's models from another's, and whether they are new ones, the same for a seed."""
 
 from __future__ import annotations
 

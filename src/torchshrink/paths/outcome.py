@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Unit:
+class TrainingKey:
     """One training: which family (by its number), at which strength, on which fold (by its number)."""
 
     family: int
@@ -29,7 +29,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class TrainingResult:
     """What one training leaves behind, all without the penalty, in evaluation mode, and in the given target's unit.
 
     Args:

@@ -64,6 +64,9 @@ class Polished:
             "certificate": self.certificate.to_dict(),
         }
 
+    def __repr__(self) -> str:
+        return f"<Polished: {self}>"
+
     def __str__(self) -> str:
         head = {
             "converged": f"converged in {self.steps} steps",

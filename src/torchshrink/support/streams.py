@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import Any, final
@@ -46,6 +47,13 @@ class Steady:
             return sys.stderr.isatty()
         except _FAILURES:
             return False
+
+    def columns(self) -> int:
+        """How wide its terminal is; 0 if it does not say, in which case tqdm alone would draw nothing."""
+        try:
+            return os.get_terminal_size(self.fileno()).columns
+        except OSError:
+            return 0
 
     def fileno(self) -> int:
         """As stderr's, for the width of its terminal."""
@@ -95,6 +103,7 @@ class Bar:
         drawn = shown and self._file.isatty()
         self._lines = shown and lines and not drawn
         self._last = time.monotonic()
+        size: dict[str, Any] = {"dynamic_ncols": True} if self._file.columns() else {"ncols": 79, "nrows": 24}
         self._tqdm: tqdm[Any] = tqdm(
             total=total,
             initial=done,
@@ -103,7 +112,7 @@ class Bar:
             leave=leave,
             disable=not drawn,
             file=self._file,
-            dynamic_ncols=True,
+            **size,
         )
 
     def expect(self, total: int) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from path_cases import recipe_for
+from path_cases import spec_for
 from torchshrink.paths.engines.chain import COORDINATEWISE
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
@@ -49,12 +49,12 @@ def stack_of(build, *, numbers=False, optimizer=None, dtype=torch.float64, **set
     drawn = torch.Generator().manual_seed(0)
     X = torch.randn(40, 6, generator=drawn, dtype=dtype)
     y = X[:, 0] - X[:, 1] ** 2 if numbers else torch.arange(40) % 3
-    recipe = recipe_for(
+    spec = spec_for(
         lambda: build().to(dtype), (X, y), families(ts.L1), epochs=4, batch_size=8, loss=None, optimizer=optimizer,
         seed=0, device=None, on=WEIGHTS, method="auto",
     )  # fmt: skip
-    folds = make_folds(recipe.y, 2, seed=0)
-    return Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], STRENGTHS, **settings)
+    folds = make_folds(spec.y, 2, seed=0)
+    return Stack(spec, dict(enumerate(folds)), families(ts.L1)[0], STRENGTHS, **settings)
 
 
 def check_gradients(stack):
@@ -62,11 +62,12 @@ def check_gradients(stack):
     for epoch in range(2):  # the second time, the memory of the first is written over
         for rows, weights in stack._batches(epoch):
             stack._skeleton.train()
+            ((_, batch),) = stack._read([rows])
             torch.manual_seed(epoch)
-            losses = stack._dense(stack.parameters, stack.own, stack._shared, rows, weights)
+            losses = stack._dense(stack.parameters, stack.own, stack._shared, rows, batch, weights)
             wanted = torch.autograd.grad(losses.sum(), list(stack.parameters.values()), allow_unused=True)
             torch.manual_seed(epoch)
-            found = stack._dense.differentiate(stack.parameters, stack._shared, rows, weights)
+            found = stack._dense.differentiate(stack.parameters, stack._shared, rows, batch, weights)
             torch.testing.assert_close(found, losses.detach(), rtol=1e-12, atol=1e-14)
             for p, gradient in zip(stack.parameters.values(), wanted, strict=True):
                 torch.testing.assert_close(p.grad, gradient, rtol=1e-10, atol=1e-14)
@@ -78,12 +79,12 @@ def test_gradients_are_those_of_autograd(name):
 
 
 def test_gradients_for_numbers():
-    check_gradients(stack_of(lambda: ts.models.mlp(6, 1, hidden=(5,), numbers=True), numbers=True))
+    check_gradients(stack_of(lambda: ts.models.mlp(6, 1, hidden=(5,), regression=True), numbers=True))
 
 
 def test_gradients_with_one_lane_of_a_fold():
     stack = stack_of(CHAINS["ReLU"])
-    single = Stack(stack.recipe, {0: stack.folds[0]}, families(ts.L1)[0], (1e-3,))
+    single = Stack(stack.spec, {0: stack.folds[0]}, families(ts.L1)[0], (1e-3,))
     check_gradients(single)
 
 

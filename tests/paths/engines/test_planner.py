@@ -10,12 +10,12 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 
 import torchshrink as ts
-from path_cases import Normalised, flat, iris, plain, recipe_for, small
+from path_cases import Normalised, flat, iris, plain, small, spec_for
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths.engines import planner, stack
 from torchshrink.paths.engines.chain_program import DenseProgram
-from torchshrink.paths.engines.planner import Plan, chunks, make_plan
+from torchshrink.paths.engines.planner import Plan, make_plan, stack_tasks
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
@@ -39,7 +39,7 @@ def quick(penalty=ts.L1, *, build=small, **settings):
 
 def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=33, epochs=50, **settings):
     (family,) = families(penalty)
-    recipe = recipe_for(
+    spec = spec_for(
         build,
         data or iris(),
         [family],
@@ -48,8 +48,8 @@ def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=3
         engine=engine,
         **{key: value for key, value in settings.items() if key != "jobs"},
     )
-    folds = make_folds(recipe.y, 4, seed=0)
-    return make_plan(recipe, folds, family, strengths, jobs=settings.get("jobs", 1)), recipe, folds
+    folds = make_folds(spec.y, 4, seed=0)
+    return make_plan(spec, folds, family, strengths, jobs=settings.get("jobs", 1)), spec, folds
 
 
 class TestChoice:
@@ -139,15 +139,15 @@ class TestChunks:
     @pytest.mark.parametrize("chain", [True, False])
     @pytest.mark.parametrize("at_once", [1, 3, 4, 7, 50, 1000])
     def test_are_a_partition(self, at_once, chain):
-        _, recipe, folds = planned()
+        _, spec, folds = planned()
         strengths = [0.0, *(0.1 * k for k in range(1, 24))]
-        made = chunks(Plan("lanes", at_once, False, chain, ""), recipe, dict(enumerate(folds)), 0, strengths)
-        units = [unit for chunk in made for unit in chunk.units]
-        assert len(units) == len(set(units)) == 4 * 24
-        assert max(len(chunk.units) for chunk in made) <= at_once
-        assert len({chunk.name for chunk in made}) == len(made)
+        made = stack_tasks(Plan("lanes", at_once, False, chain, ""), spec, dict(enumerate(folds)), 0, strengths)
+        keys = [key for task in made for key in task.keys]
+        assert len(keys) == len(set(keys)) == 4 * 24
+        assert max(len(task.keys) for task in made) <= at_once
+        assert len({task.name for task in made}) == len(made)
         if not chain:
-            assert all(len({len(folds[k].train) for k in chunk.folds}) == 1 for chunk in made)
+            assert all(len({len(folds[k].train) for k in task.folds}) == 1 for task in made)
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ class TestEngines:
         ("data", "build", "penalty"),
         [
             (load_digits, lambda: mlp(64, 10, hidden=(16,)), ts.L1),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), numbers=True), ts.L2),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(), numbers=True), ts.GroupLasso),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), regression=True), ts.L2),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(), regression=True), ts.GroupLasso),
         ],
     )
     def test_choose_the_same(self, data, build, penalty):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
-from path_cases import recipe_for
+from path_cases import spec_for
 from torchshrink.errors import CannotStackError, LanesWarning
 from torchshrink.paths.engines.probe import try_stack
 from torchshrink.paths.family import families
@@ -103,17 +103,17 @@ def data():
     return X, torch.arange(40) % 3
 
 
-def recipe_of(build, **settings):
+def spec_of(build, **settings):
     given = {"epochs": 3, "batch_size": 8, "loss": None, "optimizer": None, "seed": 0, "device": None, "method": "auto"}
-    return recipe_for(build, data(), families(ts.L1), on=WEIGHTS, **(given | settings))
+    return spec_for(build, data(), families(ts.L1), on=WEIGHTS, **(given | settings))
 
 
 @pytest.mark.filterwarnings("ignore:.*rows of an embedding")  # which both engines treat alike
 @pytest.mark.parametrize("name", UNLIKE)
 def test_is_refused(name):
-    recipe = recipe_of(UNLIKE[name])
+    spec = spec_of(UNLIKE[name])
     with pytest.raises(CannotStackError) as raised:
-        try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L1)[0])
+        try_stack(spec, make_folds(spec.y, 2, seed=0), families(ts.L1)[0])
     assert "\n" not in str(raised.value)
 
 
@@ -130,22 +130,22 @@ def test_ends_as_the_plain_engine_does(name):
 @pytest.mark.parametrize("method", ["auto", "loss"])
 @pytest.mark.parametrize("name", ALIKE)
 def test_is_not_refused(name, method):
-    recipe = recipe_of(ALIKE[name], method=method)
-    found = try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L1)[0])
+    spec = spec_of(ALIKE[name], method=method)
+    found = try_stack(spec, make_folds(spec.y, 2, seed=0), families(ts.L1)[0])
     assert found.chain is (name == "chain")
     assert found.proximal is (method == "auto")
 
 
 def test_a_penalty_without_a_prox():
-    recipe = recipe_of(ALIKE["chain"])
-    assert not try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L2)[0]).proximal
+    spec = spec_of(ALIKE["chain"])
+    assert not try_stack(spec, make_folds(spec.y, 2, seed=0), families(ts.L2)[0]).proximal
 
 
 def test_the_trial_leaves_no_trace():
-    recipe = recipe_of(ALIKE["dropout"])
+    spec = spec_of(ALIKE["dropout"])
     before, dtype = torch.get_rng_state(), torch.get_default_dtype()
-    X = copy.deepcopy(recipe.X)
-    try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L1)[0])
+    X = copy.deepcopy(spec.X)
+    try_stack(spec, make_folds(spec.y, 2, seed=0), families(ts.L1)[0])
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_default_dtype() is dtype
-    assert torch.equal(recipe.X, X)
+    assert torch.equal(spec.X, X)

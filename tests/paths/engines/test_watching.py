@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
-from path_cases import recipe_for
+from path_cases import spec_for
 from torchshrink.errors import CannotStackError, LanesWarning
 from torchshrink.paths.engines.probe import try_stack
 from torchshrink.paths.family import families
@@ -307,7 +307,7 @@ DRAWING = {
 
 
 def tried(build):
-    recipe = recipe_for(
+    spec = spec_for(
         build,
         data(),
         families(ts.L1),
@@ -320,7 +320,7 @@ def tried(build):
         on=WEIGHTS,
         method="auto",
     )
-    return try_stack(recipe, make_folds(recipe.y, 2, seed=0), families(ts.L1)[0])
+    return try_stack(spec, make_folds(spec.y, 2, seed=0), families(ts.L1)[0])
 
 
 @pytest.mark.parametrize("name", DRAWING)

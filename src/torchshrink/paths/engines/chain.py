@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Preprocess, Rescale
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.private_torch import has_hooks
 from torchshrink.training import ROWS_AT_ONCE, evaluating
 
@@ -35,17 +35,17 @@ COORDINATEWISE = (
 MOST_ENCODED = 2**28  # bytes that the encoded rows of all folds may take; beyond, the general program encodes batches
 
 
-def dense_fits(recipe: Recipe, model: nn.Module, folds: int) -> bool:
+def dense_fits(spec: TrainingSpec, model: nn.Module, folds: int) -> bool:
     """Whether `DenseProgram` computes this model, with this loss and these rows."""
-    if not _is_chain(model) or not recipe.X.is_floating_point() or recipe.X.ndim != 2:
+    if not _is_chain(model) or not spec.X.is_floating_point() or spec.X.ndim != 2:
         return False
     with evaluating(model), torch.no_grad():
-        width = _encoded(parts(model)[0], recipe.X[:2]).shape[1]
-        output = model(recipe.X[:2])
-    in_memory = not isinstance(recipe.X, LazyRows)
-    if in_memory and folds * len(recipe.X) * width * recipe.X.dtype.itemsize > MOST_ENCODED:
+        width = _encoded(parts(model)[0], spec.X[:2]).shape[1]
+        output = model(spec.X[:2])
+    in_memory = not isinstance(spec.X, LazyRows)
+    if in_memory and folds * len(spec.X) * width * spec.X.dtype.itemsize > MOST_ENCODED:
         return False
-    y, loss = recipe.y, recipe.loss
+    y, loss = spec.y, spec.loss
     if type(loss) is nn.CrossEntropyLoss:
         plain = loss.weight is None and loss.label_smoothing == 0 and not bool((y == loss.ignore_index).any())
         return plain and not y.is_floating_point() and y.ndim == 1 and output.ndim == 2

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchshrink.data.lazy import LazyRows
 from torchshrink.models import Rescale
 from torchshrink.paths.engines.chain import encode_folds, parts
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.training_spec import TrainingSpec
 
 Named = Mapping[str, Tensor]
 
@@ -27,27 +27,33 @@ class DenseProgram:
     """The losses of all lanes of a chain of linear layers, and their gradients; only of what `chain.dense_fits`.
 
     Args:
-        recipe: how each lane is trained.
+        spec: how each lane is trained.
         models: each fold's, its preprocessing fitted.
         skeleton: one of the same structure, whose mode, training or evaluation, decides what dropout does.
     """
 
-    def __init__(self, recipe: Recipe, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
-        self._classes = isinstance(recipe.loss, nn.CrossEntropyLoss)
-        self._y = recipe.y
+    def __init__(self, spec: TrainingSpec, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
+        self._classes = isinstance(spec.loss, nn.CrossEntropyLoss)
+        self._y = spec.y
         self._chain = [module for module in parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
         self._names = {id(p): name for name, p in skeleton.named_parameters()}
         self._names |= {id(b): name for name, b in skeleton.named_buffers()}
-        self._X = recipe.X
         self._fronts = [parts(model)[0] for model in models]
         # (F, n, d); rows that have to be read are encoded batch by batch
-        self._encoded = None if isinstance(self._X, LazyRows) else encode_folds(self._fronts, [self._X] * len(models))
+        self._encoded = None if isinstance(spec.X, LazyRows) else encode_folds(self._fronts, [spec.X] * len(models))
         self._memory: dict[tuple[Any, ...], Tensor] = {}
 
-    def __call__(self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None) -> Tensor:
-        """The mean loss of each lane's batch (F, S), for row numbers (F, B) and weights (F, B) or None."""
+    @property
+    def has_rows(self) -> bool:
+        """Whether it has encoded all rows, and needs those of no batch."""
+        return self._encoded is not None
+
+    def __call__(
+        self, parameters: Named, own: Named, shared: Named, rows: Tensor, batch: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        """The mean loss of each lane's batch (F, S): row numbers (F, B), rows (F, B, …) and weights (F, B) or None."""
         lanes = _Lanes(parameters, shared, self._names)
-        h = self._inputs(rows)
+        h = self._inputs(rows, batch)
         for module in self._chain:
             if isinstance(module, nn.Linear):
                 h = _linear(*lanes.of_layer(module, products=len(h)), h).view(lanes.count, module.out_features, -1)
@@ -57,7 +63,12 @@ class DenseProgram:
 
     @torch.no_grad()
     def differentiate(
-        self, parameters: Mapping[str, nn.Parameter], shared: Named, rows: Tensor, weights: Tensor | None
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        shared: Named,
+        rows: Tensor,
+        batch: Tensor | None,
+        weights: Tensor | None,
     ) -> Tensor:
         """As a call; and each parameter's ``grad`` becomes the gradient of the sum of all lanes' losses.
 
@@ -65,7 +76,7 @@ class DenseProgram:
         same memory from step to step: fresh memory from the system would take a CPU as long as the products do.
         """
         lanes = _Lanes(parameters, shared, self._names)
-        h = self._inputs(rows)
+        h = self._inputs(rows, batch)
         to_input: list[Callable[[Tensor], Tensor]] = []  # of each module: from its output's gradient to its input's
         learns = False  # whether anything below is trained, and so needs a gradient
         ours = False  # whether h is in our own memory, and nothing else looks at it
@@ -126,10 +137,11 @@ class DenseProgram:
             self._memory[key] = torch.empty(*shape, dtype=like.dtype, device=like.device)
         return self._memory[key]
 
-    def _inputs(self, rows: Tensor) -> Tensor:
+    def _inputs(self, rows: Tensor, batch: Tensor | None) -> Tensor:
         """(F, d, B): the same for all strengths of a fold; after the first layer it is (F·S, d, B)."""
         if self._encoded is None:
-            return encode_folds(self._fronts, self._X[rows]).transpose(1, 2)
+            assert batch is not None
+            return encode_folds(self._fronts, batch).transpose(1, 2)
         fold = torch.arange(len(rows), device=rows.device)[:, None]
         return self._encoded[fold, rows].transpose(1, 2)
 

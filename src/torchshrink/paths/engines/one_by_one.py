@@ -9,39 +9,41 @@ from torch import nn
 
 from torchshrink.data.lazy import subset
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.family import Family
+from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Outcome, Unit
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.outcome import TrainingKey, TrainingResult
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.paths.weights import Weights
 from torchshrink.training import evaluate
 
 
-def train_units(
-    recipe: Recipe, folds: Sequence[Fold], families: Sequence[Family], units: Iterable[Unit]
-) -> Iterator[tuple[Unit, Outcome]]:
-    """Train each unit and yield what came out of it. Every engine has this signature, and may choose the order."""
-    for unit in units:
-        yield unit, train_unit(recipe, folds[unit.fold], families[unit.family], unit)[0]
+def train_each(
+    spec: TrainingSpec, folds: Sequence[Fold], families: Sequence[PenaltyFamily], keys: Iterable[TrainingKey]
+) -> Iterator[tuple[TrainingKey, TrainingResult]]:
+    """Train each, and yield what came out of it."""
+    for key in keys:
+        yield key, train_one(spec, folds[key.fold], families[key.family], key)[0]
 
 
-def train_unit(
-    recipe: Recipe, fold: Fold, family: Family, unit: Unit, *, start: Weights | None = None
-) -> tuple[Outcome, nn.Module | None]:
-    """One unit's outcome and model, from the initial weights or from ``start``; no model where it diverged."""
-    train, held_out = fold.train.to(recipe.device), fold.validation.to(recipe.device)
-    X, y = subset(recipe.X, train), recipe.y[train]
+def train_one(
+    spec: TrainingSpec, fold: Fold, family: PenaltyFamily, key: TrainingKey, *, start: Weights | None = None
+) -> tuple[TrainingResult, nn.Module | None]:
+    """One training's result and model, from the initial weights or from ``start``; no model where it diverged."""
+    train, held_out = fold.train.to(spec.device), fold.validation.to(spec.device)
+    X, y = subset(spec.X, train), spec.y[train]
     nothing = torch.full((len(held_out),), torch.nan, dtype=torch.float64)
     try:
-        model, regularizer = recipe.train(family.make(unit.strength), X, y, part=unit.fold, start=start)
+        model, regularizer = spec.train(family.make(key.strength), X, y, part=key.fold, start=start)
     except DivergenceError as error:
-        return Outcome(torch.nan, nothing, None, 0, diverged=error.epoch + 1), None
-    on_train = evaluate(model, X, y, loss=recipe.loss)
-    on_held_out = evaluate(model, subset(recipe.X, held_out), recipe.y[held_out], loss=recipe.loss)
+        return TrainingResult(torch.nan, nothing, None, 0, diverged=error.epoch + 1), None
+    on_train = evaluate(model, X, y, loss=spec.loss)
+    on_held_out = evaluate(model, subset(spec.X, held_out), spec.y[held_out], loss=spec.loss)
     if not (on_train.row_losses.isfinite().all() and on_held_out.row_losses.isfinite().all()):
-        return Outcome(torch.nan, nothing, None, 0, diverged=recipe.settings.epochs), None
+        return TrainingResult(torch.nan, nothing, None, 0, diverged=spec.settings.epochs), None
     sparsity = regularizer.sparsity()
     nonzero = sparsity.total - sparsity.zeros
-    scale = recipe.target_scale.of_loss
-    outcome = Outcome(scale * on_train.loss, scale * on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero)
-    return outcome, model
+    scale = spec.target_scale.of_loss
+    result = TrainingResult(
+        scale * on_train.loss, scale * on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero
+    )
+    return result, model

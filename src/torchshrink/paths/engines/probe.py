@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import CannotStackError
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.engines.starting import initial_model
+from torchshrink.paths.engines.stacking import initial_model
 from torchshrink.paths.engines.vmap_support import batchable
 from torchshrink.paths.engines.watching import without_dropout
-from torchshrink.paths.family import Family
+from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.paths.weights import weights_of
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.private_torch import DispatchMode
@@ -44,44 +44,45 @@ class Trial:
     proximal: bool
 
 
-def try_stack(recipe: Recipe, folds: Sequence[Fold], family: Family) -> Trial:
+def try_stack(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily) -> Trial:
     """Stack two strengths of two folds, train and evaluate them, and hold what comes out against the plain engine's.
 
     Raises:
         CannotStackError: they cannot be stacked, or end elsewhere. Any other of `CANNOT_STACK`: vmap does not take the
             model or the loss.
     """
-    size = max(2, min(recipe.settings.batch_size, *(len(fold.train) for fold in folds[:2])))
+    size = max(2, min(spec.settings.batch_size, *(len(fold.train) for fold in folds[:2])))
     few = {number: Fold(fold.train[:size], fold.validation[:2]) for number, fold in enumerate(folds[:2])}
-    stack = Stack(recipe, few, family, STRENGTHS)
+    stack = Stack(spec, few, family, STRENGTHS)
     with seeded(0):
-        stack.step(_rows(recipe, few), None)
-    list(stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64)))
-    _check_steps(recipe, few, family)
+        rows = _rows(spec, few)
+        stack.step(rows, None, spec.X[rows])
+    list(stack.results(torch.zeros(stack.shape, dtype=torch.int64)))
+    _check_steps(spec, few, family)
     return Trial(stack.chain, stack.proximal)
 
 
-def _check_steps(recipe: Recipe, folds: Mapping[int, Fold], family: Family) -> None:
+def _check_steps(spec: TrainingSpec, folds: Mapping[int, Fold], family: PenaltyFamily) -> None:
     """Compare every tensor after some steps: in float64, as a step of Adam's may be rounding and no more in float32.
 
     What a model may do that a stack does not see, such as a layer that is reached past its module, shows here.
     Dropout modules are kept from dropping anything; what else a model draws, all lanes draw as the plain engine does.
     """
-    exact = dataclasses.replace(recipe.in_float64(), build=lambda: without_dropout(recipe.build().double()))
+    exact = dataclasses.replace(spec.in_float64(), build=lambda: without_dropout(spec.build().double()))
     tolerance = EXACT
     try:
         _plain(exact, folds[0], 0, STRENGTHS[0], family)
     except (RuntimeError, TypeError, ValueError):  # something in the model is of one dtype
-        exact, tolerance = dataclasses.replace(recipe, build=lambda: without_dropout(recipe.build())), LOOSE
+        exact, tolerance = dataclasses.replace(spec, build=lambda: without_dropout(spec.build())), LOOSE
     stack, rows = Stack(exact, folds, family, STRENGTHS, same_draws=True), _rows(exact, folds)
     with seeded(DRAWS):
         for _ in range(STEPS):
-            stack.step(rows, None)
-    outcomes = {(f, s): each for f, s, each in stack.outcomes(torch.zeros(stack.shape, dtype=torch.int64))}
+            stack.step(rows, None, exact.X[rows])
+    results = {(f, s): each for f, s, each in stack.results(torch.zeros(stack.shape, dtype=torch.int64))}
     for f, (number, fold) in enumerate(folds.items()):
         for s, strength in enumerate(STRENGTHS):
             wanted = _plain(exact, fold, number, strength, family)
-            trained = outcomes[number, strength].train_loss / recipe.target_scale.of_loss
+            trained = results[number, strength].train_loss / spec.target_scale.of_loss
             found = stack.tensors(f, s) | {_LOSS: torch.tensor(trained)}
             for name, tensor in wanted.items():
                 if not bool(tensor.isfinite().all()):
@@ -93,29 +94,29 @@ def _check_steps(recipe: Recipe, folds: Mapping[int, Fold], family: Family) -> N
 _LOSS = "loss"
 
 
-def _plain(recipe: Recipe, fold: Fold, number: int, strength: float, family: Family) -> dict[str, Tensor]:
+def _plain(spec: TrainingSpec, fold: Fold, number: int, strength: float, family: PenaltyFamily) -> dict[str, Tensor]:
     """All tensors of one model after some steps on all rows of the fold, and its loss in evaluation mode."""
-    rows = fold.train.to(recipe.device)
-    X, y = recipe.X[rows], recipe.y[rows]
-    model = initial_model(recipe, number, fold)
-    with seeded(DRAWS), said_before():
-        regularizer = Regularizer(model, family.make(strength), recipe.settings.on)
-        optimizer = recipe.make_optimizer(model.parameters())
-        if recipe.settings.method != "loss":
-            regularizer.attach(optimizer, recipe.settings.method)
+    rows = fold.train.to(spec.device)
+    X, y = spec.X[rows], spec.y[rows]
+    model = initial_model(spec, number, fold)
+    with seeded(DRAWS), without_repeated_warnings():
+        regularizer = Regularizer(model, family.make(strength), spec.settings.on)
+        optimizer = spec.make_optimizer(model.parameters())
+        if spec.settings.method != "loss":
+            regularizer.attach(optimizer, spec.settings.method)
         model.train()
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
-            mean = recipe.loss(model(X), y)
-            (mean + regularizer.value() if recipe.settings.method == "loss" else mean).backward()
+            mean = spec.loss(model(X), y)
+            (mean + regularizer.value() if spec.settings.method == "loss" else mean).backward()
             optimizer.step()
         regularizer.detach()
-        loss = evaluate(model, X, y, loss=recipe.loss).loss
+        loss = evaluate(model, X, y, loss=spec.loss).loss
     return {**weights_of(model), _LOSS: torch.tensor(loss)}
 
 
-def _rows(recipe: Recipe, folds: Mapping[int, Fold]) -> Tensor:
-    return torch.stack([fold.train.to(recipe.device) for fold in folds.values()])
+def _rows(spec: TrainingSpec, folds: Mapping[int, Fold]) -> Tensor:
+    return torch.stack([fold.train.to(spec.device) for fold in folds.values()])
 
 
 def convolves(model: nn.Module) -> bool:
@@ -123,14 +124,14 @@ def convolves(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
 
 
-def costs_of(recipe: Recipe, model: nn.Module, fold: Fold) -> tuple[float, float]:
+def costs_of(spec: TrainingSpec, model: nn.Module, fold: Fold) -> tuple[float, float]:
     """What one lane's step costs: multiplications and additions, and bytes, both at most."""
-    rows = fold.train[: recipe.settings.batch_size].to(recipe.device)
-    X, y = recipe.X[rows], recipe.y[rows]
+    rows = fold.train[: spec.settings.batch_size].to(spec.device)
+    X, y = spec.X[rows], spec.y[rows]
     model.train()
     with seeded(0), batchable(model), FlopCounterMode(display=False) as work:
         with _Bytes() as made:
-            loss = recipe.loss(model(X), y)
+            loss = spec.loss(model(X), y)
         loss.backward()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     # Weights, gradients, up to three of the optimizer's, one in between; what the forward pass made, and gradients.

@@ -77,6 +77,9 @@ class Verdict:
     level: float
     words: str
 
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.words}>"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
         return asdict(self) | {"interval": None if self.interval is None else list(self.interval)}

@@ -5,31 +5,36 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.data.narrowing import warn_of_rounding
 from torchshrink.data.opening import opened
-from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning, TorchshrinkError
+from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
-from torchshrink.paths.family import Family
+from torchshrink.paths.family import PenaltyFamily
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
+from torchshrink.paths.spec_checks import (
+    built_model,
+    check_step,
+    checked_data,
+    checked_device,
+    ignored_target,
+    made_optimizer,
+)
 from torchshrink.paths.weights import Weights, load_weights
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
-from torchshrink.support.storage import brief
-from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch, train_step
+from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
 
@@ -41,7 +46,7 @@ WHOLE = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class TrainingSpec:
     """What a training depends on besides its penalty and its rows.
 
     Args:
@@ -55,7 +60,7 @@ class Recipe:
         device: where to train.
         settings: what the caller gave.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
-        identity: digests of the initial model and of what it does, for telling recipes apart.
+        identity: digests of the initial model and of what it does, for telling specs apart.
     """
 
     build: Build
@@ -81,7 +86,7 @@ class Recipe:
     @property
     def ignored(self) -> int:
         """The code of the targets that the loss leaves out."""
-        return _ignored(self.loss)
+        return ignored_target(self.loss)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -103,7 +108,7 @@ class Recipe:
             }
         )
 
-    def in_float64(self) -> Recipe:
+    def in_float64(self) -> TrainingSpec:
         """The same with data and loss in float64, for what is to be exact. The model is the caller's to convert."""
         loss = copy.deepcopy(self.loss)
         return dataclasses.replace(
@@ -134,7 +139,7 @@ class Recipe:
             DivergenceError: the loss became infinite or NaN.
         """
         seed = self.part_seed(part)
-        with seeded(seed), said_before():
+        with seeded(seed), without_repeated_warnings():
             model = self.fresh()
             fit_preprocessing(model, X, y)
             regularizer = Regularizer(model, rules, self.settings.on)
@@ -160,17 +165,17 @@ class Recipe:
 
 
 @contextlib.contextmanager
-def said_before() -> Iterator[None]:
-    """Inside, what `make_recipe` warns of is not said again: it is said once, and not for every strength and fold."""
+def without_repeated_warnings() -> Iterator[None]:
+    """Inside, what `make_training_spec` has warned of is not said again, for every strength and fold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
         warnings.simplefilter("ignore", ObjectiveWarning)
         yield
 
 
-def make_recipe(
-    build: Build, data: object, families: Sequence[Family], settings: PathSettings, *, progress: bool = False
-) -> Recipe:
+def make_training_spec(
+    build: Build, data: object, families: Sequence[PenaltyFamily], settings: PathSettings, *, progress: bool = False
+) -> TrainingSpec:
     """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
 
     Raises:
@@ -186,16 +191,16 @@ def make_recipe(
         raise InputError(f"build: {type(build).__name__} given, a callable () -> nn.Module expected")
     first_seed = mix_seed(settings.seed, WHOLE + 1)
     with seeded(first_seed):
-        model = _built(build)
+        model = built_model(build)
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         if first is None:
             raise InputError("build() returned a model without parameters: there is nothing to train")
-        where = _device(settings.device, first.device)
+        where = checked_device(settings.device, first.device)
         check_anew(model, build, first_seed)
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
         rows, targets = opened(data, workers=settings.engine.workers, progress=progress)
-        X, y = _checked(rows, targets, _ignored(settings.loss))
+        X, y = checked_data(rows, targets, ignored_target(settings.loss))
         if X.is_floating_point():
             # On the CPU before: not every device has float64.
             dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))
@@ -218,14 +223,14 @@ def make_recipe(
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = settings.optimizer or default_optimizer
-        made = _made_optimizer(make_optimizer, model)
+        made = made_optimizer(make_optimizer, model)
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
         few = torch.arange(min(len(X), settings.batch_size, FEW))
-        _check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
-    return Recipe(
+        check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
+    return TrainingSpec(
         build=build,
         X=X,
         y=y,
@@ -237,123 +242,6 @@ def make_recipe(
         identity=identity,
         target_scale=unit,
     )
-
-
-def _ignored(loss: object) -> int:
-    """The code of the targets that the loss leaves out, as padding is."""
-    given = loss if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else nn.CrossEntropyLoss()
-    return given.ignore_index
-
-
-def _built(build: Callable[[], object]) -> nn.Module:
-    name = build.__name__ if isinstance(build, type) else "build"
-    try:
-        inspect.signature(build).bind()
-    except TypeError as error:
-        raise InputError(
-            f"build: {name} cannot be called without arguments ({error}): give a function that needs none, such as "
-            f"lambda: {'Net' if name == 'build' else name}(…)"
-        ) from error
-    except ValueError:  # a callable that does not tell what it takes
-        pass
-    try:
-        model = build()
-    except TorchshrinkError:
-        raise
-    except Exception as error:
-        raise InputError(f"build() raised {brief(error)}") from error
-    if not isinstance(model, nn.Module):
-        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise InputError(f"build() returned {what}, an nn.Module expected")
-    return model
-
-
-def _made_optimizer(make_optimizer: Callable[[Any], object], model: nn.Module) -> torch.optim.Optimizer:
-    try:
-        made = make_optimizer(model.parameters())
-    except TorchshrinkError:
-        raise
-    except Exception as error:
-        raise InputError(f"optimizer(parameters) raised {brief(error)}") from error
-    if not isinstance(made, torch.optim.Optimizer):
-        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
-        raise InputError(f"optimizer(parameters) returned {what}, a torch.optim.Optimizer expected")
-    mine = {id(p) for p in model.parameters()}
-    if any(id(p) not in mine for group in made.param_groups for p in group["params"]):
-        raise InputError(
-            f"optimizer(parameters) returned {type(made).__name__} over other parameters than the model's: make a new "
-            "one of the parameters that it is given, in each call"
-        )
-    return made
-
-
-def _check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
-    """Try a step of a model that is thrown away, so that what fails in training only is told before any training."""
-    model.train()
-    try:
-        mean = loss(model(X), y)
-        if not mean.requires_grad:
-            raise InputError(
-                "the loss has no gradient: all that is trainable is detached from it, or it counts, as an accuracy does"
-            )
-        train_step(model, X, y, loss=loss, optimizer=optimizer)
-    except TorchshrinkError:
-        raise
-    except Exception as error:
-        takes = inspect.signature(optimizer.step).parameters
-        hint = "; its step() is called without a closure" if "closure" in takes else ""
-        raise InputError(
-            f"a training step of {type(optimizer).__name__} on {len(X)} rows raised {brief(error)}{hint}"
-        ) from error
-
-
-def _checked(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
-    X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
-    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
-        raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
-    if len(X) < 2:
-        raise InputError(f"X has {len(X)} rows: at least 2 expected")
-    if isinstance(X, Tensor) and X.is_floating_point() and bool(X.isinf().any()):
-        raise InputError("X has infinite values: remove or clip them")
-    if y.is_floating_point():
-        if not bool(y.isfinite().all()):
-            raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
-        if bool((y == y[:1]).all()):
-            raise InputError(
-                f"y is the same in all {len(y)} rows ({float(y.flatten()[0]):g}): there is nothing to learn"
-            )
-        return X, y
-    y = y.long()
-    counted = y[y != ignored]
-    if bool((counted < 0).any()):
-        raise InputError(
-            f"y has the class code {int(counted.min())}: codes from 0 expected, or floats for numbers; "
-            f"what the loss is to leave out is coded {ignored} (ignore_index)"
-        )
-    if len(torch.unique(counted)) < 2:
-        only = f"one class only ({int(counted.max())})" if len(counted) else f"no class, only {ignored} (ignore_index)"
-        raise InputError(f"y has {only}: at least two expected, or floats for numbers")
-    return X, y
-
-
-def _tensor(name: str, part: Any) -> Tensor:
-    if isinstance(part, Tensor):
-        return part.clone() if part.is_inference() else part.detach()
-    try:
-        return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {type(part).__name__} given, a tensor or an array of numbers expected") from error
-
-
-def _device(wanted: torch.device | str | None, built_on: torch.device) -> torch.device:
-    if wanted is None:
-        return built_on
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"device={str(wanted)!r} cannot be used: {brief(error)}") from error
-    return device
 
 
 def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:

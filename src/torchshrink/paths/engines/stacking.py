@@ -1,10 +1,10 @@
-"""What the lanes of a fold start from."""
+"""How the models of a stack become one, and how lanes leave it: what is stacked has the shape (F, S, …)."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,18 @@ from torchshrink.errors import CannotStackError, SelectionWarning
 from torchshrink.models import fit_preprocessing
 from torchshrink.paths.engines.watching import Watch
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.private_torch import has_gradient_hooks
 from torchshrink.support.randomness import seeded
 
 
-def initial_model(recipe: Recipe, number: int, fold: Fold) -> nn.Module:
+def initial_model(spec: TrainingSpec, number: int, fold: Fold) -> nn.Module:
     """A fold's model before its first step, as the plain engine makes it."""
-    with seeded(recipe.part_seed(number)), warnings.catch_warnings():
+    with seeded(spec.part_seed(number)), warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)
-        model = recipe.fresh()
-        rows = fold.train.to(recipe.device)
-        fit_preprocessing(model, subset(recipe.X, rows), recipe.y[rows])
+        model = spec.fresh()
+        rows = fold.train.to(spec.device)
+        fit_preprocessing(model, subset(spec.X, rows), spec.y[rows])
     return model
 
 
@@ -49,7 +49,7 @@ def repeated(tensors: Sequence[Tensor], lanes: int) -> Tensor:
     return folds.unsqueeze(1).expand(len(folds), lanes, *folds.shape[1:]).clone()
 
 
-def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
+def changing_buffers(model: nn.Module, spec: TrainingSpec, fold: Fold) -> set[str]:
     """The names of the buffers that a training step changes, such as batch normalisation's statistics.
 
     Raises:
@@ -59,7 +59,7 @@ def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
     trial = copy.deepcopy(model).train()
     watch = Watch(trial)
     before = {name: b.clone() for name, b in trial.named_buffers()}
-    some = recipe.X[fold.train[: max(2, min(len(fold.train), recipe.settings.batch_size))].to(recipe.device)]
+    some = spec.X[fold.train[: max(2, min(len(fold.train), spec.settings.batch_size))].to(spec.device)]
 
     def changed() -> set[str]:
         with torch.no_grad(), seeded(0):
@@ -73,3 +73,26 @@ def changing_buffers(model: nn.Module, recipe: Recipe, fold: Fold) -> set[str]:
     if unsteady := changed():
         raise CannotStackError(f"{min(unsteady)} changes in evaluation mode too")
     return changing
+
+
+def narrow(stacked: Tensor, places: Tensor) -> Tensor:
+    """A copy (F, len(places), …) of these strengths' lanes."""
+    return stacked.index_select(1, places)
+
+
+def narrow_optimizer(
+    optimizer: torch.optim.Optimizer, replaced: Mapping[nn.Parameter, nn.Parameter], places: Tensor
+) -> None:
+    """Let the optimizer go on with narrower parameters, from the state in which their lanes are.
+
+    What it keeps per coordinate is shaped like the parameter; what it counts once for all lanes, such as the steps
+    done, is not, and stays. So do groups and their settings.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [replaced[p] for p in group["params"]]
+    for old, new in replaced.items():
+        if old in optimizer.state:
+            optimizer.state[new] = {
+                key: narrow(value, places) if isinstance(value, Tensor) and value.shape == old.shape else value
+                for key, value in optimizer.state.pop(old).items()
+            }
