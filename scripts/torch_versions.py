@@ -62,13 +62,15 @@ def main() -> int:
                 python = make_environment(Path(folder), version, arguments.wheels)
             except (subprocess.CalledProcessError, RuntimeError) as error:  # the others are tested all the same
                 rows.append((version, "0", "0", f"all: {error}", "0"))
-                continue
-            rows.append((version, *run_tests(python, Path(folder), arguments.tests, jobs=arguments.jobs)))
-    header = ("torch", "passed", "skipped", "failed", "seconds")
-    print("\n| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+            else:
+                rows.append((version, *run_tests(python, Path(folder), arguments.tests, jobs=arguments.jobs)))
+        print(_table(rows), flush=True)  # after each release: the next one takes long, and may be interrupted
     return int(any(row[3] != "0" for row in rows))
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    header = ("torch", "passed", "skipped", "failed", "seconds")
+    return "\n".join(["", *(f"| {' | '.join(row)} |" for row in [header, ("---",) * len(header), *rows])])
 
 
 def make_environment(folder: Path, version: str, wheels: str | None) -> str:
