@@ -85,7 +85,7 @@ class DivergenceWarning(UserWarning):
 
 
 class LanesWarning(UserWarning):
-    """Trainings that were to be stacked are done one after another; the message says why."""
+    """Trainings that were to be stacked or compiled are done another way; the message says how, and why."""
 
 
 class TasksWarning(UserWarning):

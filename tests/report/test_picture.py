@@ -140,6 +140,14 @@ def test_draws_whatever_comes(result):
     assert "<table>" in page(result.view())
 
 
+@pytest.mark.parametrize("name", ["重さ", "$a_{$", "\\alpha", "<b>", "two\nlines", "\N{SNOWMAN}\udcff"])
+def test_whatever_a_penalty_is_called(name, tmp_path):
+    result = made()
+    object.__setattr__(result, "penalty", name)
+    for ending in ("png", "html"):
+        result.report(tmp_path / f"report.{ending}")
+
+
 def test_diverged_points_are_left_out():
     result = made(diverged=(1e-2,))
     upper, _ = draw(result.view()).axes

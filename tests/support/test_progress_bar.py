@@ -187,3 +187,12 @@ def test_totals_do_not_jump(name, monkeypatch):
     if "refused" not in name:  # what a stack came to nothing of is done again
         assert shares == sorted(shares)
         assert shares.count(1) <= 2  # the last training, and that none remains
+
+
+def test_what_stderr_has_no_character_for_is_written_as_an_escape(monkeypatch):
+    binary = io.BytesIO()
+    stderr = io.TextIOWrapper(binary, encoding="cp1252", errors="strict")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        say("λ of Größe")
+    assert binary.getvalue().decode("cp1252").splitlines() == [r"\u03bb of Größe"]

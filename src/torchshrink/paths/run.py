@@ -112,7 +112,8 @@ def path(
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
-        LanesWarning: lanes were asked for and cannot be had; the trainings are done one after another.
+        LanesWarning: lanes were asked for and cannot be had, so the trainings are done one after another; or
+            ``compile=True`` does nothing.
         TasksWarning: trainings cannot be sent to another process; they are done in this one.
         DataWarning: an item of a Dataset is another one when it is read again.
 

@@ -10,6 +10,8 @@ from typing import Any, final
 
 from tqdm import tqdm
 
+from torchshrink.support.text import write_escaped
+
 SECONDS = 30.0  # between two lines of progress, where there is no terminal
 
 _FAILURES = (OSError, ValueError, AttributeError)  # a full disk, a reader that is gone, a closed file, none at all
@@ -31,7 +33,7 @@ class Steady:
     def write(self, text: str) -> int:
         """Write what can be written."""
         with contextlib.suppress(*_FAILURES):
-            sys.stderr.write(text)
+            write_escaped(sys.stderr, text)
         return len(text)
 
     def flush(self) -> None:

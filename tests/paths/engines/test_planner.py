@@ -1,5 +1,6 @@
 """Which engine trains what, and that the choice shows in nothing but the time."""
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -157,6 +158,27 @@ class TestChunks:
             assert all(len({len(folds[k].train) for k in task.folds}) == 1 for task in made)
 
 
+@pytest.fixture
+def compiled(monkeypatch):
+    """How often each compiled function ran; a compiler is there, and gives them back as they are."""
+    ran = Counter()
+
+    def compile_(function, **_):
+        def counted(*arguments):
+            ran[function.__name__] += 1
+            return function(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(stack.torch, "compile", compile_)
+    monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+    return ran
+
+
+def _broken(*_, **__):
+    raise RuntimeError("no C++ compiler")
+
+
 class TestEngines:
     @pytest.mark.parametrize(
         ("data", "build", "penalty"),
@@ -196,34 +218,61 @@ class TestEngines:
         sound = quick(strengths=[1e-3], **settings)
         np.testing.assert_allclose(result.losses[:, :-1], sound.losses, rtol=1e-5, atol=1e-6)
 
-    def test_compiled(self, monkeypatch):
-        compiled = []
-        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
+    def test_compiled(self, compiled):
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
-        assert compiled
+        assert compiled["prox_of_lanes"] > 0
 
-    def test_compiled_where_it_pays(self, monkeypatch):
-        compiled = []
-        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
-        planner._cannot_compile.cache_clear()
+    @pytest.mark.parametrize("batch_size", [32, 99, 1000])  # a last batch is smaller, is all but one row, is all rows
+    def test_a_compiled_program_runs_whatever_the_size_of_a_batch(self, compiled, batch_size):
+        quick(build=Normalised, engine="lanes", compile=True, batch_size=batch_size, epochs=2)
+        assert compiled["_lane_by_lane"] > 0
+
+    def test_a_program_is_compiled_whole(self, monkeypatch):
+        # By the part of a compiler that reads the program, which is an error where it must leave a piece to Python.
+        whole = partial(torch.compile, backend="eager", fullgraph=True)
+        monkeypatch.setattr(stack.torch, "compile", lambda program, **given: whole(program, **given))
+        monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+        quick(build=Normalised, engine="lanes", compile=True, epochs=1)
+
+    def test_compiled_where_it_pays(self, compiled, monkeypatch):
         quick(engine="lanes")
         assert not compiled
         monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
         quick(engine="lanes")
         assert compiled
-        planner._cannot_compile.cache_clear()
 
-    def test_no_compiler(self, monkeypatch):
-        def broken(*_, **__):
-            raise RuntimeError("no C++ compiler")
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"engine": "auto"}, r"too little work for a stack to pay; compile=True does nothing, since only stacks"),
+            ({"engine": "auto", "order": "warm"}, r"too little work .*; compile=True does nothing, since only stacks"),
+            ({"engine": "lanes", "build": Branching}, r"no lanes, since .*; compile=True does nothing, since only"),
+            ({"engine": "lanes", "penalty": ts.L2}, r"up to 12 lanes at once: as asked; compile=True .* no prox acts"),
+            ({"engine": "lanes", "method": "loss"}, r"up to 12 lanes at once: as asked; compile=True .* no prox acts"),
+        ],
+    )
+    def test_compiling_that_does_nothing_says_so(self, compiled, settings, words):
+        with pytest.warns(LanesWarning, match=words) as said:
+            quick(**settings, compile=True)
+        (line,) = [str(each.message) for each in said]
+        assert "\n" not in line
+        assert not compiled
 
-        monkeypatch.setattr(stack.torch, "compile", broken)
+    def test_compiling_that_does_something_says_nothing(self, compiled):
+        quick(engine="lanes", compile=True)  # warnings are errors here
+        quick(ts.L2, build=Normalised, engine="lanes", compile=True)
+        assert set(compiled) == {"prox_of_lanes", "_lane_by_lane"}
+
+    @pytest.mark.parametrize(
+        ("compile_", "problem"),
+        [(_broken, r"RuntimeError: no C\+\+ compiler"), (lambda program, **_: program, "it is switched off")],
+    )
+    def test_no_compiler(self, monkeypatch, compile_, problem):
+        monkeypatch.setattr(stack.torch, "compile", compile_)
         monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
         planner._cannot_compile.cache_clear()
         quick(engine="lanes")  # nobody asked for it
-        with pytest.raises(
-            InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"
-        ):
+        with pytest.raises(InputError, match=rf"^compile=True: torch.compile does not work here \({problem}"):
             quick(engine="lanes", compile=True)
         planner._cannot_compile.cache_clear()
 

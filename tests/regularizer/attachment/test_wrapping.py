@@ -326,8 +326,8 @@ def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():
 @pytest.mark.parametrize("wrap", [LightningOptimizer, AcceleratedOptimizer, DuckWrapper, TimmLookahead, po.Lookahead])
 def test_an_unknown_step_size_is_that_of_the_inner_optimizer(wrap):
     model = problem()[0]
-    with pytest.raises(StepSizeError, match=r"^Muon orthogonalises"):
-        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Muon([model.weight])))
+    with pytest.raises(StepSizeError, match=r"^Rprop moves each weight"):
+        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Rprop([model.weight])))
 
 
 class Composite(Optimizer):

@@ -50,7 +50,7 @@ class Trainings:
         """Train the next family's table by this plan, and say so."""
         family = self.families[len(self._plans)].name
         self._plans.append(plan)
-        if plan.refused and asked:
+        if (plan.refused and asked) or plan.idle:
             warnings.warn(f"{family}: {plan}", LanesWarning, stacklevel=3)
         elif plan.refused or plan.engine == "lanes" or plan.hint or plan.jobs > 1:
             self._progress.say(f"{family}: {plan}")

@@ -45,11 +45,12 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.stack import CANNOT_STACK
@@ -87,6 +88,7 @@ class Plan:
         refused: whether lanes were asked for and cannot be had.
         jobs: in how many processes.
         hint: what would make it faster.
+        idle: why ``compile=True`` does nothing, where it was asked for and does nothing.
     """
 
     engine: Literal["lanes", "sequential"]
@@ -97,12 +99,14 @@ class Plan:
     refused: bool = False
     jobs: int = 1
     hint: str = ""
+    idle: str = ""
 
     def __str__(self) -> str:
         how = f"up to {self.lanes} lanes at once" if self.engine == "lanes" else "one training after another"
         where = f" in each of {self.jobs} processes" if self.jobs > 1 else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{how}{where}{', compiled' if self.compiled else ''}: {self.reason}{hint}"
+        idle = f"; compile=True does nothing, since {self.idle}" if self.idle else ""
+        return f"{how}{where}{', compiled' if self.compiled else ''}: {self.reason}{hint}{idle}"
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,14 @@ def make_plan(
     Raises:
         InputError: compiling is asked for, and does not work here.
     """
+    plan = _plan(spec, folds, family, strengths, jobs=jobs)
+    if not spec.settings.engine.compile or plan.compiled:
+        return plan
+    stacked = "a step of linear layers is written out already, and no prox acts that could be compiled"
+    return replace(plan, idle=stacked if plan.engine == "lanes" else "only stacks of lanes are compiled")
+
+
+def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, strengths: int, *, jobs: int) -> Plan:
     engine, order = spec.settings.engine.name, spec.settings.order  # of a warm path only folds are side by side
     lanes, compiled = spec.settings.engine.lanes, spec.settings.engine.compile
     if engine == "sequential":
@@ -181,6 +193,8 @@ def make_plan(
         compiled = pays and _cannot_compile() is None
     elif compiled and (problem := _cannot_compile()):
         raise InputError(f"compile=True: torch.compile does not work here ({problem}); leave it out")
+    else:
+        compiled = compiled and (trial.proximal or not trial.chain)
     hint = ""
     if at_once * jobs > fitting and lanes is not None and jobs > 1:
         share = at_once * jobs / fitting * MEMORY_SHARE
@@ -199,14 +213,18 @@ def make_plan(
 
 @functools.cache
 def _cannot_compile() -> str | None:
-    """Why not: most often there is no C++ compiler."""
+    """Why not: most often there is no C++ compiler, or the environment or a stance has switched it off."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torch.compile(torch.relu)(torch.zeros(8))
+            compiled = torch.compile(_tells_whether_compiled)(torch.zeros(8))
         except Exception as error:  # of many kinds, none of which torch documents
             return brief(error)
-    return None
+    return None if bool(compiled.all()) else "it is switched off, and leaves functions as they are"
+
+
+def _tells_whether_compiled(x: Tensor) -> Tensor:
+    return x + 1 if torch.compiler.is_compiling() else x
 
 
 def stack_tasks(

@@ -108,11 +108,14 @@ class Stack:
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
         self._family = family
         self._begin(self.strengths)
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        self._mean_loss = _mean_loss if counted_of(spec.y, spec.loss) is None else _mean_of_counted
         self._dense = DenseProgram(spec, models, self._skeleton) if self.chain else None
         self._losses: Program = self._dense or self._lane_by_lane
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
         self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
         self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
+        self._full = len(batches(len(first.train), spec.settings.batch_size, seed=0, epoch=0)[0])
 
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
@@ -223,7 +226,7 @@ class Stack:
         """
         self._skeleton.train()
         # An epoch's last batch may have another size, for which another compilation would not pay.
-        program = self._fast if rows.shape[1] == self.spec.settings.batch_size else self._losses
+        program = self._fast if rows.shape[1] == self._full else self._losses
         if self._dense is program:
             losses = self._dense.differentiate(self.parameters, self._shared, rows, batch, weights)
         else:
@@ -258,9 +261,7 @@ class Stack:
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, batch: Tensor | None, weights: Tensor | None
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
-        loss = self.spec.loss
-        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
-        mean_loss = _mean_loss if counted_of(self.spec.y, loss) is None else _mean_of_counted
+        loss, mean_loss = self.spec.loss, self._mean_loss
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
             given = {**parameters, **own, **shared}
