@@ -63,7 +63,8 @@ NUMBERS = [
 WORDS = [
     "l1", "l2", "elastic_net", "group_lasso", "sparse_group_lasso", "mcp", "scad", "max_norm", "non_negative", "none",
     "l1,l2", "l1,l1", "adam", "sgd", "lbfgs", "rmsprop", "prox", "gradient", "decoupled", "loss", "latent", "auto",
-    "classes", "numbers", "weights", "all", "warm", "cold", "lanes", "sequential", "logistic", "linear", "mlp", "cpu",
+    "classification",
+    "regression", "weights", "all", "warm", "cold", "lanes", "sequential", "logistic", "linear", "mlp", "cpu",
     "cuda", "meta", "os:abort", "os:getcwd", "sys:exit", "no:such", "a:b:c", ":", "kind", "a", "zz", "..", "/",
     "sklearn.Lasso", "torch.Adam", "keras", "one_se", "best",
 ]  # fmt: skip
@@ -318,7 +319,7 @@ def models(seed: int) -> Iterator[Case]:
         return many if draw.random() < 0.9 else draw.choice(sizes)
 
     while True:
-        settings = {"format": 1, "model": "mlp", "inputs": [0, 0], "outputs": 2, "hidden": [2], "numbers": False}
+        settings = {"format": 1, "model": "mlp", "inputs": [0, 0], "outputs": 2, "hidden": [2], "regression": False}
         for name in draw.sample(sorted(settings), draw.choice([1, 1, 2, 6])):
             settings[name] = {"inputs": lists(), "hidden": lists(), "model": draw.choice(names)}.get(
                 name, draw.choice(sizes)
@@ -350,13 +351,13 @@ def reading() -> list[Callable[[Path], object]]:
 
 def runs(place: Path) -> Iterator[tuple[str, list[str], Path, str]]:
     """(name, arguments, folder, the digest of the finished folder) of runs that are whole, and interrupted."""
-    from torchshrink.cli import fitting
+    from torchshrink.cli import train_epochs
     from torchshrink.paths.journal import Journal
 
     trainings = {
         "cold": ([*BASE["path"], "--engine", "sequential", "--quiet", "--out", "out"], Journal, "write", 3),
         "warm": ([*BASE["path"], "--order", "warm", "--quiet", "--out", "out"], Journal, "write", 3),
-        "train": ([*BASE["train"], "--epochs", "3", "--quiet", "--out", "out"], fitting.Fit, "save", 2),
+        "train": ([*BASE["train"], "--epochs", "3", "--quiet", "--out", "out"], train_epochs.Fit, "save", 2),
     }
     for name, (argv, owner, method, after) in trainings.items():
         real, calls = getattr(owner, method), []

@@ -30,13 +30,13 @@ from sklearn.preprocessing import StandardScaler
 import torchshrink as ts
 from timing import table
 from torchshrink.models import mlp
-from torchshrink.paths.engines.one_by_one import train_units
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import Fold, make_folds
-from torchshrink.paths.outcome import Unit
-from torchshrink.paths.recipe import Recipe, make_recipe
+from torchshrink.paths.penalty_family import families
 from torchshrink.paths.settings import PathSettings
+from torchshrink.paths.training_result import TrainingKey
+from torchshrink.paths.training_spec import TrainingSpec, make_training_spec
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "lanes.png"
 
@@ -48,12 +48,12 @@ def strengths_of(count: int) -> list[float]:
     return [float(s) for s in np.geomspace(1e-5, 1e-2, count)]
 
 
-def recipe_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple[Recipe, tuple[Fold, ...]]:
-    recipe = make_recipe(
+def spec_of(hidden: tuple[int, ...], *, epochs: int, batch: int = 64) -> tuple[TrainingSpec, tuple[Fold, ...]]:
+    spec = make_training_spec(
         lambda: mlp(64, 10, hidden=hidden), (X, y), families(ts.L1),
         PathSettings(epochs=epochs, batch_size=batch, device=device),
     )  # fmt: skip
-    return recipe, make_folds(recipe.y, 4, seed=0)
+    return spec, make_folds(spec.y, 4, seed=0)
 
 
 def path_call(engine: str, *, strengths: int, folds: int, epochs: int, hidden: tuple[int, ...], **more: object) -> None:
@@ -67,8 +67,8 @@ def _some(strengths: list[float], fold: int, epochs: int, hidden: tuple[int, ...
     """One process's share of a loop."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    recipe, folds = recipe_of(hidden, epochs=epochs)
-    for _ in train_units(recipe, folds, families(ts.L1), [Unit(0, s, fold) for s in strengths]):
+    spec, folds = spec_of(hidden, epochs=epochs)
+    for _ in train_each(spec, folds, families(ts.L1), [TrainingKey(0, s, fold) for s in strengths]):
         pass
 
 
@@ -143,23 +143,23 @@ def whole_calls(rounds: int, epochs: int, threads: int) -> str:
 
 def steady_steps(strengths: int, hidden: tuple[int, ...], threads: int) -> str:
     """How many models' steps fit in the time of one, once everything is set up."""
-    recipe, folds = recipe_of(hidden, epochs=1)
-    stack = Stack(recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(strengths))
-    model = recipe.fresh()
-    optimizer = recipe.make_optimizer(model.parameters())
+    spec, folds = spec_of(hidden, epochs=1)
+    stack = Stack(spec, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(strengths))
+    model = spec.fresh()
+    optimizer = spec.make_optimizer(model.parameters())
     ts.Regularizer(model, ts.L1(1e-3)).attach(optimizer)
     first, weights = next(iter(stack._batches(0)))
-    X, y = recipe.X[first[0]], recipe.y[first[0]]
+    X, y = spec.X[first[0]], spec.y[first[0]]
 
     def one() -> None:
         optimizer.zero_grad()
-        recipe.loss(model(X), y).backward()
+        spec.loss(model(X), y).backward()
         optimizer.step()
 
     def lanes() -> None:
         torch.set_num_threads(threads)
         for _ in range(20):
-            stack.step(first, weights)
+            stack.step(first, weights, stack.spec.X[first])
         torch.set_num_threads(1)
 
     lanes()
@@ -180,8 +180,11 @@ def against_scikit_learn(rounds: int, epochs: int, threads: int) -> str:
 
 def step_seconds(stack: Stack, repeats: int) -> float:
     first, weights = next(iter(stack._batches(0)))
-    stack.step(first, weights)
-    return min(seconds(lambda: [stack.step(first, weights) for _ in range(repeats)]) / repeats for _ in range(15))
+    stack.step(first, weights, stack.spec.X[first])
+    return min(
+        seconds(lambda: [stack.step(first, weights, stack.spec.X[first]) for _ in range(repeats)]) / repeats
+        for _ in range(15)
+    )
 
 
 def gemm_rate() -> float:
@@ -199,10 +202,10 @@ def of_the_gemm_rate(threads: int) -> str:
         for batch in (64, 256):
             # Forward and both backward products; the first layer's input needs no gradient.
             work = 2 * batch * lanes * (3 * sum(a * b for a, b in layers) - 64 * width)
-            recipe, folds = recipe_of((width, width), epochs=1, batch=batch)
+            spec, folds = spec_of((width, width), epochs=1, batch=batch)
             for compiled in (False, True):
                 stack = Stack(
-                    recipe, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(lanes // 4), compiled=compiled
+                    spec, dict(enumerate(folds)), families(ts.L1)[0], strengths_of(lanes // 4), compiled=compiled
                 )
                 shares = [work / step_seconds(stack, 3) / gemm_rate() for _ in range(5)]
                 row.append(f"{statistics.median(shares):.0%}")
@@ -222,10 +225,10 @@ def peak_memory() -> float:
 def _alone(lanes: int, threads: int) -> tuple[float, float]:
     """A step's seconds and the peak memory in MiB beyond the imports', in a process of its own."""
     torch.set_num_threads(threads)
-    recipe, folds = recipe_of((32, 32), epochs=1)
+    spec, folds = spec_of((32, 32), epochs=1)
     before = peak_memory()
     used = {k: folds[k] for k in range(min(4, lanes))}
-    stack = Stack(recipe, used, families(ts.L1)[0], strengths_of(lanes // len(used)))
+    stack = Stack(spec, used, families(ts.L1)[0], strengths_of(lanes // len(used)))
     spent = step_seconds(stack, 5)
     return spent, peak_memory() - before
 

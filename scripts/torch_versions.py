@@ -29,6 +29,7 @@ import tempfile
 import time
 import venv
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
     *("penalties", "step_sizes", "regularizer", "certifying", "polishing", "training", "conversions", "support"),
-    *("models", "paths", "test_distributed.py", "test_ground_truths.py"),
+    *("data", "models", "paths", "report", "test_distributed.py", "test_ground_truths.py", "test_gradients_off.py"),
 )
 NOT_NEEDED = re.compile(r"^(nvidia-|cuda-|triton|pytorch-triton)")  # on a CPU
 CUDA_RUNTIME = re.compile(r"^nvidia-cuda-runtime")
@@ -50,19 +51,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("versions", nargs="+", metavar="VERSION", help="releases of torch, such as 2.6.0")
     parser.add_argument("--tests", nargs="+", default=CORE, metavar="PATH", help="below tests/ (default: the core)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="COUNT", help="processes that run tests (pytest-xdist)")
     parser.add_argument("--wheels", metavar="FOLDER", help="where to look for wheels of torch before downloading")
     parser.add_argument("--in", dest="parent", metavar="FOLDER", help="where to make the environments")
     arguments = parser.parse_args()
     rows: list[tuple[str, ...]] = []
     for version in arguments.versions:
         with tempfile.TemporaryDirectory(prefix=f"torch-{version}-", dir=arguments.parent) as folder:
-            python = make_environment(Path(folder), version, arguments.wheels)
-            rows.append((version, *run_tests(python, Path(folder), arguments.tests)))
-    header = ("torch", "passed", "skipped", "failed", "seconds")
-    print("\n| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+            try:
+                python = make_environment(Path(folder), version, arguments.wheels)
+            except (subprocess.CalledProcessError, RuntimeError) as error:  # the others are tested all the same
+                rows.append((version, "0", "0", f"all: {error}", "0"))
+            else:
+                rows.append((version, *run_tests(python, Path(folder), arguments.tests, jobs=arguments.jobs)))
+        print(_table(rows), flush=True)  # after each release: the next one takes long, and may be interrupted
     return int(any(row[3] != "0" for row in rows))
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    header = ("torch", "passed", "skipped", "failed", "seconds")
+    return "\n".join(["", *(f"| {' | '.join(row)} |" for row in [header, ("---",) * len(header), *rows])])
 
 
 def make_environment(folder: Path, version: str, wheels: str | None) -> str:
@@ -72,11 +80,12 @@ def make_environment(folder: Path, version: str, wheels: str | None) -> str:
     own = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
     pip = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check"]
     links = ["--find-links", wheels] if wheels else []
-    subprocess.run([*pip, "--no-deps", "--no-compile", *links, f"torch=={version}"], check=True)
+    # Compiled to bytecode once: hundreds of processes of the tests import it.
+    subprocess.run([*pip, "--no-deps", *links, f"torch=={version}"], check=True)
     plain, runtime = _requirements(own)
     subprocess.run([*pip, *plain], check=True)
     if runtime:
-        subprocess.run([*pip, "--no-deps", *runtime], check=True)
+        subprocess.run([*pip, *runtime], check=True)
     _make_stubs(own)
     # Last on its path, so that it borrows all but torch and what torch wants from the environment that runs this.
     borrowed = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
@@ -99,7 +108,7 @@ def _requirements(own: Path) -> tuple[list[str], list[str]]:
     runtime = [str(r) for r in wanted if CUDA_RUNTIME.match(r.name)]
     for requirement in wanted:
         if requirement.name == "cuda-toolkit":  # from 2.11 on: one package whose extras name the libraries
-            runtime.append(f"nvidia-cuda-runtime{requirement.specifier}")
+            runtime.append(f"cuda-toolkit[cudart]{requirement.specifier}")
     return [str(r) for r in wanted if not NOT_NEEDED.match(r.name)], runtime
 
 
@@ -158,13 +167,14 @@ def _versions(libraries: list[Path]) -> dict[str, set[str]]:
     return found
 
 
-def run_tests(python: str, folder: Path, tests: list[str]) -> tuple[str, str, str, str]:
+def run_tests(python: str, folder: Path, tests: Sequence[str], *, jobs: int) -> tuple[str, str, str, str]:
     """How many tests passed, were skipped and failed, and how long they took."""
     report = folder / "report.xml"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     start = time.monotonic()
     subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        + (["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else [])
         + [str(ROOT / "tests" / test) for test in tests],
         env=environment,
         cwd=ROOT,

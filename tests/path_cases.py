@@ -9,7 +9,7 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.models import mlp
 from torchshrink.paths import PathSettings
-from torchshrink.paths.recipe import make_recipe
+from torchshrink.paths.training_spec import make_training_spec
 
 
 def iris():
@@ -53,6 +53,6 @@ def flat(settings):
     return rest | {"engine": ts.Engine(settings.get("engine", "auto"), **own)} if own else rest
 
 
-def recipe_for(build, data, families, **settings):
+def spec_for(build, data, families, **settings):
     """How each model of a path with these settings is trained."""
-    return make_recipe(build, data, families, PathSettings(**flat(settings)))
+    return make_training_spec(build, data, families, PathSettings(**flat(settings)))

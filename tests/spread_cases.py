@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
+from torch.torch_version import TorchVersion
 
 import torchshrink as ts
 from torchshrink.errors import ObjectiveWarning, SelectionWarning
@@ -22,6 +23,8 @@ from torchshrink.regularizer import terms
 
 ROWS, BATCH, STEPS = 32, 8, 50
 TIMEOUT = 60.0
+FULLY_SHARDS = torch.__version__ >= TorchVersion("2.7")  # before, fully_shard does not run on CPUs
+SPREADS = ("ddp", "fsdp", "tp") if FULLY_SHARDS else ("ddp", "tp")
 
 PENALTIES = {
     "L1": ts.L1(0.02),
@@ -174,7 +177,7 @@ def said(call):
 def values():
     """value() and its gradient, for every penalty and way to spread, before and after a forward pass."""
     out = {}
-    for how in ("ddp", "fsdp", "tp"):
+    for how in SPREADS:
         model = spread_out(network(how), how)
         X, _ = data_of("tp")
         for name, penalty in PENALTIES.items():
@@ -205,7 +208,7 @@ def names():
     """The same rules and the same names, wrapped or not."""
     out = {}
     rules = {"0.weight": ts.L1(0.1), "2.*": ts.GroupLasso(0.1, dim=1), nn.Linear: None}
-    for how in ("ddp", "fsdp", "tp"):
+    for how in SPREADS:
         model = spread_out(network(how), how)
         reg = ts.Regularizer(model, rules)
         out[how] = [(c.name, str(c.penalty), c.rule, c.reason, tuple(c.parameter.shape)) for c in reg.choices]
@@ -236,7 +239,7 @@ def state():
 def stale():
     """A Regularizer that was there before the sharding: in several processes only."""
     early = {}
-    for how in ("fsdp", "tp"):
+    for how in SPREADS[1:]:
         model = network(how)
         reg = ts.Regularizer(model, ts.L1(0.1))
         attached = ts.Regularizer(model, ts.L1(0.1))
@@ -245,6 +248,14 @@ def stale():
         early[f"{how} value"] = said(reg.value)
         early[f"{how} attach"] = said(lambda attached=attached, optimizer=optimizer: attached.attach(optimizer))
         early[f"{how} sparsity"] = said(reg.sparsity)
+    old = FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=True)
+    early["older FSDP"] = said(lambda: ts.Regularizer(old, ts.L1(0.1)))
+    return early
+
+
+def gathered():
+    """A Regularizer whose weights fully_shard has gathered, and one whose weights were assigned anew."""
+    early = {}
     model = spread_out(network(), "fsdp")
     reg = ts.Regularizer(model, ts.L1(0.1))
     with torch.no_grad():
@@ -256,8 +267,6 @@ def stale():
     sharded = {name: nn.Parameter(p.detach().clone()) for name, p in model.named_parameters()}
     model.load_state_dict(sharded, assign=True)
     early["assigned"] = said(reg.value)
-    old = FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=True)
-    early["older FSDP"] = said(lambda: ts.Regularizer(old, ts.L1(0.1)))
     return early
 
 
@@ -317,17 +326,18 @@ def certify_unwrapped():
 CASES = {("train", *training): lambda training=training: train(*training) for training in TRAININGS}
 CASES |= {
     (case.__name__,): case
-    for case in (
-        values,
-        names,
-        after_a_forward_pass,
-        state,
-        partial_gradients,
-        reused_gradients,
-        certify_unwrapped,
-    )
+    for case in (values, names, after_a_forward_pass, state, partial_gradients, reused_gradients, certify_unwrapped)
 }
-ONLY_SPREAD = {("stale",): stale}
+ONLY_SPREAD = {("stale",): stale, ("gathered",): gathered}
+
+
+def runs_here(case):
+    """Whether this torch can run it."""
+    sharded = case[1] in ("fsdp", "hybrid", "fsdp and tp") if case[0] == "train" else case[0] in _SHARDED
+    return FULLY_SHARDS or not sharded
+
+
+_SHARDED = ("after_a_forward_pass", "state", "gathered")
 
 
 def work(rank, world, folder):
@@ -348,8 +358,9 @@ def work(rank, world, folder):
             timeout=timedelta(seconds=TIMEOUT),
         )
         for case, call in (CASES | ONLY_SPREAD).items():
-            torch.manual_seed(0)
-            results[case] = call()
+            if runs_here(case):
+                torch.manual_seed(0)
+                results[case] = call()
         torch.save(results, folder / f"{rank}.pt")
     except BaseException:
         (folder / f"{rank}.txt").write_text(f"{case}\n{traceback.format_exc()}")

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from torch.torch_version import TorchVersion
 
 import spread_cases as cases
 import torchshrink as ts
@@ -19,11 +18,15 @@ WORLD = 2
 DEADLINE = 240.0
 TOLERANCE = {"rtol": 0.0, "atol": 1e-6}
 
-pytestmark = [
-    pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo"),
-    # One pair of processes runs all cases, those of DDP and tensor parallelism too.
-    pytest.mark.skipif(torch.__version__ < TorchVersion("2.7"), reason="fully_shard of torch 2.6 does not run on CPUs"),
-]
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo"
+)
+
+
+def sharded(*case):
+    """A case as a parameter, skipped where this torch cannot run it."""
+    unable = pytest.mark.skipif(not cases.runs_here(case), reason="fully_shard of torch 2.6 does not run on CPUs")
+    return pytest.param(case, marks=unable, id=" · ".join(map(str, case[1:] or case)))
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +86,10 @@ def zeros(weights):
     return {name: (w == 0).tolist() for name, w in weights.items()}
 
 
-@pytest.mark.parametrize("training", cases.TRAININGS, ids=lambda t: " · ".join(map(str, t)))
-def test_training_ends_where_one_process_ends(ranks, alone, training):
-    expected = alone(("train", *training))
-    found = [rank["train", *training] for rank in ranks]
+@pytest.mark.parametrize("case", [sharded("train", *training) for training in cases.TRAININGS])
+def test_training_ends_where_one_process_ends(ranks, alone, case):
+    expected = alone(case)
+    found = [rank[case] for rank in ranks]
     for each in found:
         torch.testing.assert_close(each["weights"], expected["weights"], **TOLERANCE)
         assert zeros(each["weights"]) == zeros(expected["weights"])
@@ -132,22 +135,29 @@ def test_value_and_its_gradient_are_those_of_one_process(ranks, alone):
 
 
 @pytest.mark.parametrize(
-    "name", ["names", "after_a_forward_pass", "state", "partial_gradients", "reused_gradients", "certify_unwrapped"]
+    "case",
+    [
+        sharded(name)
+        for name in (
+            *("names", "after_a_forward_pass", "state", "partial_gradients"),
+            *("reused_gradients", "certify_unwrapped"),
+        )
+    ],
 )
-def test_the_same_as_in_one_process(ranks, alone, name):
-    expected = alone((name,))
-    if name == "reused_gradients":  # of this process's share, averaged by DDP before certify
-        expected = next(rank[name,] for rank in ranks)
+def test_the_same_as_in_one_process(ranks, alone, case):
+    expected = alone(case)
+    if case == ("reused_gradients",):  # of this process's share, averaged by DDP before certify
+        expected = next(rank[case] for rank in ranks)
     for rank in ranks:
-        if name == "certify_unwrapped":
-            same_certificate(rank[name,], expected)
-        elif name == "names":
-            assert rank[name,] == expected
+        if case == ("certify_unwrapped",):
+            same_certificate(rank[case], expected)
+        elif case == ("names",):
+            assert rank[case] == expected
         else:
-            torch.testing.assert_close(rank[name,], expected, **TOLERANCE)
+            torch.testing.assert_close(rank[case], expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize("how", ["fsdp", "tp"])
+@pytest.mark.parametrize("how", cases.SPREADS[1:])
 @pytest.mark.parametrize("call", ["value", "attach", "sparsity"])
 def test_a_regularizer_made_before_the_sharding_says_so(ranks, how, call):
     for rank in ranks:
@@ -157,10 +167,11 @@ def test_a_regularizer_made_before_the_sharding_says_so(ranks, how, call):
         assert "\n" not in said
 
 
-def test_gathered_weights_are_told_from_replaced_ones(ranks):
+@pytest.mark.parametrize("case", [sharded("gathered")])
+def test_gathered_weights_are_told_from_replaced_ones(ranks, case):
     for rank in ranks:
-        assert rank["stale",]["gathered, alive"] == "nothing raised"
-        assert "no longer the one that was bound" in rank["stale",]["assigned"]
+        assert rank[case]["gathered, alive"] == "nothing raised"
+        assert "no longer the one that was bound" in rank[case]["assigned"]
 
 
 def test_the_older_fsdp_is_refused(ranks):

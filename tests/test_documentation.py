@@ -88,6 +88,13 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    words = re.findall(r"`(?:python )?([\w/]+\.(?:py|md|ipynb))\b", page.read_text(encoding="utf-8"))
+    ours = [word for word in words if (ROOT / word.split("/")[0]).is_dir()]
+    assert [word for word in ours if not (ROOT / word).exists()] == []
+
+
 def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert [page.name for page in DOCS if page.name != "index.md" and f"({page.name})" not in index] == []

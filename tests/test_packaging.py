@@ -1,4 +1,4 @@
-"""The wheel, built as users get it and installed away from the sources: it is whole, and it works."""
+"""What is given away: a source distribution that is whole, and a wheel, built from that, which works elsewhere."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
 
 
 def call(*command: str | Path, cwd: Path) -> str:
@@ -27,19 +28,23 @@ def call(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def build_wheel(folder: Path) -> Path:
-    """Built from a copy, so that nothing is left in the repository, and without a download."""
-    copy = folder / "source"
-    copy.mkdir()
-    for name in SOURCES:
-        place = ROOT / name
-        if place.is_dir():
-            shutil.copytree(place, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(place, copy / name)
-    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, copy, cwd=folder)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the source distribution, the wheel that is built from that, and a copy of the ``source``.
+
+    Of the copy, so that nothing is left in the repository; without a download.
+    """
+    folder = tmp_path_factory.mktemp("built")
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").split()]
+    shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(".git", *ignored))
+    call(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, folder / "source", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
 
 
 def install(wheel: Path, folder: Path, *, dependencies: bool = True) -> Path:
@@ -80,7 +85,7 @@ polished = ts.polish(model, (X, y), reg, loss=nn.MSELoss())
 assert polished.certificate.ok(1e-6)
 assert ts.certify(model, (X, y), reg, loss=nn.MSELoss()).gap < 1e-6
 assert ts.convert("torchshrink", to="torch.optim.SGD", l2=1e-3)
-settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,), numbers=True)
+settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,), regression=True)
 small = models.build(settings)
 models.save_model(".", small, settings)
 assert torch.equal(ts.load_model(".")(X), small.eval()(X))
@@ -106,9 +111,8 @@ def requirements(name: str, found: dict[str, importlib.metadata.Distribution]) -
             requirements(requirement.name, found)
 
 
-def test_the_core_needs_no_more_than_it_says(tmp_path: Path) -> None:
+def test_the_core_needs_no_more_than_it_says(wheel: Path, tmp_path: Path) -> None:
     """In an environment with torch and three further packages, and nothing else."""
-    wheel = build_wheel(tmp_path)
     scripts = install(wheel, tmp_path / "venv", dependencies=False)
     (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
@@ -137,8 +141,19 @@ def test_the_core_needs_no_more_than_it_says(tmp_path: Path) -> None:
     )
 
 
-def test_the_wheel_is_whole_and_works(tmp_path: Path) -> None:
-    wheel = build_wheel(tmp_path)
+def test_the_source_distribution_has_every_file(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {Path(*Path(member.name).parts[1:]).as_posix() for member in tar.getmembers() if member.isfile()}
+    source = built / "source"
+    files = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    files = {path.as_posix() for path in files if "torchshrink.egg-info" not in path.parts}
+    assert {"tests/paths/engines/test_stack.py", "benchmarks/run.py", "scripts/stub.py", "docs/index.md"} <= files
+    made = {"PKG-INFO", "setup.cfg"} | {name for name in names if name.startswith("src/torchshrink.egg-info/")}
+    assert names - made == files
+
+
+def test_the_wheel_is_whole_and_works(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))

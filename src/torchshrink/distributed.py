@@ -188,7 +188,7 @@ def bind(penalty: Penalty, w: Tensor) -> Penalty:
     if not is_spread(w):
         return penalty.bind(w)
     with torch.no_grad():
-        return penalty.bind(whole(w)).with_state(lambda kept: shard_like(kept, w) if kept.shape == w.shape else kept)
+        return penalty.bind(whole(w)).with_state(lambda t: shard_like(t, w) if t.shape == w.shape else t)
 
 
 # --- models ---
@@ -224,16 +224,16 @@ def _sharded_modules(model: nn.Module) -> list[FSDPModule]:
     return [] if fsdp is None else [module for module in model.modules() if isinstance(module, fsdp.FSDPModule)]
 
 
-def kept_parameters(model: nn.Module) -> dict[int, Callable[[], nn.Parameter]]:
+def sharded_parameters(model: nn.Module) -> dict[int, Callable[[], nn.Parameter]]:
     """For the id of each parameter that ``fully_shard`` manages: a function that returns it.
 
     While the module shows a gathered copy in its place, this alone tells whether the parameter is still in use.
     """
-    kept: dict[int, Callable[[], nn.Parameter]] = {}
+    found: dict[int, Callable[[], nn.Parameter]] = {}
     for module in _sharded_modules(model):
         for record in fsdp_parameters(module):
-            kept[id(record.sharded_param)] = lambda record=record: record.sharded_param  # type: ignore[misc]
-    return kept
+            found[id(record.sharded_param)] = lambda record=record: record.sharded_param  # type: ignore[misc]
+    return found
 
 
 def process_groups(model: nn.Module, parameters: Iterable[Tensor]) -> list[ProcessGroup]:

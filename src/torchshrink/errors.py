@@ -17,7 +17,7 @@ class AttachmentError(TorchshrinkError, RuntimeError):
     """A regularizer and an optimizer do not fit together, or not in this order."""
 
 
-class GeometryError(AttachmentError, NotImplementedError):
+class StepSizeError(AttachmentError, NotImplementedError):
     """No exact step size per coordinate is known for this optimizer, so `prox` would solve for another strength."""
 
 
@@ -85,7 +85,7 @@ class DivergenceWarning(UserWarning):
 
 
 class LanesWarning(UserWarning):
-    """Trainings that were to be stacked are done one after another; the message says why."""
+    """Trainings that were to be stacked or compiled are done another way; the message says how, and why."""
 
 
 class TasksWarning(UserWarning):

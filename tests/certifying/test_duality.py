@@ -116,7 +116,7 @@ def test_it_sees_through_preprocessing_and_rescaling():
     X, y = load_diabetes(return_X_y=True, scaled=False)
     X, y = torch.tensor(X, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
     X[3, 2] = math.nan
-    model = mlp(10, 1, hidden=(), numbers=True)
+    model = mlp(10, 1, hidden=(), regression=True)
     fit_preprocessing(model, X, y)
     model.double()
     reg = ts.Regularizer(model, ts.L1(300.0))

@@ -46,7 +46,7 @@ def test_a_fault_of_the_program_is_one_line_and_its_traceback_is_for_debug(run, 
     def broken(**options):
         raise ZeroDivisionError("of its own\nfault")
 
-    monkeypatch.setattr("torchshrink.cli.setup.load_data", lambda *a, **k: broken())
+    monkeypatch.setattr("torchshrink.cli.from_options.load_data", lambda *a, **k: broken())
     ran = run("audit", "digits")
     assert (ran.status, ran.out) == (1, "")
     assert ran.err == "internal error: ZeroDivisionError: of its own fault; run again with --debug\n"
@@ -68,7 +68,7 @@ def test_what_the_system_says_is_one_line(run, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device", "runs/x")
 
-    monkeypatch.setattr("torchshrink.cli.setup.load_data", full)
+    monkeypatch.setattr("torchshrink.cli.from_options.load_data", full)
     ran = run("audit", "digits")
     assert (ran.status, ran.err) == (2, "error: runs/x: No space left on device\n")
 
@@ -77,7 +77,7 @@ def test_ctrl_c_before_anything_has_been_started(run, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torchshrink.cli.setup.load_data", interrupted)
+    monkeypatch.setattr("torchshrink.cli.from_options.load_data", interrupted)
     ran = run("train", "digits")
     assert (ran.status, ran.out) == (130, "")
     assert ran.err == "interrupted: nothing had been started, so nothing was saved\n"

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "no such target": ((*TRAIN[:3], "knd"), "did you mean 'kind'?", nothing),
     "a target where the data has its own": (("train", "digits", "--target", "t"), "leave --target out", nothing),
     "non-numeric target": (
-        (*BAD_CSV, "--task", "numbers"), "'t'", csv("a,t\n1,low\n2,high\n3,low\n4,high\n")
+        (*BAD_CSV, "--task", "regression"), "'t'", csv("a,t\n1,low\n2,high\n3,low\n4,high\n")
     ),
     "one class": (BAD_CSV, "'t'", csv("a,t\n1,x\n2,x\n3,x\n")),
     "a class with one row": (BAD_CSV, "class 'y' has 1 row", csv("a,t\n1,x\n2,x\n3,x\n4,y\n")),
@@ -163,7 +163,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "hidden widths that are none": ((*TRAIN, "--hidden", "8,a"), "--hidden 8,a", nothing),
     "a hidden width of zero": ((*TRAIN, "--hidden", "8,0"), "--hidden 0", nothing),
     # --- the penalty ---
-    "unknown penalty": ((*TRAIN, "--penalty", "elasticnet"), "did you mean elastic_net?", nothing),
+    "unknown penalty": ((*TRAIN, "--penalty", "elasticnet"), "did you mean 'elastic_net'?", nothing),
     "negative strength": ((*TRAIN, "--strength", "-1"), "--strength -1", nothing),
     "NaN strength": ((*TRAIN, "--strength", "nan"), "--strength nan", nothing),
     "infinite strength": ((*TRAIN, "--strength", "inf"), "--strength inf", nothing),
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "NaN share": ((*TRAIN, "--penalty", "elastic_net", "--l1-ratio", "nan"), "--l1-ratio nan", nothing),
     "groups of a penalty without": ((*TRAIN, "--penalty", "l1", "--dim", "0"), "group_lasso", nothing),
     "a dimension that is not there": ((*TRAIN, "--penalty", "group_lasso", "--dim", "5"), "5", nothing),
-    "unknown method": ((*TRAIN, "--method", "proximal"), "did you mean prox?", nothing),
+    "unknown method": ((*TRAIN, "--method", "proximal"), "did you mean 'prox'?", nothing),
     "a method of no penalty": ((*TRAIN, "--penalty", "none", "--method", "prox"), "--method prox", nothing),
     "unknown selection": ((*TRAIN, "--on", "everything"), "--on everything", nothing),
     "rules and a penalty": ((*RULES, "--penalty", "l1"), "--penalty", rules("rules: {'*': {l1: 1}}")),
@@ -182,10 +182,10 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "empty rules": (RULES, "rules.yaml: empty", rules("")),
     "rules that are no YAML": (RULES, "rules.yaml, line 2", rules("rules:\n\t- x")),
     "a pattern with a typing error": (RULES, "hidden1.weight", rules("rules: {hiden1.weight: {l1: 1}}")),
-    "a rule with a typing error": (RULES, "did you mean l1", rules("rules: {'*.weight': {l11: 1}}")),
+    "a rule with a typing error": (RULES, "did you mean 'l1'", rules("rules: {'*.weight': {l11: 1}}")),
     "--on against the rules": ((*RULES, "--on", "all"), "--on all", rules("on: weights\nrules: {'*': {l1: 1}}")),
     # --- the training ---
-    "unknown optimizer": ((*TRAIN, "--optimizer", "adamm"), "did you mean adam?", nothing),
+    "unknown optimizer": ((*TRAIN, "--optimizer", "adamm"), "did you mean 'adam'?", nothing),
     "momentum of adam": ((*TRAIN, "--momentum", "0.9"), "only sgd takes it", nothing),
     "momentum of one": ((*TRAIN, "--optimizer", "sgd", "--momentum", "1"), "--momentum 1", nothing),
     "no learning rate": ((*TRAIN, "--lr", "0"), "--lr 0", nothing),
@@ -200,7 +200,7 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "a seed too large": ((*TRAIN, "--seed", str(2**40)), "--seed", nothing),
     "unknown device": ((*TRAIN, "--device", "gpu"), "--device gpu", nothing),
     "a device that is not there": ((*TRAIN, "--device", "cuda:99"), "--device cuda:99", nothing),
-    "unknown task": ((*TRAIN, "--task", "class"), "did you mean classes?", nothing),
+    "unknown task": ((*TRAIN, "--task", "class"), "did you mean 'classification'?", nothing),
     "force and resume": ((*TRAIN, "--force", "--resume"), "give one of them", nothing),
     # --- the output ---
     "a file for a folder": ((*TRAIN, "--out", "small.csv"), "small.csv is a file", nothing),

@@ -70,7 +70,7 @@ def test_the_list_has_every_tool(capsys):
 
 WRONG = [
     ([], ["no --from given", "--list"]),
-    (["--from", "sklearn.Rigde"], ["sklearn.Rigde", "did you mean sklearn.Ridge?"]),
+    (["--from", "sklearn.Rigde"], ["sklearn.Rigde", "did you mean 'sklearn.Ridge'?"]),
     (["--from", "sklearn.Ridge", "--alpha", "1"], ["needs rows"]),
     (["--from", "sklearn.Lasso", "--alpha", "-1"], ["alpha=-1.0", "≥ 0"]),
     (["--from", "sklearn.Lasso", "--alpha", "nan"], ["alpha=nan"]),

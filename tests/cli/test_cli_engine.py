@@ -29,6 +29,16 @@ def test_lanes(run, small_csv):
     assert "engine" in other.err
 
 
+@pytest.mark.filterwarnings("default::torchshrink.errors.LanesWarning")
+def test_compiling_that_does_nothing_says_so_even_when_quiet(run, small_csv):
+    ran = run(*BASE, "--compile", "--quiet", "--out", "out")
+    assert ran.status == 0
+    assert ran.err == (
+        "warning: l1: one training after another: too little work for a stack to pay; "
+        "compile=True does nothing, since only stacks of lanes are compiled\n"
+    )
+
+
 def test_a_warm_path(run, small_csv):
     ran = run(*BASE, "--order", "warm", "--out", "out")
     assert ran.status == 0, ran.err

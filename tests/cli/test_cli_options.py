@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from torchshrink.cli import options
-from torchshrink.cli.penalty import Shape, penalty_of
+from torchshrink.cli import option_checks, options
+from torchshrink.cli.penalty_names import Shape, penalty_of
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, L1, MCP, SCAD, ElasticNet, GroupLasso, MaxNorm, SparseGroupLasso
 
@@ -21,22 +21,22 @@ def test_the_help_names_every_penalty():
     [("32", 32), (" 7 ", 7), ("0.1", (0.1,)), ("1e-3,0", (0.0, 1e-3)), ("2,1,", (1.0, 2.0)), ("1, 0.5", (0.5, 1.0))],
 )  # fmt: skip
 def test_strengths(given, expected):
-    assert options.strengths("--strengths", given) == expected
+    assert option_checks.strengths("--strengths", given) == expected
 
 
 @pytest.mark.parametrize("given", ["", ",", "0", "-3", "a", "0.1,b", "0.1,nan", "0.1,inf", "0.1,-1", "0.1,0.1", "1;2"])
 def test_strengths_that_are_none(given):
     with pytest.raises(InputError, match="--strengths"):
-        options.strengths("--strengths", given)
+        option_checks.strengths("--strengths", given)
 
 
 @pytest.mark.parametrize("given", [math.nan, math.inf, -math.inf, -1.0])
 def test_numbers_that_are_none(given):
-    for check in (options.not_negative, options.positive):
+    for check in (option_checks.not_negative, option_checks.positive):
         with pytest.raises(InputError, match=r"--x .*expected a finite number"):
             check("--x", given)
     with pytest.raises(InputError, match=r"--x .*expected a number from 0"):
-        options.between("--x", given, 0, 1, "such as 0.2")
+        option_checks.between("--x", given, 0, 1, "such as 0.2")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_numbers_that_are_none(given):
     ],
 )
 def test_default_folders(data, folder):
-    assert options.default_folder("path", data).as_posix() == folder
+    assert option_checks.default_folder("path", data).as_posix() == folder
 
 
 def test_penalties_by_name():
@@ -61,12 +61,12 @@ def test_penalties_by_name():
     assert penalty_of("group_lasso", 0.5, Shape(dim=1)) == GroupLasso(0.5, dim=1)
     assert penalty_of("sparse_group_lasso", 1.0, Shape(l1_ratio=0.2, dim=1)) == SparseGroupLasso(0.2, 0.8, dim=1)
     assert penalty_of("mcp", 0.5, Shape(gamma=2.0)) == MCP(0.5, gamma=2.0)
-    assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, a=4.0)
+    assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, gamma=4.0)
     assert penalty_of("max_norm", 0.5, Shape(radius=2.0)) == MaxNorm(2.0)
 
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_every_penalty_can_be_named(name):
-    penalty = penalty_of(name, 0.25, Shape(radius=0.25).kept(name))
+    penalty = penalty_of(name, 0.25, Shape(radius=0.25).part_for(name))
     assert type(penalty) is BUILTIN[name]
     assert penalty.strength == (0.0 if penalty.constraint else 0.25)

@@ -111,7 +111,7 @@ def test_equal_runs_give_equal_bytes(run, small_csv):
         (("--penalty", "max_norm"), "a constraint has no strength to tune"),
         (("--penalty", "l1,l1"), "given twice"),
         (("--penalty", ","), "expected one or more of"),
-        (("--penalty", "l1,elastic"), "did you mean elastic_net?"),
+        (("--penalty", "l1,elastic"), "did you mean 'elastic_net'?"),
         (("--penalty", "l1,l2", "--dim", "0"), "--dim 0: l1 and l2 do not take it; group_lasso"),
         (("--penalty", "l1", "--gamma", "2"), "mcp, scad would"),
         (("--strengths", "0.1,x"), "'x' is not a number"),
@@ -138,10 +138,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, small_csv, options, e
 
 
 def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
-    from torchshrink.paths import recipe
+    from torchshrink.paths import spec
 
     assert run(*BASE, "--penalty", "l1", "--quiet", "--out", "whole").status == 0
-    real, calls = recipe.train_epoch, []
+    real, calls = spec.train_epoch, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(recipe, "train_epoch", interrupted)
+    monkeypatch.setattr(spec, "train_epoch", interrupted)
     ran = run(*BASE, "--penalty", "l1", "--quiet", "--out", "broken")
     assert (ran.status, ran.out) == (130, "")
     (line,) = ran.lines

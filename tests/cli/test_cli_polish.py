@@ -39,7 +39,7 @@ def test_a_polished_path_refits_to_stationarity(run, small_csv):
 
 
 def test_what_does_not_converge_is_said(run, small_csv, monkeypatch):
-    import torchshrink.cli.results as results
+    import torchshrink.cli.train_results as results
 
     monkeypatch.setattr(results, "STEPS_AT_THE_END", 2)
     ran = run("train", small_csv, "--target", "kind", "--epochs", 1, "--penalty", "l1", "--polish", "--out", "out")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchshrink.cli import fitting, main
+from torchshrink.cli import main, train_epochs
 from torchshrink.errors import InputError
 from torchshrink.models import load_model
 from torchshrink.paths import load_path
@@ -138,7 +138,7 @@ def test_a_finished_path(run, small_csv, monkeypatch):
 
 
 def test_an_interrupted_training(run, small_csv, monkeypatch):
-    real = fitting.train_epoch
+    real = train_epochs.train_epoch
 
     def interrupted(*arguments, **options):
         if options["epoch"] == 1:
@@ -146,7 +146,7 @@ def test_an_interrupted_training(run, small_csv, monkeypatch):
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "train_epoch", interrupted)
+        patch.setattr(train_epochs, "train_epoch", interrupted)
         assert run(*TRAIN, "--out", "stopped").status == 130
     assert run(*TRAIN, "--out", "whole").status == 0
     _, refused = every_file_in_every_way(run, TRAIN, Path("stopped"), Path("whole"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from torchshrink.cli import fitting
+from torchshrink.cli import train_epochs
 from torchshrink.data import load
 from torchshrink.models import load_model
 from torchshrink.penalties import BUILTIN
@@ -170,7 +170,7 @@ def test_ctrl_c_saves_and_resume_ends_at_the_same_bytes(run, small_csv, dropout_
     command = ("train", "small.csv", "--target", "kind", "--epochs", "4", "--model", "zoo:noisy", "--penalty", "l1")
     assert run(*command, "--out", "whole", "--quiet").status == 0
 
-    real, calls = fitting.train_epoch, []
+    real, calls = train_epochs.train_epoch, []
 
     def interrupted(*arguments, **options):
         calls.append(options["epoch"])
@@ -179,7 +179,7 @@ def test_ctrl_c_saves_and_resume_ends_at_the_same_bytes(run, small_csv, dropout_
             raise KeyboardInterrupt
         return stats
 
-    monkeypatch.setattr(fitting, "train_epoch", interrupted)
+    monkeypatch.setattr(train_epochs, "train_epoch", interrupted)
     ran = run(*command, "--out", "broken", "--quiet", "--force")
     assert (ran.status, ran.out) == (130, "")
     (line,) = ran.lines
@@ -197,7 +197,7 @@ def test_ctrl_c_saves_and_resume_ends_at_the_same_bytes(run, small_csv, dropout_
 
 
 def test_resume_with_other_settings_names_what_differs(run, small_csv, monkeypatch):
-    real = fitting.train_epoch
+    real = train_epochs.train_epoch
 
     def interrupted(*arguments, **options):
         if options["epoch"] == 1:
@@ -205,7 +205,7 @@ def test_resume_with_other_settings_names_what_differs(run, small_csv, monkeypat
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "train_epoch", interrupted)
+        patch.setattr(train_epochs, "train_epoch", interrupted)
         assert run(*BASE, "--out", "out", "--quiet").status == 130
     before = contents(Path("out"))
     ran = run(*BASE, "--out", "out", "--resume", "--lr", "0.01", "--strength", "0.5")
@@ -291,7 +291,7 @@ def test_killed_in_the_middle_and_interrupted_once_more(run, here):
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_every_penalty_trains_and_resumes(run, small_csv, monkeypatch, name):
-    real = fitting.train_epoch
+    real = train_epochs.train_epoch
 
     def interrupted(*arguments, **options):
         if options["epoch"] == 2:
@@ -305,7 +305,18 @@ def test_every_penalty_trains_and_resumes(run, small_csv, monkeypatch, name):
     ran = run(*command, "whole")
     assert ran.status == 0, ran.err
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "train_epoch", interrupted)
+        patch.setattr(train_epochs, "train_epoch", interrupted)
         assert run(*command, "broken").status == 130
     assert run(*command, "broken", "--resume").status == 0
     assert contents(Path("broken")) == contents(Path("whole"))
+
+
+@pytest.mark.parametrize(("options", "said"), [(("--lr", "1e-9"), True), ((), False)])
+@pytest.mark.parametrize("data", ["digits", "diabetes"])
+@pytest.mark.parametrize("validation", ["0.2", "0"])
+def test_says_where_nothing_was_learnt(run, here, data, validation, options, said):
+    ran = run("train", data, "--epochs", "20", "--quiet", "--validation", validation, *options, "--json")
+    words = json.loads(ran.out)["words"]["learnt"]
+    rows = "training" if validation == "0" else "validation"
+    assert (words or "").startswith(f"nothing was learnt: the {rows} loss is" if said else "")
+    assert bool(words) is said

@@ -105,11 +105,11 @@ def test_the_expression_is_scikit_learns(name):
 # --- what goes wrong ---
 
 ERRORS = [
-    ("sklearn.LogisticRegresion", {}, InputError, ["did you mean sklearn.LogisticRegression?"]),
-    ("LogisticRegression", {}, InputError, ["did you mean sklearn.LogisticRegression?"]),
-    ("sgd", {}, InputError, ["did you mean torch.SGD?"]),
+    ("sklearn.LogisticRegresion", {}, InputError, ["did you mean 'sklearn.LogisticRegression'?"]),
+    ("LogisticRegression", {}, InputError, ["did you mean 'sklearn.LogisticRegression'?"]),
+    ("sgd", {}, InputError, ["did you mean 'torch.SGD'?"]),
     ("qqqq", {}, InputError, ["expected one of torchshrink", "glmnet.gaussian"]),
-    ("sklearn.Lasso", {"alpha": 1, "to": "tourchshrink"}, InputError, ["did you mean torchshrink?"]),
+    ("sklearn.Lasso", {"alpha": 1, "to": "tourchshrink"}, InputError, ["did you mean 'torchshrink'?"]),
     ("sklearn.Ridge", {"alpha": 1.0}, InputError, ["needs rows", "over which this tool adds its loss"]),
     ("sklearn.LogisticRegression", {}, InputError, ["needs C and rows", "inverse strength"]),
     ("sklearn.MLPClassifier", {"alpha": 1.0}, InputError, ["rows is missing", "batch_size"]),
@@ -117,7 +117,7 @@ ERRORS = [
     ("sklearn.MultiTaskLasso", {"alpha": 1.0}, InputError, ["needs outputs", "p_g"]),
     ("glmnet.gaussian", {"lambda": 1, "alpha": 0.5}, InputError, ["y_sd is missing", "variance 1"]),
     ("torch.SGD", {"weight_decay": 1, "loss": "mse_sum"}, InputError, ["rows is missing", "mse_sum"]),
-    ("sklearn.Lasso", {"alhpa": 1.0}, InputError, ["alhpa is no parameter", "did you mean alpha?"]),
+    ("sklearn.Lasso", {"alhpa": 1.0}, InputError, ["alhpa is no parameter", "did you mean 'alpha'?"]),
     ("sklearn.Lasso", {"alpha": 1.0, "to": "keras.L1", "l1": 3}, InputError, ["l1", "leave it out"]),
     ("sklearn.Lasso", {"alpha": -1.0}, InputError, ["alpha=-1.0", "a finite number ≥ 0"]),
     ("sklearn.Lasso", {"alpha": math.nan}, InputError, ["alpha=nan"]),

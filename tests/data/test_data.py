@@ -45,7 +45,7 @@ def test_bundled_sets_are_raw_and_named(name):
     dataset = load(name)
     assert dataset.name == name
     assert dataset.rows == len(dataset.y) > 100
-    assert dataset.task == ("numbers" if name == "diabetes" else "classes")
+    assert dataset.task == ("regression" if name == "diabetes" else "classification")
     assert len(dataset.columns) == dataset.X.shape[1] == len(dataset.sizes)
     assert not any(dataset.sizes)
     if dataset.classes:
@@ -53,7 +53,7 @@ def test_bundled_sets_are_raw_and_named(name):
     else:
         assert dataset.outputs == 1
         assert dataset.X.abs().max() > 100  # not the centred, scaled columns that the package delivers by default
-        assert load(name, task="numbers").task == "numbers"
+        assert load(name, task="regression").task == "regression"
 
 
 def test_bundled_classes_keep_their_names_and_codes():
@@ -65,7 +65,7 @@ def test_bundled_classes_keep_their_names_and_codes():
 
 
 def test_unknown_names_list_what_there_is():
-    refused(lambda: load("digit"), "no data set 'digit', did you mean 'digits'?", "breast_cancer", "openml:NAME")
+    refused(lambda: load("digit"), "no data set 'digit'; did you mean 'digits'?", "breast_cancer", "openml:NAME")
     refused(lambda: load("zzz"), "no data set 'zzz'. There are digits")
     refused(lambda: load(""), "no data set ''")
     refused(lambda: load("digits", target="y"), "its own target")
@@ -117,9 +117,9 @@ def test_tables_have_numbers_categories_booleans_and_missing_values(tmp_path, ki
 def test_which_column_is_the_target(tmp_path, kind):
     path = save(tmp_path, kind, frame())
     refused(lambda: load(path), "--target COLUMN", "'size', 'colour', 'kind'")
-    refused(lambda: load(path, target="Kind"), "no column 'Kind', did you mean 'kind'?")
+    refused(lambda: load(path, target="Kind"), "no column 'Kind'; did you mean 'kind'?")
     refused(lambda: load(path, target="zzzzz"), "no column 'zzzzz': it has 'size'")
-    assert load(path, target="size").task == "numbers"
+    assert load(path, target="size").task == "regression"
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -292,11 +292,11 @@ def test_what_a_target_is(values, classes):
 
 
 def test_the_task_can_be_said():
-    assert from_frame("t", frame(goal=[1, 2, 3] * 10), "goal", task="numbers").y[:3].tolist() == [1, 2, 3]
-    assert from_frame("t", frame(goal=[True, False] * 15), "goal", task="numbers").y[:2].tolist() == [1, 0]
-    assert from_frame("t", frame(goal=["1.5", "2"] * 15), "goal", task="numbers").y[:2].tolist() == [1.5, 2]
-    assert from_frame("t", frame(goal=[1.5, 2] * 15), "goal", task="classes").classes == ("1.5", "2")
-    refused(lambda: from_frame("t", frame(), "kind", task="numbers"), "'kind' is not numeric ('a', 'b')")
+    assert from_frame("t", frame(goal=[1, 2, 3] * 10), "goal", task="regression").y[:3].tolist() == [1, 2, 3]
+    assert from_frame("t", frame(goal=[True, False] * 15), "goal", task="regression").y[:2].tolist() == [1, 0]
+    assert from_frame("t", frame(goal=["1.5", "2"] * 15), "goal", task="regression").y[:2].tolist() == [1.5, 2]
+    assert from_frame("t", frame(goal=[1.5, 2] * 15), "goal", task="classification").classes == ("1.5", "2")
+    refused(lambda: from_frame("t", frame(), "kind", task="regression"), "'kind' is not numeric ('a', 'b')")
     refused(lambda: from_frame("t", frame(), "kind", task="number"), "task='number'")
 
 
@@ -310,7 +310,7 @@ def test_the_task_can_be_said():
         ([None] + ["a", "b", "b"] * 9 + ["a", "b"], "missing in 1 of 30 rows"),
         ([math.inf] + [1.5] * 29, "infinite in 1 of 30 rows"),
         ([1e300, 0.5] * 15, "beyond float32"),
-        ([f"n{i}" for i in range(30)], "30 classes in 30 rows: give --task numbers"),
+        ([f"n{i}" for i in range(30)], "30 classes in 30 rows: give --task regression"),
         (pd.date_range("2020", periods=30), "target 'goal' is of type datetime64"),
     ],
 )
@@ -330,7 +330,7 @@ def test_npz_files(tmp_path):
     assert (dataset.name, dataset.columns, dataset.target) == ("a", (Column("x0"), Column("x1")), "y")
     assert (dataset.classes, dataset.y.tolist()) == (("u", "v"), [0, 1, 0])
     other = load(str(path), target="other")
-    assert (other.target, other.task, other.y.tolist()) == ("other", "numbers", [0.5, 1.5, 2.5])
+    assert (other.target, other.task, other.y.tolist()) == ("other", "regression", [0.5, 1.5, 2.5])
     np.savez_compressed(path, X=X > 2, y=y[:, None])
     assert load(str(path)).X.tolist() == [[0, 0], [1, 0], [1, 1]]
 
@@ -355,7 +355,7 @@ TWO = np.array([0, 1])
         ({"X": np.array([[np.inf], [1]]), "y": TWO}, "column 'x0' is infinite"),
         ({"X": np.eye(2), "y": np.array([0, np.nan])}, "missing in 1 of 2 rows"),
         ({"X": np.ones((2, 2)), "y": TWO}, "every feature is constant"),
-        ({"x": np.eye(2), "y": TWO}, "no array 'X', did you mean 'x'?"),
+        ({"x": np.eye(2), "y": TWO}, "no array 'X'; did you mean 'x'?"),
         ({"features": np.eye(2), "y": TWO}, "no array 'X': save the features as X (it has 'features', 'y')"),
         ({"X": np.eye(2), "labels": TWO}, "no array 'y': give --target NAME (it has 'X', 'labels')"),
         ({}, "(it has none)"),
@@ -368,7 +368,7 @@ def test_npz_files_that_are_not_usable(tmp_path, arrays, says):
 
 def test_a_target_that_is_no_array(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.eye(2), labels=TWO)
-    refused(lambda: load(str(tmp_path / "a.npz"), target="label"), "no array 'label', did you mean 'labels'?")
+    refused(lambda: load(str(tmp_path / "a.npz"), target="label"), "no array 'label'; did you mean 'labels'?")
 
 
 def test_foreign_truncated_and_corrupted_npz_files(tmp_path):
@@ -491,14 +491,14 @@ def test_the_users_function(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "user_data.py").write_text(MODULE)
     pair = load("user_data:pair")
-    assert (pair.name, pair.task, pair.X.shape) == ("user_data-pair", "classes", (4, 4))
+    assert (pair.name, pair.task, pair.X.shape) == ("user_data-pair", "classification", (4, 4))
     assert load("user_data:table", target="b").classes == ("u", "v")
     assert load("user_data:dataset").target == "z"
-    assert load("user_data:pair", task="numbers").y.tolist() == [0, 1, 0, 1]
+    assert load("user_data:pair", task="regression").y.tolist() == [0, 1, 0, 1]
     refused(lambda: load("user_data:table"), "--target COLUMN")
     refused(lambda: load("user_data:pair", target="y"), "leave --target out")
     refused(lambda: load("user_data:dataset", target="y"), "leave --target out")
-    refused(lambda: load("user_data:dataset", task="numbers"), "a target of classes, numbers asked for")
+    refused(lambda: load("user_data:dataset", task="regression"), "a Dataset for classification, regression asked for")
     refused(lambda: load("user_data:triple"), "returned an object of type tuple: (X, y), a DataFrame or a Dataset")
     refused(lambda: load("user_data:nothing"), "of type NoneType")
     refused(lambda: load("user_data:fails"), "raised OSError: no disk")

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from torchshrink.data import lazy
-from torchshrink.data.lazy import LazyRows, ahead, kept, split, subset, with_gaps
-from torchshrink.data.opening import opened
+from torchshrink.data.first_pass import opened
+from torchshrink.data.lazy import LazyRows, batches_of, readers_alive, split, subset, with_gaps
 from torchshrink.errors import DataWarning, InputError, ReadError
 
 # Said where a machine has fewer cores than workers.
@@ -124,10 +124,10 @@ def test_workers_read_ahead_what_is_asked_for_and_end():
     found, _ = opened(served, workers=2)
     requests = [torch.tensor([[2 * k, 1], [k, 2 * k]]) for k in range(5)]
     served.asked.clear()
-    with kept(found):
+    with readers_alive(found):
         for _ in range(2):
-            for request in ahead(found, requests):
-                assert torch.equal(found[request], X[request])
+            for request, batch in batches_of(found, requests):
+                assert torch.equal(batch, X[request])
             pids = {process.pid for process in readers()}
             assert len(pids) == 2
         assert served.asked == []  # in this process
@@ -137,13 +137,13 @@ def test_workers_read_ahead_what_is_asked_for_and_end():
     assert not readers()
 
 
-def test_what_was_not_announced_is_read_at_once_and_right():
+def test_what_is_read_within_a_pass_is_right_too():
     X, y = rows(30, 3)
     found, _ = opened(Served(X, y), workers=1)
-    for request in ahead(found, [torch.arange(4), torch.arange(4, 8)]):
+    for request, batch in batches_of(found, [torch.arange(4), torch.arange(4, 8)]):
         other = torch.tensor([20, 21])
         assert torch.equal(found[other], X[other])
-        assert torch.equal(found[request], X[request])
+        assert torch.equal(batch, X[request])
         within = [part for (part,) in split(found.subset(other), most=1)]
         assert torch.equal(torch.cat(within), X[other])
     assert not readers()
@@ -153,17 +153,16 @@ def test_workers_end_where_a_pass_is_left_in_the_middle():
     found, _ = opened(Served(*rows(30, 3)), workers=2)
 
     def interrupted():
-        with kept(found):
-            for request in ahead(found, torch.arange(30).split(3)):
-                found[request]
+        with readers_alive(found):
+            for _ in batches_of(found, torch.arange(30).split(3)):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupted()
     assert not readers()
     assert caught.tb  # its frames, which hold the pass, are still there
-    with kept(found):
-        assert [len(found[request]) for request in ahead(found, torch.arange(30).split(20))] == [20, 10]
+    with readers_alive(found):
+        assert [len(batch) for _, batch in batches_of(found, torch.arange(30).split(20))] == [20, 10]
     assert not readers()
 
 
@@ -173,18 +172,18 @@ def test_a_worker_that_is_killed_and_a_row_that_is_gone_are_said_in_one_line(tmp
     found, _ = opened(mortal, workers=1)
     mark.touch()
     # Torch's own handler of the signal says so wherever this process is just then: mostly, where it waits for rows.
-    with kept(found):
+    with readers_alive(found):
         with pytest.raises((ReadError, RuntimeError), match="worker"):
-            [found[request] for request in ahead(found, torch.arange(30).split(3))]
+            list(batches_of(found, torch.arange(30).split(3)))
         mark.unlink()
-        assert len([found[request] for request in ahead(found, torch.arange(30).split(3))]) == 10
+        assert len(list(batches_of(found, torch.arange(30).split(3)))) == 10
     assert not readers()
 
     served = Served(*rows(30, 3))
     found, _ = opened(served, workers=1)
     served.X = served.X[:5]
     with pytest.raises(ReadError, match=r"^data\[5\] cannot be read: IndexError: index 5 is out of bounds") as caught:
-        [found[request] for request in ahead(found, torch.arange(30).split(3))]
+        list(batches_of(found, torch.arange(30).split(3)))
     assert "in __getitem__" in caught.value.__notes__[0]
     with pytest.raises(ReadError, match=r"data\[9\] cannot be read"):
         found[torch.tensor([9])]
@@ -219,8 +218,8 @@ def test_the_digest_is_of_rows_targets_and_their_order():
 def test_a_copy_in_another_process_reads_for_itself():
     X, y = rows(20, 3)
     found, _ = opened(Served(X, y), workers=1)
-    with kept(found):
-        list(ahead(found, [torch.arange(3)]))
+    with readers_alive(found):
+        list(batches_of(found, [torch.arange(3)]))
         copied = pickle.loads(pickle.dumps(found))
     assert torch.equal(copied[torch.arange(4)], X[:4])
     assert copied.reader.workers == 1

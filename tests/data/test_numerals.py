@@ -169,7 +169,7 @@ def test_labels_are_kept_and_only_empty_ones_are_missing(tmp_path):
     path.write_text("a,t\n1,NA\n2,\n3,DE\n")
     with pytest.raises(InputError, match="missing in 1 of 3"):
         load(str(path), target="t")
-    with pytest.raises(InputError, match="--task classes"):
+    with pytest.raises(InputError, match="--task classification"):
         from_frame("t", pd.DataFrame({"a": range(4), "t": ["1.5", "2.5", "?", "7"]}), "t")
 
 

@@ -191,7 +191,7 @@ def test_stacked_models_give_what_each_gives_alone(sizes):
     folds = [torch.randint(0, 2, (10, 3), generator=generator).float() for _ in range(3)]
     models = []
     for fold in folds:
-        model = mlp(sizes, 1, hidden=(4,), numbers=True)
+        model = mlp(sizes, 1, hidden=(4,), regression=True)
         fit_preprocessing(model, fold, fold.sum(1))
         models.append(model)
     parameters, buffers = stack_module_state(models)
@@ -241,8 +241,8 @@ def test_the_mlp_has_stable_names_and_its_outputs_the_shape_of_the_target():
     assert model.hidden1.in_features == 4
     rows = torch.zeros(7, 2)
     assert model(rows).shape == (7, 5)
-    assert mlp(2, 1, numbers=True)(rows).shape == (7,)
-    assert mlp(2, 1, numbers=True)(rows[:1]).shape == (1,)
+    assert mlp(2, 1, regression=True)(rows).shape == (7,)
+    assert mlp(2, 1, regression=True)(rows[:1]).shape == (1,)
     assert [name for name, _ in mlp(2, 3, hidden=()).named_children()] == ["preprocess", "output"]
 
 
@@ -252,7 +252,7 @@ def test_the_mlp_has_stable_names_and_its_outputs_the_shape_of_the_target():
         {"inputs": 0, "outputs": 1},
         {"inputs": [], "outputs": 1},
         {"inputs": 2, "outputs": 0},
-        {"inputs": 2, "outputs": 2, "numbers": True},
+        {"inputs": 2, "outputs": 2, "regression": True},
         {"inputs": 2, "outputs": 2, "hidden": (8, 0)},
     ],
 )
@@ -262,7 +262,7 @@ def test_an_mlp_that_makes_no_sense_is_refused(arguments):
 
 
 def test_fitting_finds_what_is_nested_and_leaves_other_models_alone():
-    inner = mlp(1, 1, numbers=True)
+    inner = mlp(1, 1, regression=True)
     model = nn.ModuleDict({"branch": nn.Sequential(inner)})
     fit_preprocessing(model, torch.tensor([[2.0], [4.0]]), torch.tensor([10.0, 30.0]))
     assert inner.preprocess.mean == 3
@@ -287,7 +287,7 @@ def test_fitting_finds_what_is_nested_and_leaves_other_models_alone():
     ],
 )
 def test_settings_survive_json_and_build_the_same_model(model, numbers, children):
-    made = model_settings(model, inputs=(0, 2), outputs=1 if numbers else 3, hidden=(4,), numbers=numbers)
+    made = model_settings(model, inputs=(0, 2), outputs=1 if numbers else 3, hidden=(4,), regression=numbers)
     assert json.loads(json.dumps(made)) == made
     assert [name for name, _ in build(made).named_children()] == children
     torch.manual_seed(0)
@@ -301,10 +301,10 @@ def test_unknown_models_are_refused_with_a_near_miss():
     with pytest.raises(InputError, match="did you mean 'logistic'"):
         model_settings("logistics", inputs=[0], outputs=2)
     with pytest.raises(InputError, match="take 'linear'"):
-        model_settings("logistic", inputs=[0], outputs=1, numbers=True)
+        model_settings("logistic", inputs=[0], outputs=1, regression=True)
 
 
-GOOD = {"format": 1, "model": "mlp", "inputs": [0], "outputs": 2, "hidden": [4], "numbers": False}
+GOOD = {"format": 1, "model": "mlp", "inputs": [0], "outputs": 2, "hidden": [4], "regression": False}
 
 
 @pytest.mark.parametrize(
@@ -327,14 +327,14 @@ def test_settings_from_a_foreign_file_are_one_line(change):
     with pytest.raises(InputError) as caught:
         build({**GOOD, **change})
     assert "\n" not in str(caught.value)
-    for name in ("inputs", "outputs", "hidden", "numbers"):
+    for name in ("inputs", "outputs", "hidden", "regression"):
         with pytest.raises(InputError, match="incomplete"):
             build({key: value for key, value in GOOD.items() if key != name})
 
 
 def trained():
     torch.manual_seed(0)
-    made = model_settings("mlp", inputs=[0, 3], outputs=1, hidden=(4,), numbers=True)
+    made = model_settings("mlp", inputs=[0, 3], outputs=1, hidden=(4,), regression=True)
     model = build(made)
     rows = torch.tensor([[1.0, 0.0], [2.0, 2.0], [NAN, 2.0]])
     fit_preprocessing(model, rows, torch.tensor([1.0, 5.0, 9.0]))

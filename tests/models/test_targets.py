@@ -22,7 +22,7 @@ SETTINGS = {"strengths": [0.01, 0.1, 10.0], "folds": 3, "epochs": 40, "batch_siz
 
 
 def linear() -> nn.Module:
-    return mlp(4, 1, hidden=(), numbers=True)
+    return mlp(4, 1, hidden=(), regression=True)
 
 
 def path(target, engine="lanes"):

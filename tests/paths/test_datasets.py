@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import torchshrink as ts
-from path_cases import flat, recipe_for
-from torchshrink.data import lazy, opening, reading
+from path_cases import flat, spec_for
+from torchshrink.data import dataset_rows, first_pass, lazy
 from torchshrink.errors import DataWarning, InputError
 from torchshrink.models import mlp
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 from torchshrink.paths.run import path
 from torchshrink.regularizer.selection import WEIGHTS
 
@@ -93,7 +93,7 @@ def conv():
 
 
 def numbers():
-    return mlp([0, 0, 0, 3], 1, hidden=(6,), numbers=True).double()
+    return mlp([0, 0, 0, 3], 1, hidden=(6,), regression=True).double()
 
 
 def linear():
@@ -177,9 +177,11 @@ def test_no_more_rows_at_a_time_than_a_step_takes(engine, monkeypatch):
     served = Served(X, y)
     folds, batch = 3, 10
     monkeypatch.setattr(lazy, "AT_ONCE", batch * 256 * 4)
-    monkeypatch.setattr(opening, "PER_REQUEST", batch)
-    requests, rows = [], reading._rows
-    monkeypatch.setattr(reading, "_rows", lambda numbers, items: requests.append(len(numbers)) or rows(numbers, items))
+    monkeypatch.setattr(first_pass, "PER_REQUEST", batch)
+    requests, rows = [], dataset_rows._rows
+    monkeypatch.setattr(
+        dataset_rows, "_rows", lambda numbers, items: requests.append(len(numbers)) or rows(numbers, items)
+    )
     run(conv, served, engine=engine, folds=folds, batch_size=batch)
     assert batch <= max(requests) <= batch * (folds if engine == "lanes" else 1)
     assert served.alive == 0
@@ -191,9 +193,9 @@ def test_what_a_stacks_folds_share_in_a_batch_is_read_once():
     served = Served(X, y)
     (family,) = families(ts.L1)
     settings = {"loss": None, "optimizer": None, "seed": 0, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = recipe_for(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
-    folds = make_folds(recipe.y, 3, seed=0)
-    stack = Stack(recipe, dict(enumerate(folds)), family, (0.0, 0.1))
+    spec = spec_for(conv, served, [family], epochs=3, batch_size=ROWS, **settings)
+    folds = make_folds(spec.y, 3, seed=0)
+    stack = Stack(spec, dict(enumerate(folds)), family, (0.0, 0.1))
     served.asked = 0
     stack.train()
     assert served.asked == 3 * ROWS  # whose 3 · 2/3 trainings on each row take one batch an epoch

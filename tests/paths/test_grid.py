@@ -10,25 +10,19 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
-from path_cases import recipe_for
-from torchshrink.errors import InputError
+from path_cases import spec_for
+from penalties.test_contract import Wrapped
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.models import mlp
-from torchshrink.paths.family import family
-from torchshrink.paths.grid import (
-    RATIO,
-    automatic_grid,
-    exact_top,
-    geometric,
-    grid_from_dict,
-    null_losses,
-    null_output,
-)
+from torchshrink.paths.grid import RATIO, automatic_grid, exact_top, geometric, grid_from_dict
+from torchshrink.paths.null_model import null_losses, null_output
+from torchshrink.paths.penalty_family import family
 from torchshrink.regularizer.selection import WEIGHTS
 
 
-def recipe(build, data, penalty=ts.L1, **settings):
+def spec(build, data, penalty=ts.L1, **settings):
     fixed = {"loss": None, "optimizer": None, "seed": 0, "device": None, "on": WEIGHTS, "method": "auto"}
-    return recipe_for(build, data, [family(penalty)], epochs=1, batch_size=64, **(fixed | settings))
+    return spec_for(build, data, [family(penalty)], epochs=1, batch_size=64, **(fixed | settings))
 
 
 def linear(inputs, outputs=1):
@@ -38,7 +32,7 @@ def linear(inputs, outputs=1):
 class TestExactTop:
     def test_lasso_is_scikit_learns(self):
         X, y = load_diabetes(return_X_y=True)
-        top = exact_top(recipe(partial(linear, 10), (X, y)), family(ts.L1))
+        top = exact_top(spec(partial(linear, 10), (X, y)), family(ts.L1))
         # Mean squared error is twice scikit-learn's half: so are its strengths.
         assert top / 2 == pytest.approx(np.abs((X - X.mean(0)).T @ (y - y.mean())).max() / len(y), rel=1e-7)
         assert top / 2 == pytest.approx(2.14804, abs=1e-5)
@@ -49,14 +43,14 @@ class TestExactTop:
     def test_logistic_is_the_formula(self, load):
         X, y = load(return_X_y=True)
         X = (X - X.mean(0)) / X.std(0)
-        top = exact_top(recipe(partial(linear, X.shape[1], y.max() + 1), (X, y)), family(ts.L1))
+        top = exact_top(spec(partial(linear, X.shape[1], y.max() + 1), (X, y)), family(ts.L1))
         shares = np.eye(y.max() + 1)[y]
         assert top == pytest.approx(np.abs(X.T @ (shares - shares.mean(0))).max() / len(y), rel=1e-7)
 
     def test_groups_are_norms_over_the_root_of_their_size(self):
         X, y = load_iris(return_X_y=True)
         gradient = (np.eye(3)[y] - 1 / 3).T @ X / len(y)  # (classes, features)
-        built = recipe(partial(linear, 4, 3), (X, y))
+        built = spec(partial(linear, 4, 3), (X, y))
         by_class = exact_top(built, family(ts.GroupLasso))
         by_feature = exact_top(built, family(ts.GroupLasso(1.0, dim=1)))
         assert by_class == pytest.approx(np.linalg.norm(gradient, axis=1).max() / math.sqrt(4), rel=1e-7)
@@ -64,31 +58,31 @@ class TestExactTop:
 
     def test_elastic_net_counts_both_strengths(self):
         X, y = load_diabetes(return_X_y=True)
-        built = recipe(partial(linear, 10), (X, y))
+        built = spec(partial(linear, 10), (X, y))
         l1 = exact_top(built, family(ts.L1))
         assert exact_top(built, family(ts.ElasticNet(0.25, 0.75))) == pytest.approx(4 * l1)
 
     def test_float32_is_as_exact(self):
         X, y = load_diabetes(return_X_y=True)
-        exact = exact_top(recipe(partial(linear, 10), (X, y)), family(ts.L1))
-        single = exact_top(recipe(lambda: linear(10), (X.astype("f4"), y.astype("f4"))), family(ts.L1))
+        exact = exact_top(spec(partial(linear, 10), (X, y)), family(ts.L1))
+        single = exact_top(spec(lambda: linear(10), (X.astype("f4"), y.astype("f4"))), family(ts.L1))
         assert single == pytest.approx(exact, rel=1e-5)
 
     def test_preprocessing_in_front_is_no_obstacle(self):
         X, y = load_diabetes(return_X_y=True, scaled=False)
-        top = exact_top(recipe(lambda: mlp(10, 1, hidden=(), numbers=True), (X, y)), family(ts.L1))
+        top = exact_top(spec(lambda: mlp(10, 1, hidden=(), regression=True), (X, y)), family(ts.L1))
         X, scale = (X - X.mean(0)) / X.std(0), y.std()
         # In units of the standardised target, for which the strengths of a model that rescales are.
         assert top == pytest.approx(2 * np.abs(X.T @ (y - y.mean())).max() / len(y) / scale, rel=1e-5)
 
     def test_a_penalised_intercept_is_zero_at_the_null_model_too(self):
         X, y = load_diabetes(return_X_y=True)
-        top = exact_top(recipe(partial(linear, 10), (X, y), on=ts.ALL), family(ts.L1))
+        top = exact_top(spec(partial(linear, 10), (X, y), on=ts.ALL), family(ts.L1))
         assert top == pytest.approx(2 * abs(y.mean()), rel=1e-9)
 
     def test_rules_whose_strengths_differ(self):
         X, y = load_diabetes(return_X_y=True)
-        built = recipe(partial(linear, 10), (X, y))
+        built = spec(partial(linear, 10), (X, y))
         plain = exact_top(built, family(ts.L1))
         assert exact_top(built, family(lambda s: {"0.weight": ts.L1(4 * s)})) == pytest.approx(plain / 4)
         assert exact_top(built, family(lambda s: ts.L1(s**2))) is None
@@ -96,20 +90,39 @@ class TestExactTop:
     @pytest.mark.parametrize("penalty", [ts.MCP, ts.SCAD])
     def test_no_formula_where_the_penalty_is_not_convex(self, penalty):
         X, y = load_diabetes(return_X_y=True)
-        assert exact_top(recipe(partial(linear, 10), (X, y), lambda s: penalty(s)), family(penalty)) is None
+        assert exact_top(spec(partial(linear, 10), (X, y), lambda s: penalty(s)), family(penalty)) is None
+
+    def test_of_a_users_own_penalty_it_is_what_the_penalty_says(self):
+        """Whether a class is built in plays no part: MCP in another class is no more convex than MCP."""
+        X, y = load_diabetes(return_X_y=True)
+        built = spec(partial(linear, 10), (X, y))
+
+        class Mine(Wrapped):
+            pass
+
+        class MineConvex(Wrapped):
+            convex = True
+
+        assert exact_top(built, family(lambda s: Mine(ts.MCP(s)))) is None
+        assert exact_top(built, family(lambda s: Mine(ts.L1(s)))) is None  # which says nothing of itself
+        assert exact_top(built, family(lambda s: MineConvex(ts.L1(s)))) == exact_top(built, family(ts.L1))
+        settings = {"strengths": 2, "epochs": 2, "folds": 2, "repeats": 1, "progress": False}
+        with pytest.warns(ObjectiveWarning, match="not known to be convex"):
+            found = ts.path(partial(linear, 10), (X, y), lambda s: Mine(ts.MCP(s)), **settings)
+        assert found.grid.how == "probed"
 
     def test_no_formula_where_the_loss_is_not_known_to_be_convex(self):
         def cauchy(output, y):
             return (1 + (output - y) ** 2).log().mean()
 
         X, y = load_diabetes(return_X_y=True)
-        assert exact_top(recipe(partial(linear, 10), (X, y), loss=cauchy), family(ts.L1)) is None
-        assert exact_top(recipe(partial(linear, 10), (X, y), loss=nn.functional.mse_loss), family(ts.L1)) > 0
+        assert exact_top(spec(partial(linear, 10), (X, y), loss=cauchy), family(ts.L1)) is None
+        assert exact_top(spec(partial(linear, 10), (X, y), loss=nn.functional.mse_loss), family(ts.L1)) > 0
 
     @pytest.mark.parametrize(
         ("build", "penalty"),
         [
-            (lambda: mlp(10, 1, hidden=(8,), numbers=True), ts.L1),
+            (lambda: mlp(10, 1, hidden=(8,), regression=True), ts.L1),
             (lambda: nn.Sequential(nn.Linear(10, 4), nn.Linear(4, 1), nn.Flatten(0)), ts.L1),
             (lambda: nn.Sequential(nn.Linear(10, 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0)), ts.L1),
             (partial(linear, 10), ts.L2),
@@ -118,7 +131,7 @@ class TestExactTop:
     )
     def test_no_formula_for_deep_models_and_smooth_penalties(self, build, penalty):
         X, y = load_diabetes(return_X_y=True)
-        assert exact_top(recipe(build, (X, y), penalty), family(penalty)) is None
+        assert exact_top(spec(build, (X, y), penalty), family(penalty)) is None
 
 
 class TestNull:
@@ -151,7 +164,7 @@ class TestProbing:
 
     def grid(self, probe):
         X, y = torch.randn(20, 3), torch.randn(20, 1)
-        built = recipe(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
+        built = spec(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (X, y))
         tried = []
 
         def counted(strength):

@@ -415,7 +415,7 @@ class TestInputs:
         def never(*_, **__):
             raise AssertionError("trained")
 
-        monkeypatch.setattr("torchshrink.paths.recipe.train_epoch", never)
+        monkeypatch.setattr("torchshrink.paths.training_spec.train_epoch", never)
         with pytest.raises(InputError, match=message) as raised:
             quick(**change)
         assert "\n" not in str(raised.value)

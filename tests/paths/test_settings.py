@@ -26,7 +26,7 @@ def test_the_call_shows_every_setting_with_its_default():
 
 
 def test_a_keyword_that_is_none_is_refused_with_a_near_miss():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'; did you mean epochs"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'; did you mean 'epochs'"):
         ts.path(nn.Linear, (1, 2), ts.L1, epoch=3)
 
 

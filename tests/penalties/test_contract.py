@@ -32,7 +32,7 @@ EXAMPLES = {
     "group_lasso": [GroupLasso(0.3), GroupLasso(0.3, dim=-1), GroupLasso(0.2, dim=())],
     "sparse_group_lasso": [SparseGroupLasso(0.2, 0.3), SparseGroupLasso(0.0, 0.3), SparseGroupLasso(0.3, 0.0, dim=-1)],
     "mcp": [MCP(0.3), MCP(0.5, gamma=1.2)],
-    "scad": [SCAD(0.3), SCAD(0.5, a=2.2)],
+    "scad": [SCAD(0.3), SCAD(0.5, gamma=2.2)],
     "l2sp": [L2SP(0.3, anchor=0.0), L2SP(0.3, anchor=0.5)],
     "nuclear_norm": [NuclearNorm(0.3)],
     "orthogonal": [Orthogonal(0.3)],

@@ -10,9 +10,9 @@ from torchshrink.errors import InputError
 from torchshrink.penalties import L1, MCP, SCAD
 from torchshrink.testing import check_penalty
 
-EXAMPLES = [MCP(0.3), MCP(1.0, gamma=0.7), MCP(0.5, gamma=4.0), SCAD(0.3), SCAD(1.0, a=2.1), SCAD(0.5, a=3.0)]
+EXAMPLES = [MCP(0.3), MCP(1.0, gamma=0.7), MCP(0.5, gamma=4.0), SCAD(0.3), SCAD(1.0, gamma=2.1), SCAD(0.5, gamma=3.0)]
 # Each example's own borders between branches: γ for MCP, a−1 and a+1 for SCAD, and their neighbours.
-BORDERS = {MCP: lambda p: (p.gamma,), SCAD: lambda p: (p.a - 1, p.a + 1)}
+BORDERS = {MCP: lambda p: (p.gamma,), SCAD: lambda p: (p.gamma - 1, p.gamma + 1)}
 
 
 def steps_of(penalty):
@@ -49,7 +49,7 @@ def thresholds(penalty, step):
     if isinstance(penalty, MCP):
         g = penalty.gamma
         return (step * lam, g * lam) if step < g else (lam * math.sqrt(g * step),) * 2
-    a = penalty.a
+    a = penalty.gamma
     if step < a - 1:
         return step * lam, a * lam
     if step <= a + 1:
@@ -71,10 +71,10 @@ def test_zero_below_the_threshold_and_untouched_beyond_the_end(penalty, step):
 
 def test_of_two_equally_good_points_it_is_the_smaller():
     assert MCP(1.0, gamma=2.0).prox(torch.tensor([4.0, -4.0]), 8.0).tolist() == [0.0, 0.0]  # λ√(γs) = 4
-    assert SCAD(1.0, a=3.0).prox(torch.tensor([4.0, -4.0]), 4.0).tolist() == [0.0, 0.0]  # λ√(s(a+1)) = 4, λs = 4
-    assert SCAD(1.0, a=3.0).prox(torch.tensor([3.5]), 3.0).tolist() == [0.5]  # λ(a+1+s)/2 = 3.5: soft or 3.5
+    assert SCAD(1.0, gamma=3.0).prox(torch.tensor([4.0, -4.0]), 4.0).tolist() == [0.0, 0.0]  # λ√(s(a+1)) = 4, λs = 4
+    assert SCAD(1.0, gamma=3.0).prox(torch.tensor([3.5]), 3.0).tolist() == [0.5]  # λ(a+1+s)/2 = 3.5: soft or 3.5
     tie = torch.tensor([0.5, 3.5])
-    assert along(SCAD(1.0, a=3.0), torch.tensor(3.5), 3.0, tie).diff().abs() < 1e-6
+    assert along(SCAD(1.0, gamma=3.0), torch.tensor(3.5), 3.0, tie).diff().abs() < 1e-6
 
 
 @pytest.mark.parametrize("penalty", EXAMPLES, ids=str)
@@ -115,7 +115,7 @@ def test_the_unused_branch_sends_no_nan_backwards(penalty):
         assert z.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("penalty", [MCP(0.4, gamma=1e9), SCAD(0.4, a=1e9)], ids=str)
+@pytest.mark.parametrize("penalty", [MCP(0.4, gamma=1e9), SCAD(0.4, gamma=1e9)], ids=str)
 def test_far_from_its_end_it_is_l1(penalty):
     w, l1 = torch.randn(50, dtype=torch.float64), L1(0.4)
     for method in (lambda p: p.value(w), lambda p: p.grad(w), lambda p: p.prox(w, 0.7), lambda p: p.distance(w, w)):
@@ -125,7 +125,7 @@ def test_far_from_its_end_it_is_l1(penalty):
 def test_values_by_hand():
     w = torch.tensor([-0.5, 2.0, 10.0], dtype=torch.float64)
     assert MCP(1.0, gamma=3.0).value(w).item() == pytest.approx((0.5 - 0.25 / 6) + (2 - 4 / 6) + 1.5)
-    assert SCAD(1.0, a=3.0).value(w).item() == pytest.approx(0.5 + (12 - 4 - 1) / 4 + 2.0)
+    assert SCAD(1.0, gamma=3.0).value(w).item() == pytest.approx(0.5 + (12 - 4 - 1) / 4 + 2.0)
 
 
 @pytest.mark.parametrize("penalty", EXAMPLES, ids=str)
@@ -137,8 +137,8 @@ def test_large_weights_feel_no_pull(penalty):
 
 def test_the_settings_are_kept_and_part_of_the_value():
     assert MCP(0.1, gamma=2.0).with_strength(0.5) == MCP(0.5, gamma=2.0) != MCP(0.5)
-    assert SCAD(0.1, a=2.5).with_strength(0.5) == SCAD(0.5, a=2.5) != SCAD(0.5)
-    assert str(SCAD(0.1)) == "SCAD(0.1, a=3.7)"
+    assert SCAD(0.1, gamma=2.5).with_strength(0.5) == SCAD(0.5, gamma=2.5) != SCAD(0.5)
+    assert str(SCAD(0.1)) == "SCAD(0.1, gamma=3.7)"
     assert eval(repr(MCP(0.1, gamma=2))) == MCP(0.1, gamma=2.0)
 
 
@@ -146,10 +146,10 @@ def test_the_settings_are_kept_and_part_of_the_value():
 def test_a_bad_shape_is_refused_in_one_line(bad):
     with pytest.raises(InputError, match=r"gamma=.*expected a finite number > 0"):
         MCP(0.1, gamma=bad)
-    with pytest.raises(InputError, match=r"a=.*expected a finite number > 2"):
-        SCAD(0.1, a=bad)
-    with pytest.raises(InputError, match=r"a=2\.0"):
-        SCAD(0.1, a=2.0)
+    with pytest.raises(InputError, match=r"gamma=.*expected a finite number > 2"):
+        SCAD(0.1, gamma=bad)
+    with pytest.raises(InputError, match=r"gamma=2\.0"):
+        SCAD(0.1, gamma=2.0)
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])

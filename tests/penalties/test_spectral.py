@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchshrink as ts
-from torchshrink.errors import AttachmentError, GeometryError, InputError
+from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import NuclearNorm, Orthogonal
 
 SHAPES = [(5, 3), (3, 5), (4, 4), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2)]
@@ -133,7 +133,7 @@ def test_nuclear_norm_refuses_steps_per_coordinate():
         NuclearNorm(0.1).prox(torch.eye(2), torch.ones(2, 2))
     torch.testing.assert_close(NuclearNorm(0.5).prox(torch.eye(2), torch.tensor(1.0)), 0.5 * torch.eye(2))
     model = torch.nn.Linear(3, 2)
-    with pytest.raises(GeometryError, match=r"NuclearNorm.*use SGD"):
+    with pytest.raises(StepSizeError, match=r"NuclearNorm.*use SGD"):
         ts.Regularizer(model, NuclearNorm(0.1)).attach(torch.optim.Adam(model.parameters()))
     ts.Regularizer(model, NuclearNorm(0.1)).attach(torch.optim.Adam(model.parameters()), method="gradient")
 

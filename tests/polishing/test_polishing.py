@@ -343,3 +343,24 @@ def test_second_derivatives_in_chunks_of_any_size_are_the_same(diabetes, monkeyp
     torch.testing.assert_close(polished(), expected)
     assert (2, 37) in sizes
     assert not any(len(size) == 2 and size[0] > 2 and size[0] != size[1] for size in sizes)
+
+
+def test_what_rounding_would_make_worse_is_left_as_it_was():
+    """The optimum, rounded to bfloat16, lies above other values of bfloat16 where the problem is ill-conditioned."""
+    X = torch.tensor([[1.0, 0.999], [1.0, 1.001], [1.0, 1.0], [1.02, 1.0]], dtype=F64)
+    y = X @ torch.tensor([[1.7123], [-0.6371]], dtype=F64)
+    model = nn.Linear(2, 1, bias=False, dtype=torch.bfloat16)
+    reg = ts.Regularizer(model, ts.L2(1e-7))
+    grid = torch.arange(-256, 257, dtype=F64) / 128  # which bfloat16 holds
+    pairs = torch.cartesian_prod(grid, grid)
+    losses = (pairs @ X.T - y.T).square().mean(1)
+    with torch.no_grad():
+        model.weight.copy_(pairs[losses.argmin()])
+    start = model.weight.detach().clone()
+    before = ts.certify(model, (X, y), reg, loss=nn.MSELoss())
+    polished = ts.polish(model, (X, y), reg, loss=nn.MSELoss())
+    assert polished.steps > 0
+    assert polished.stopped == "rounded"
+    assert not polished.converged
+    assert torch.equal(model.weight, start)
+    assert polished.certificate.objective == polished.before.objective == before.objective

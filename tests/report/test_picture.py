@@ -8,16 +8,16 @@ import torch
 from matplotlib.figure import Figure
 
 import torchshrink as ts
-from path_cases import recipe_for
+from path_cases import spec_for
 from torchshrink.errors import InputError
 from torchshrink.paths.assemble import Layout, compare, make_result, penalising
-from torchshrink.paths.engines.warm_path import Ways
-from torchshrink.paths.evidence import Evidence
-from torchshrink.paths.family import family
+from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import make_splits
 from torchshrink.paths.grid import given_grid
-from torchshrink.paths.outcome import Outcome
+from torchshrink.paths.penalty_family import family
 from torchshrink.paths.refit import Source
+from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.regularizer.selection import WEIGHTS
 from torchshrink.report.page import page
 from torchshrink.report.picture import draw, png, save_picture
@@ -36,7 +36,7 @@ def compared(*penalties):
 def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
     y = torch.arange(24) % 2
     tuned = family(penalty)
-    recipe = recipe_for(
+    spec = spec_for(
         lambda: torch.nn.Linear(2, 2),
         (torch.zeros(24, 2), y),
         [tuned],
@@ -57,7 +57,7 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
         level = scale * (0.3 + 0.1 * (number - 2) ** 2)
         table.append(
             [
-                Outcome(
+                TrainingResult(
                     0.8 * level,
                     level + 0.05 * torch.randn(8, generator=generator, dtype=torch.float64),
                     0.75,
@@ -67,9 +67,9 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
                 for _ in splits.first
             ]
         )
-    ways = Ways(table, table[:1])
+    ways = WarmTables(table, table[:1])
     result = make_result(
-        Source(recipe, tuned),
+        Source(spec, tuned),
         grid,
         ways,
         layout=Layout(splits, torch.arange(24), 24),
@@ -138,6 +138,14 @@ def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
 def test_draws_whatever_comes(result):
     assert png(result.view(), dpi=30).startswith(b"\x89PNG")
     assert "<table>" in page(result.view())
+
+
+@pytest.mark.parametrize("name", ["重さ", "$a_{$", "\\alpha", "<b>", "two\nlines", "\N{SNOWMAN}\udcff"])
+def test_whatever_a_penalty_is_called(name, tmp_path):
+    result = made()
+    object.__setattr__(result, "penalty", name)
+    for ending in ("png", "html"):
+        result.report(tmp_path / f"report.{ending}")
 
 
 def test_diverged_points_are_left_out():

@@ -1,6 +1,7 @@
 """A prox moves no weight further than twice the optimizer's reach: what has had no gradient yet is not set to 0."""
 
 import functools
+import math
 import warnings
 
 import pytest
@@ -10,11 +11,11 @@ from torch import nn
 
 import torchshrink as ts
 from penalties.test_contract import EXAMPLES, Wrapped
-from torchshrink.errors import ObjectiveWarning
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.penalties import multitensor
-from torchshrink.step_sizes import PREVIOUS, REACHES, geometry_of, register_geometry
+from torchshrink.step_sizes import PREVIOUS, REACHES, register_step_size, step_size_of
 
-COORDINATEWISE = [row for row in ROWS if geometry_of(row.make([nn.Parameter(torch.zeros(2, 2))])).coordinatewise]
+COORDINATEWISE = [row for row in ROWS if step_size_of(row.make([nn.Parameter(torch.zeros(2, 2))])).coordinatewise]
 NEVER_RECTIFIED = [row for row in COORDINATEWISE if row.settings.get("betas") == (0.9, 0.6)]  # steps as SGD does
 REACHING = [row for row in COORDINATEWISE if row not in NEVER_RECTIFIED]
 BY_PROX = [p for ps in EXAMPLES.values() for p in ps if p.prox_steps == "coordinate" and not p.constraint]
@@ -36,21 +37,21 @@ def test_no_displacement_of_a_constant_gradient_is_beyond_the_limit(row: Row, si
     gradient = size * torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     parameter = nn.Parameter(torch.full((5, 4), 0.1, dtype=torch.float64))
     optimizer = row.make([parameter])
-    geometry, group = geometry_of(optimizer), optimizer.param_groups[0]
+    rule, group = step_size_of(optimizer), optimizer.param_groups[0]
     momentum = bool(row.settings.get("momentum"))
     for t in range(1, 801):
         previous = {}
         with torch.no_grad():
             parameter.fill_(0.1)
-            if geometry.remember is not None:
-                previous = {PREVIOUS: geometry.remember(parameter, optimizer.state.get(parameter, {}))}
+            if rule.remember is not None:
+                previous = {PREVIOUS: rule.remember(parameter, optimizer.state.get(parameter, {}))}
         parameter.grad = gradient.clone()
         optimizer.step()
         if t not in (1, 2, 3, 5, 10, 27, 28, 100, 800):
             continue
         state = {**optimizer.state[parameter], **previous}
         moved = (parameter.detach() - 0.1).abs()
-        (limit,) = geometry.limits(group, [state]) or [torch.inf]
+        (limit,) = rule.limits(group, [state]) or [torch.inf]
         assert bool((moved <= limit * (1 + 1e-12)).all())
         if t == 800 and not momentum:
             assert bool((moved <= limit / REACHES * 1.02).all())
@@ -116,12 +117,12 @@ class Block(nn.Module):
         return x + self.norm(self.second(torch.relu(self.first(x))))
 
 
-def trained(row, gain, penalty, *, steps=120):
-    """(share of zeros in the blocks after two steps, loss at the end)."""
+def trained(row, gain, penalty, *, steps=100):
+    """(share of zeros in the blocks after two steps, loss at the end). Targets are noisy, so that it is not near 0."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 24), Block(24, gain), Block(24, gain), nn.Linear(24, 1)).double()
-    X = torch.randn(256, 8, dtype=torch.float64)
-    y = X[:, :1] * X[:, 1:2] + torch.sin(2 * X[:, 2:3])
+    X = torch.randn(2048, 8, dtype=torch.float64)
+    y = X[:, :1] * X[:, 1:2] + torch.sin(2 * X[:, 2:3]) + torch.randn(2048, 1, dtype=torch.float64)
     optimizer = row.make(model.parameters())
     if penalty is not None:
         attached(penalty, model, optimizer)
@@ -140,17 +141,20 @@ def trained(row, gain, penalty, *, steps=120):
 RATES = {"RMSprop": 2e-3, "Adagrad": 0.03, "Adadelta": 1.0, "Adafactor": 0.03}
 
 
-@pytest.mark.parametrize("row", REACHING, ids=str)
-def test_a_net_whose_gains_start_at_zero_keeps_its_weights_and_learns(row: Row) -> None:
+def net_row(row: Row) -> Row:
+    """With settings that suit a net."""
     lr = 3e-4 if row.settings.get("momentum") else RATES.get(row.optimizer.__name__, 5e-3)
     settings = {k: v for k, v in row.settings.items() if k in ("amsgrad", "weight_decay", "momentum", "alpha", "betas")}
-    row = Row(row.optimizer, {**settings, "lr": lr})
+    return Row(row.optimizer, {**settings, "lr": lr})
+
+
+@pytest.mark.parametrize("row", {str(net_row(row)): net_row(row) for row in REACHING}.values(), ids=str)
+def test_a_net_whose_gains_start_at_zero_keeps_its_weights_and_learns(row: Row) -> None:
     zeros, loss = trained(row, 0.0, ts.L1(1e-6))
-    assert zeros <= 0.05
+    assert zeros <= 0.08  # of Adafactor, whose first steps are of the size of small weights; else 0.02
     # Adafactor's steps are relative to the weights, so that gains of 0 hardly move, with a penalty or without.
     _, ones = trained(row, 0.0, None) if row.optimizer.__name__ == "Adafactor" else trained(row, 1.0, ts.L1(1e-6))
-    print(f"{row!s:60} zeros {zeros:.3f} loss {loss:.4f}, gains of 1 {ones:.4f}")
-    assert loss <= 1.1 * ones + 0.02
+    assert loss <= 1.1 * ones
 
 
 @pytest.mark.parametrize("row", REACHING, ids=str)
@@ -169,14 +173,16 @@ def test_lora_keeps_a_behind_its_b_of_zero(row: Row) -> None:
     assert bool((b.weight != 0).all())
 
 
-def test_an_optimizer_of_somebody_else_says_its_reach_or_has_none() -> None:
+def test_an_optimizer_of_somebody_else_says_its_reach() -> None:
     class Mine(torch.optim.Adam):
         pass
 
     make = functools.partial(Mine, lr=0.01)
-    step = geometry_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
-    for reach, survives in ((None, False), (lambda group, state: group["lr"], True)):
-        register_geometry(Mine, coordinatewise=True, reach=reach, weight_decay="coupled")(step)
+    step = step_size_of(torch.optim.Adam([nn.Parameter(torch.zeros(1))])).step_size
+    with pytest.raises(InputError, match="a reach expected"):
+        register_step_size(Mine, coordinatewise=True)
+    for reach, survives in ((lambda group, state: math.inf, False), (lambda group, state: group["lr"], True)):
+        register_step_size(Mine, coordinatewise=True, reach=reach, weight_decay="coupled")(step)
         linear = nn.Linear(3, 2)
         optimizer = make(linear.parameters())
         attached(ts.L1(1e-3), linear, optimizer)

@@ -39,13 +39,13 @@ from torch.optim import (
 from torch.torch_version import TorchVersion
 
 import torchshrink as ts
-from torchshrink.errors import GeometryError, ObjectiveWarning
+from torchshrink.errors import ObjectiveWarning, StepSizeError
 from torchshrink.step_sizes import (
     PREVIOUS,
-    geometry_of,
-    refuse_geometry,
-    register_geometry,
-    same_geometry,
+    refuse_step_size,
+    register_step_size,
+    same_step_size,
+    step_size_of,
     weight_decay_kind,
     weight_decays,
 )
@@ -262,22 +262,22 @@ def displacement_errors(make: Make, at: tuple[int, ...], *, past: int = 0) -> li
     gradient = torch.randn(3, 4, dtype=torch.float64, generator=generator)
     parameter = nn.Parameter(torch.full((3, 4), 0.1, dtype=torch.float64))
     optimizer = make([parameter])
-    geometry, group = geometry_of(optimizer), optimizer.param_groups[0]
+    rule, group = step_size_of(optimizer), optimizer.param_groups[0]
     errors = []
     for t in range(1, max(at) + 1):
         with torch.no_grad():
             parameter.fill_(0.1)
             before = parameter.clone()
             previous = {}
-            if geometry.remember is not None:
-                previous = {PREVIOUS: geometry.remember(parameter, optimizer.state.get(parameter, {}))}
+            if rule.remember is not None:
+                previous = {PREVIOUS: rule.remember(parameter, optimizer.state.get(parameter, {}))}
             parameter.grad = -gradient if group.get("maximize", False) else gradient.clone()
             if t <= past:
                 parameter.grad *= -30
             optimizer.step()
             if t in at:
-                s = geometry.step_size(group, {**optimizer.state[parameter], **previous})
-                assert isinstance(s, Tensor) <= geometry.coordinatewise
+                s = rule.step_size(group, {**optimizer.state[parameter], **previous})
+                assert isinstance(s, Tensor) <= rule.coordinatewise
                 error = (before - parameter) / gradient / s - 1
                 errors.append(float(error.abs().max()))
     return errors
@@ -392,12 +392,12 @@ def test_a_first_step_that_is_skipped_moves_nothing(optimizer: type[Optimizer]) 
 def test_half_precision_is_computed_in_single(row: Row) -> None:
     parameter = nn.Parameter(torch.ones(3, 4, dtype=torch.bfloat16))
     optimizer = row.make([parameter])
-    geometry = geometry_of(optimizer)
-    previous = {PREVIOUS: geometry.remember(parameter, {})} if geometry.remember is not None else {}
+    rule = step_size_of(optimizer)
+    previous = {PREVIOUS: rule.remember(parameter, {})} if rule.remember is not None else {}
     parameter.grad = torch.full_like(parameter, 0.3)
     optimizer.step()
     with torch.no_grad():
-        s = geometry.step_size(optimizer.param_groups[0], {**optimizer.state[parameter], **previous})
+        s = rule.step_size(optimizer.param_groups[0], {**optimizer.state[parameter], **previous})
     assert not isinstance(s, Tensor) or (s.dtype == torch.float32 and s.shape == parameter.shape)
 
 
@@ -406,14 +406,14 @@ def test_half_precision_is_computed_in_single(row: Row) -> None:
 def test_a_count_that_stays_on_its_device_gives_the_same(row: Row, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with capturable=True or under torch.compile, where a number must not be read: in float32, like the step."""
     run = Run(lasso(), row.make).steps(steps)
-    geometry, group = geometry_of(run.optimizer), run.optimizer.param_groups[0]
+    rule, group = step_size_of(run.optimizer), run.optimizer.param_groups[0]
     state = dict(run.optimizer.state[run.weight])
-    if geometry.remember is not None:
-        state[PREVIOUS] = geometry.remember(run.weight, state)
+    if rule.remember is not None:
+        state[PREVIOUS] = rule.remember(run.weight, state)
     with torch.no_grad():
-        read = torch.as_tensor(geometry.step_size(group, state))
+        read = torch.as_tensor(rule.step_size(group, state))
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-        unread = torch.as_tensor(geometry.step_size(group, state))
+        unread = torch.as_tensor(rule.step_size(group, state))
     assert torch.allclose(read.double(), unread.double(), rtol=1e-3)
 
 
@@ -509,7 +509,7 @@ def test_every_optimizer_of_torch_is_in_the_table_or_refused() -> None:
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("optimizer", REFUSED)
 def test_refuses_by_name_with_the_reason_and_the_alternative(optimizer: type[Optimizer], name: str) -> None:
-    with pytest.raises(GeometryError) as refusal:
+    with pytest.raises(StepSizeError) as refusal:
         Run(PROBLEMS[name](), optimizer)
     message = str(refusal.value)
     assert message.startswith(optimizer.__name__)
@@ -530,7 +530,7 @@ def test_refuses_by_name_with_the_reason_and_the_alternative(optimizer: type[Opt
     ],
 )
 def test_refuses_settings_under_which_no_step_size_is_exact(make: Make, reason: str) -> None:
-    with pytest.raises(GeometryError, match=re.escape(reason)) as refusal:
+    with pytest.raises(StepSizeError, match=re.escape(reason)) as refusal:
         Run(lasso(), make)
     assert refusal.match(r"; (take|add) ")
 
@@ -538,7 +538,7 @@ def test_refuses_settings_under_which_no_step_size_is_exact(make: Make, reason: 
 def test_refuses_a_setting_that_turns_up_later() -> None:
     run = Run(lasso(), functools.partial(SGD, lr=0.1, momentum=0.9)).steps(2)
     run.optimizer.param_groups[0]["momentum"] = 1.0
-    with pytest.raises(GeometryError, match="momentum=1"):
+    with pytest.raises(StepSizeError, match="momentum=1"):
         run.steps(1)
 
 
@@ -566,7 +566,7 @@ def test_an_unknown_class_is_told_how_to_register() -> None:
     class Mine(Optimizer):
         def step(self, closure: Any = None) -> None: ...
 
-    with pytest.raises(GeometryError, match=r"^Mine: .*method='gradient'.*register_geometry\.$"):
+    with pytest.raises(StepSizeError, match=r"^Mine: .*method='gradient'.*register_step_size\.$"):
         Run(lasso(), lambda parameters: Mine(parameters, {}))
 
 
@@ -575,14 +575,14 @@ def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
         pass
 
     make = functools.partial(LoggingAdam, lr=0.02)
-    with pytest.raises(GeometryError, match=r"same_geometry\(LoggingAdam, like=Adam\) if they agree"):
+    with pytest.raises(StepSizeError, match=r"same_step_size\(LoggingAdam, like=Adam\) if they agree"):
         Run(lasso(), make)
-    same_geometry(LoggingAdam, like=Adam)
+    same_step_size(LoggingAdam, like=Adam)
     assert Run(lasso(), make).steps(800).error <= 1e-9
     optimizer = LoggingAdam([nn.Parameter(torch.zeros(1))])
     assert weight_decay_kind(optimizer, optimizer.param_groups[0]) == "coupled"
-    with pytest.raises(GeometryError, match="LBFGS"):
-        same_geometry(LoggingAdam, like=LBFGS)
+    with pytest.raises(StepSizeError, match="LBFGS"):
+        same_step_size(LoggingAdam, like=LBFGS)
 
 
 def test_the_last_word_on_a_class_counts() -> None:
@@ -590,10 +590,10 @@ def test_the_last_word_on_a_class_counts() -> None:
         pass
 
     make = functools.partial(Mine, lr=0.3)
-    refuse_geometry(Mine, reason="is mine", instead="Use another")
-    with pytest.raises(GeometryError, match=r"^Mine is mine, so no prox after its step is exact\. Use another\.$"):
+    refuse_step_size(Mine, reason="is mine", instead="Use another")
+    with pytest.raises(StepSizeError, match=r"^Mine is mine, so no prox after its step is exact\. Use another\.$"):
         Run(lasso(), make)
-    register_geometry(Mine, coordinatewise=False, weight_decay="coupled")(lambda group, state: group["lr"])
+    register_step_size(Mine, coordinatewise=False, weight_decay="coupled")(lambda group, state: group["lr"])
     assert Run(lasso(), make).steps(500).error <= 1e-9
 
 
@@ -608,7 +608,7 @@ def test_a_third_partys_optimizer_as_in_the_documentation(name: str) -> None:
     assert run.error <= 1e-9
     assert torch.equal(run.weight == 0, problem.solution == 0)
     assert problem.effective_strength(run.weight.detach()) == pytest.approx(problem.nominal_strength, rel=1e-6)
-    with pytest.raises(GeometryError, match="adam_debias"):
+    with pytest.raises(StepSizeError, match="adam_debias"):
         Run(problem, functools.partial(make, adam_debias=True))
 
 

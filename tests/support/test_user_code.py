@@ -3,7 +3,8 @@ import sys
 import pytest
 
 from torchshrink.errors import InputError
-from torchshrink.support.user_code import call_function, did_you_mean, import_function
+from torchshrink.support.text import suggestion
+from torchshrink.support.user_code import call_function, import_function
 
 MODULE = """
 import sys
@@ -75,7 +76,7 @@ def test_a_path_entry_that_was_there_stays(here, monkeypatch):
         ("user_syntax:build", "importing user_syntax raised SyntaxError"),
         ("user_exits:build", "importing user_exits raised SystemExit"),
         ("user_needs:build", "importing user_needs raised ModuleNotFoundError: No module named 'absent_dependency'"),
-        ("user_module:biuld", "no 'biuld', did you mean 'build'?"),
+        ("user_module:biuld", "no 'biuld'; did you mean 'build'?"),
         ("user_module:zzz", "has no 'zzz'"),
         ("user_module:VALUE", "is of type int"),
         ("user_module:fails", "raised RuntimeError: two lines"),
@@ -101,6 +102,6 @@ def test_an_interrupt_is_not_an_input_error(here):
 
 
 def test_near_misses():
-    assert did_you_mean("Digit", ["wine", "digits"]) == ", did you mean 'digits'?"
-    assert did_you_mean("AGE", ["Age", "Sex"]) == ", did you mean 'Age'?"
-    assert did_you_mean("x", []) == ""
+    assert suggestion("Digit", ["wine", "digits"]) == "; did you mean 'digits'?"
+    assert suggestion("AGE", ["Age", "Sex"]) == "; did you mean 'Age'?"
+    assert suggestion("x", []) == ""

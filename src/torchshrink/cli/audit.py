@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import console, option_checks, options
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,28 +40,29 @@ def audit(
     debug: options.Debug = False,
 ) -> None:
     """Print which parameters a penalty or a rules file acts on, and which are exempt and why. Nothing is trained."""
-    options.one_of("--task", task, options.TASKS)
-    options.one_of("--method", method, options.METHODS)
-    options.seed_of("--seed", seed)
+    option_checks.one_of("--task", task, options.TASKS)
+    option_checks.one_of("--method", method, options.METHODS)
+    option_checks.seed_of("--seed", seed)
     if data is None and ":" not in model:
         raise InputError(f"no DATA given, and --model {model} needs its columns; give DATA, or --model module:function")
 
-    from torchshrink.cli import setup
-    from torchshrink.cli.penalty import Shape
+    from torchshrink.cli import from_options
+    from torchshrink.cli.penalty_names import Shape
     from torchshrink.regularizer import Regularizer
 
-    penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
-    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
+    penalising = from_options.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
     if data is None and text.given():
         raise InputError(f"--{next(iter(text.given()))} without DATA: there is nothing to read; leave it out")
-    dataset = None if data is None else setup.load_data(data, target=target, task=task, format=text)
+    dataset = None if data is None else from_options.load_data(data, target=target, task=task, format=text)
     built = _model(dataset, model=model, hidden=hidden, seed=seed)
     regularizer = Regularizer(built, penalising.rules_or_zero, on=penalising.on)
     if penalising.rules is not None and method != "loss":
         # Which optimizer does not matter for how the terms act; this one has a step size for every method.
-        regularizer.attach(setup.OptimizerSettings("sgd", lr=1.0, momentum=0.0)(built.parameters()), method=method)  # type: ignore[arg-type]
+        sgd = from_options.OptimizerSettings("sgd", lr=1.0, momentum=0.0)
+        regularizer.attach(sgd(built.parameters()), method=method)  # type: ignore[arg-type]
     if dataset is not None:
-        setup.say_guesses(dataset)
+        from_options.say_guesses(dataset)
     kinds = "" if dataset is None else dataset.kinds
     if json:
         about = {"penalising": penalising.settings | {"method": method}} | ({"columns": kinds} if kinds else {})
@@ -73,16 +74,16 @@ def audit(
 
 
 def _model(dataset: Dataset | None, *, model: str, hidden: str | None, seed: int) -> nn.Module:
-    from torchshrink.cli import setup
+    from torchshrink.cli import from_options
     from torchshrink.models import TargetScale, model_settings
     from torchshrink.training import check_fit, default_loss
 
     if dataset is None:
         if hidden is not None:
             raise InputError(f"--hidden {hidden} with --model {model}: only the mlp has hidden widths; leave one out")
-        return setup.build_seeded(model_settings(model, inputs=[], outputs=0), seed)
-    built = setup.build_seeded(setup.model_settings(dataset, model, hidden), seed)
-    X, y = setup.rows_for(built, dataset, TargetScale())
+        return from_options.build_seeded(model_settings(model, inputs=[], outputs=0), seed)
+    built = from_options.build_seeded(from_options.model_settings(dataset, model, hidden), seed)
+    X, y = from_options.rows_for(built, dataset, TargetScale())
     check_fit(built, X, y, loss=default_loss(y))  # also shapes what torch builds lazily
     return built
 

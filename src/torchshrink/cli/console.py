@@ -1,7 +1,8 @@
 """What the commands print: results on stdout, everything else on stderr.
 
-What cannot be said on stderr is not said, and stops nothing. A result that cannot be printed is an error, after all
-that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an escape.
+If stderr cannot be written to, the message is dropped and the run goes on. A result that cannot be printed is an error,
+after all that was to be saved is saved. Neither fails for want of a character: what an encoding lacks is written as an
+escape.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from torchshrink.support.text import write_escaped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,23 +36,28 @@ class Unprinted(Exception):
         super().__init__(error.strerror or str(error))
 
 
-class Forgiving(io.TextIOBase):
-    """A stream to which writing never fails: what it cannot take is lost."""
+class Escaping(io.TextIOBase):
+    """A stream that takes every character: what its encoding lacks is written as an escape.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Args:
+        stream: where to.
+        forgiven: errors with which what is written is lost, and nothing else happens.
+    """
+
+    def __init__(self, stream: TextIO, *, forgiven: tuple[type[Exception], ...] = ()) -> None:
+        self._stream, self._forgiven = stream, forgiven
         self.lost = False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """The stream's."""
-        return self._stream.encoding or "ascii"
+        return getattr(self._stream, "encoding", None) or "ascii"
 
     def write(self, text: str) -> int:
-        """As the stream does, as long as it does."""
+        """As the stream does."""
         try:
-            self._stream.write(text)
-        except (OSError, ValueError):  # the latter of a stream that is closed
+            write_escaped(self._stream, text)
+        except self._forgiven:
             self.lost = True
         return len(text)
 
@@ -57,7 +65,7 @@ class Forgiving(io.TextIOBase):
         """Likewise."""
         try:
             self._stream.flush()
-        except (OSError, ValueError):
+        except self._forgiven:
             self.lost = True
 
     def isatty(self) -> bool:
@@ -83,8 +91,8 @@ def streams() -> Iterator[None]:
             if isinstance(stream, io.TextIOWrapper):
                 stack.callback(_forget, stream, stream.errors)
                 stream.reconfigure(errors="backslashreplace")
-        forgiving = Forgiving(err)
-        sys.stdout, sys.stderr = out, forgiving
+        forgiving = Escaping(err, forgiven=(OSError, ValueError))  # the latter of a stream that is closed
+        sys.stdout, sys.stderr = out if isinstance(out, io.TextIOWrapper) else Escaping(out), forgiving
         try:
             yield
         finally:
@@ -121,7 +129,7 @@ def silence(stream: TextIO | None) -> None:
 
 def say(line: str) -> None:
     """One line on stderr; a bar of tqdm that is being drawn stays whole."""
-    from torchshrink.support.streams import say
+    from torchshrink.support.progress_bar import say
 
     say(line)
 
@@ -142,7 +150,7 @@ def emit_json(result: Mapping[str, Any]) -> None:
     """A result as exactly one JSON object, on stdout."""
     text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except UnicodeEncodeError:  # JSON has escapes of its own, which say the same
         text = json.dumps(result, indent=2, allow_nan=False)
     emit(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import console, option_checks, options
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -76,56 +76,56 @@ def path(
     Strengths and penalties share folds, initial weights and batches. Strength 0 is always among the points. What is
     interrupted goes on with --resume, to the same bytes.
     """
-    folder = out or options.default_folder("path", data)
-    options.one_of("--task", task, options.TASKS)
-    options.one_of("--on", on or "weights", options.SELECTIONS)
-    options.one_of("--method", method, options.METHODS)
-    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
-    options.one_of("--choose", choose, options.CHOICES)
-    options.one_of("--engine", engine, options.ENGINES)
-    options.one_of("--order", order, options.ORDERS)
-    options.at_least("--lanes", lanes if lanes is not None else 1, 1)
+    folder = out or option_checks.default_folder("path", data)
+    option_checks.one_of("--task", task, options.TASKS)
+    option_checks.one_of("--on", on or "weights", options.SELECTIONS)
+    option_checks.one_of("--method", method, options.METHODS)
+    option_checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    option_checks.one_of("--choose", choose, options.CHOICES)
+    option_checks.one_of("--engine", engine, options.ENGINES)
+    option_checks.one_of("--order", order, options.ORDERS)
+    option_checks.at_least("--lanes", lanes if lanes is not None else 1, 1)
     if engine == "sequential" and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
         raise InputError(f"{given}: --engine sequential has no lanes; leave it out, or take --engine lanes")
-    options.at_least("--folds", folds, 2)
-    options.at_least("--repeats", repeats, 1)
+    option_checks.at_least("--folds", folds, 2)
+    option_checks.at_least("--repeats", repeats, 1)
     if test is not None and rows is not None:
         raise InputError(f"--test {test:g} with --rows {rows}: both say how many rows are test rows; give one of them")
     if test is not None and not 0 < test < 1:
         raise InputError(f"--test {test:g}: expected a share between 0 and 1, such as 0.25")
-    options.at_least("--rows", rows if rows is not None else 2, 2)
-    options.at_least("--epochs", epochs, 1)
-    options.at_least("--batch-size", batch_size, 1)
-    options.at_least("--threads", threads, 1)
+    option_checks.at_least("--rows", rows if rows is not None else 2, 2)
+    option_checks.at_least("--epochs", epochs, 1)
+    option_checks.at_least("--batch-size", batch_size, 1)
+    option_checks.at_least("--threads", threads, 1)
     jobs = _processes(jobs, threads)
-    options.seed_of("--seed", seed)
-    grid = options.strengths("--strengths", strengths)
+    option_checks.seed_of("--seed", seed)
+    grid = option_checks.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
 
-    from torchshrink.cli import setup  # from here on torch is needed: a second or two
-    from torchshrink.cli.penalty import Shape
-    from torchshrink.cli.tuning import Tuning, penalties
+    from torchshrink.cli import from_options  # from here on torch is needed: a second or two
+    from torchshrink.cli.path_tuning import Tuning, penalties
+    from torchshrink.cli.penalty_names import Shape
     from torchshrink.paths import Engine, PathSettings
 
-    setup.device(device)
-    setup.use_threads(threads)
-    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
+    from_options.device(device)
+    from_options.use_threads(threads)
+    text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
     tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
-    dataset = setup.load_data(data, target=target, task=task, format=text)
-    model_settings = setup.model_settings(dataset, model, hidden)
-    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
+    dataset = from_options.load_data(data, target=target, task=task, format=text)
+    model_settings = from_options.model_settings(dataset, model, hidden)
+    make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
     path_settings = PathSettings(
         strengths=grid,
         folds=folds,
         repeats=repeats,
-        test=test if rows is None else setup.test_rows(dataset, rows, seed),
+        test=test if rows is None else from_options.test_rows(dataset, rows, seed),
         epochs=epochs,
         batch_size=batch_size,
         optimizer=make_optimizer,
         seed=seed,
         device=device,
-        on=setup.SELECTION[on or "weights"],
+        on=from_options.SELECTION[on or "weights"],
         method=method,  # type: ignore[arg-type]  # these three were checked above
         order=order,  # type: ignore[arg-type]
         engine=Engine(engine, lanes=lanes, compile=compile, jobs=jobs),  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ def path(
             "spec": data,
             "target": dataset.target,
             "task": dataset.task,
-            "sha256": setup.fingerprint(dataset),
+            "sha256": from_options.fingerprint(dataset),
             **text.given(),
         },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
@@ -145,7 +145,7 @@ def path(
         "choose": choose,
         "tuned on": rows,
         "threads": threads,
-        "versions": setup.versions(),
+        "versions": from_options.versions(),
     }
     if lanes is not None or engine == "sequential":
         del settings["engine"]["jobs"]  # elsewhere stacks are cut by it, which decides the last bits
@@ -153,7 +153,7 @@ def path(
     if not (resume and run.finished()):
         tuning = Tuning.prepare(dataset, model_settings, tuned, path_settings)
         run.claim(force=force, resume=resume)
-        setup.say_guesses(dataset)
+        from_options.say_guesses(dataset)
         try:
             result = tuning.job.run(folder, progress=not quiet)
             model_and_words = tuning.refit(result, choose, polished=polish)
@@ -169,7 +169,7 @@ def path(
 
 
 def _show(folder: Path, *, json: bool) -> None:
-    from torchshrink.cli.tables import show_path
+    from torchshrink.cli.path_tables import show_path
     from torchshrink.paths import load_path
     from torchshrink.support.storage import read_json
 
@@ -191,7 +191,7 @@ def _processes(jobs: int, threads: int) -> int:
         import joblib  # which knows of a container's limits
 
         count = joblib.cpu_count()
-    options.at_least("--jobs", count, 1)
+    option_checks.at_least("--jobs", count, 1)
     if count > 1 and threads > 1:
         raise InputError(
             f"--threads {threads} with --jobs {jobs}: each job computes on one core; leave one of them out"

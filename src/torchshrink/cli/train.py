@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, options
+from torchshrink.cli import console, option_checks, options
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -18,7 +18,7 @@ from torchshrink.cli.folder import (
 )
 
 if TYPE_CHECKING:
-    from torchshrink.cli.fitting import Fit
+    from torchshrink.cli.train_epochs import Fit
     from torchshrink.data import Dataset
 
 CHECKPOINT, RESULT = "checkpoint.safetensors", "train.json"
@@ -67,33 +67,33 @@ def train(
 
     Writes model.safetensors, model.json and train.json. What is interrupted goes on with --resume, to the same bytes.
     """
-    folder = out or options.default_folder("train", data)
-    options.one_of("--method", method, options.METHODS)
-    options.at_least("--epochs", epochs, 1)
-    options.at_least("--batch-size", batch_size, 1)
-    options.at_least("--threads", threads, 1)
-    options.between("--validation", validation, 0, 1, "such as 0.2; 0 holds nothing out")
-    options.seed_of("--seed", seed)
-    options.one_of("--optimizer", optimizer, options.OPTIMIZERS)
-    options.one_of("--task", task, options.TASKS)
+    folder = out or option_checks.default_folder("train", data)
+    option_checks.one_of("--method", method, options.METHODS)
+    option_checks.at_least("--epochs", epochs, 1)
+    option_checks.at_least("--batch-size", batch_size, 1)
+    option_checks.at_least("--threads", threads, 1)
+    option_checks.between("--validation", validation, 0, 1, "such as 0.2; 0 holds nothing out")
+    option_checks.seed_of("--seed", seed)
+    option_checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    option_checks.one_of("--task", task, options.TASKS)
     refuse_taken(folder, force=force, resume=resume)
 
-    from torchshrink.cli import setup  # from here on torch is needed: a second or two
-    from torchshrink.cli.penalty import Shape
+    from torchshrink.cli import from_options  # from here on torch is needed: a second or two
+    from torchshrink.cli.penalty_names import Shape
 
-    where = setup.device(device)
-    setup.use_threads(threads)
-    text = setup.format_of(sep, decimal, thousands, na=na, drop=drop)
-    penalising = setup.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
-    make_optimizer = setup.OptimizerSettings.of(optimizer, lr, momentum)
-    dataset = setup.load_data(data, target=target, task=task, format=text)
-    model_settings = setup.model_settings(dataset, model, hidden)
+    where = from_options.device(device)
+    from_options.use_threads(threads)
+    text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
+    penalising = from_options.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
+    dataset = from_options.load_data(data, target=target, task=task, format=text)
+    model_settings = from_options.model_settings(dataset, model, hidden)
     settings = {
         "data": {
             "spec": data,
             "target": dataset.target,
             "task": dataset.task,
-            "sha256": setup.fingerprint(dataset),
+            "sha256": from_options.fingerprint(dataset),
             **text.given(),
         },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
@@ -106,18 +106,18 @@ def train(
         "seed": seed,
         "device": device,
         "threads": threads,
-        "versions": setup.versions(),
+        "versions": from_options.versions(),
     }
     run = _Run(folder, settings, quiet=quiet)
     finished = run.finished() if resume else None
     if finished is None:
-        parts = setup.split_rows(dataset, validation, seed)
-        fit = setup.prepare(
+        parts = from_options.split_rows(dataset, validation, seed)
+        fit = from_options.prepare(
             dataset, parts, model_settings, penalising, make_optimizer,
             method=method, batch_size=batch_size, epochs=epochs, seed=seed, device=where,
         )  # fmt: skip
         run.claim(force=force, resume=resume)
-        setup.say_guesses(dataset)
+        from_options.say_guesses(dataset)
         finished = run.finish(fit, dataset, model_settings, resume=resume)
     files = [str(folder / name) for name in FILES]
     if json:
@@ -125,7 +125,7 @@ def train(
 
         console.emit_json(read_json(folder / RESULT) | {"files": files})
         return
-    from torchshrink.cli.results import show_training
+    from torchshrink.cli.train_results import show_training
 
     show_training(finished, files)
 
@@ -195,7 +195,7 @@ class _Run:
         return result
 
     def _end(self, fit: Fit, dataset: Dataset, history: list[dict[str, Any]]) -> dict[str, Any]:
-        from torchshrink.cli.results import training_result
+        from torchshrink.cli.train_results import training_result
 
         return training_result(
             fit, dataset, history, polished=self.settings["polish"], progress=not self.quiet and sys.stderr.isatty()

@@ -7,7 +7,6 @@ here needs torch, or the other libraries.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from torchshrink.conversions.optimizers import loss_of
 from torchshrink.conversions.tools import FACTS, REFUSED, TOOLS, Parameter, Strengths, Tool, Values
 from torchshrink.errors import InputError, NoEquivalentError
-from torchshrink.support.text import suggestion
+from torchshrink.support.text import near, suggestion
 
 __all__ = ["REFUSED", "TOOLS", "Conversion", "NoEquivalentError", "convert"]
 
@@ -131,9 +130,9 @@ def _find(name: str) -> Tool:
     bare = {key.split(".")[-1].lower(): key for key in reversed(every)}  # of two with one class name, the first
     spellings = bare | {key.lower(): key for key in every}
     for spelled in (short.lower(), short.split(".")[-1].lower()):
-        near = difflib.get_close_matches(spelled, spellings, n=1, cutoff=0.6)
-        if near:
-            raise InputError(f"tool {name!r} is unknown: did you mean {spellings[near[0]]}?")
+        found = near(spelled, spellings)
+        if found:
+            raise InputError(f"tool {name!r} is unknown; did you mean {spellings[found]!r}?")
     raise InputError(f"tool {name!r} is unknown: expected one of {', '.join(TOOLS)}")
 
 

@@ -1,4 +1,4 @@
-"""Tools to which the user brings the loss: torchshrink itself, Keras, and optimizers with a weight decay."""
+"""Tools that leave the loss to the user: torchshrink itself, Keras, and optimizers with a weight decay."""
 
 from __future__ import annotations
 

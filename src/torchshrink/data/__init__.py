@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchshrink.data.dataset import Column, Dataset, Task
-from torchshrink.data.format import Format
 from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.readers import (
     BUNDLED,
@@ -17,8 +16,9 @@ from torchshrink.data.readers import (
     read_parquet,
 )
 from torchshrink.data.splitting import require_rows_per_class, split
+from torchshrink.data.text_format import Format
 from torchshrink.errors import InputError
-from torchshrink.support.user_code import did_you_mean
+from torchshrink.support.text import suggestion
 
 __all__ = [
     "BUNDLED",
@@ -43,8 +43,8 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
             ``.parquet`` or ``.npz`` file, ``openml:NAME``, or ``module:function``, called without arguments, that
             returns (X, y), a DataFrame or a `Dataset`.
         target: the target's column, or array in an npz file (``y`` where left out).
-        task: ``"classes"`` or ``"numbers"``; where None, classes if the target is text, boolean, a category, or
-            whole numbers of which at most 20 are distinct.
+        task: ``"classification"`` or ``"regression"``; where None, classification if the target is text,
+            boolean, a category, or whole numbers of which at most 20 are distinct.
         format: how a table's text is to be read, and which columns to leave out; found out where None.
 
     Raises:
@@ -52,7 +52,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
 
     >>> wine = load("wine")
     >>> wine.X.shape, wine.task, wine.columns[0].name
-    (torch.Size([178, 13]), 'classes', 'alcohol')
+    (torch.Size([178, 13]), 'classification', 'alcohol')
     """
     format = format or Format()
     path = Path(spec)
@@ -81,7 +81,7 @@ def load(spec: str, *, target: str | None = None, task: Task | None = None, form
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{spec}: no such file")
     raise InputError(
-        f"no data set {spec!r}{did_you_mean(spec, BUNDLED) or '.'} There are {', '.join(BUNDLED)}; "
+        f"no data set {spec!r}{suggestion(spec, BUNDLED) or '.'} There are {', '.join(BUNDLED)}; "
         "or give a .csv, .parquet or .npz file, openml:NAME, or module:function"
     )
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 
-Task = Literal["classes", "numbers"]
-TASKS: tuple[Task, ...] = ("classes", "numbers")
+Task = Literal["classification", "regression"]
+TASKS: tuple[Task, ...] = ("classification", "regression")
 FLOATS = (torch.float64, torch.float32)
 
 
@@ -44,7 +44,7 @@ class Dataset:
 
     >>> X, y = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
     >>> Dataset("two", X, y, (Column("size"),), "kind", ("a", "b")).task
-    'classes'
+    'classification'
     """
 
     name: str
@@ -81,10 +81,13 @@ class Dataset:
             bad = int((~torch.isfinite(self.y)).sum())
             raise InputError(f"{self.name}: target {self.target!r} is NaN or infinite in {bad} rows: drop them")
 
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}: {self.rows} rows, {len(self.columns)} columns, {self.task} of {self.target}>"
+
     @property
     def task(self) -> Task:
-        """``"classes"`` or ``"numbers"``: what the target is."""
-        return "classes" if self.classes else "numbers"
+        """``"classification"`` or ``"regression"``: whether the target is classes or a number."""
+        return "classification" if self.classes else "regression"
 
     @property
     def rows(self) -> int:

@@ -33,7 +33,7 @@ from torchshrink.data.columns import (
 from torchshrink.data.dataset import TASKS, Dataset, Task
 from torchshrink.data.numerals import FEW, Custom, parse, read_numbers
 from torchshrink.errors import InputError
-from torchshrink.support.user_code import did_you_mean
+from torchshrink.support.text import suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def from_frame(
     if target is None:
         raise InputError(f"{name}: which column is the target? Give --target COLUMN, one of {listed(labels)}")
     if target not in labels:
-        raise InputError(f"{name}: no column {target!r}{did_you_mean(target, labels) or f': it has {listed(labels)}'}")
+        raise InputError(f"{name}: no column {target!r}{suggestion(target, labels) or f': it has {listed(labels)}'}")
     if target in custom.format.drop:
         raise InputError(f"{name}: {target!r} is the target and to be dropped: give one of the two")
     place = labels.index(target)
@@ -132,7 +132,7 @@ def _without(name: str, X: pd.DataFrame, custom: Custom) -> pd.DataFrame:
     for column in custom.format.drop:
         if column not in labels:
             raise InputError(
-                f"{name}: no column {column!r} to drop{did_you_mean(column, labels) or f': it has {listed(labels)}'}"
+                f"{name}: no column {column!r} to drop{suggestion(column, labels) or f': it has {listed(labels)}'}"
             )
     return X.iloc[:, [place for place, label in enumerate(labels) if label not in custom.format.drop]]
 
@@ -227,7 +227,7 @@ def _encode_target(
     where = f"{name}: target {target!r}"
     plain = typed_numbers(where, values)
     boolean = pd.api.types.is_bool_dtype(values.dtype)
-    if plain is None or (boolean and task != "numbers"):
+    if plain is None or (boolean and task != "regression"):
         text = as_text(where, values)
         empty = int((text.isna() | (text.str.strip() == "") | text.isin(list(custom.format.na))).sum())
         if empty:
@@ -245,7 +245,7 @@ def _encode_target(
         )
     distinct = np.unique(plain)
     few = len(distinct) <= MAX_NUMBER_CLASSES and bool((distinct == np.round(distinct)).all())
-    if task == "classes" or (task is None and few):
+    if task == "classification" or (task is None and few):
         return _classes(where, pd.Series([_label(value) for value in plain], dtype=object), task)
     if len(distinct) == 1:
         raise InputError(f"{where} is {_label(distinct[0])} in all {len(plain)} rows: nothing to learn")
@@ -257,7 +257,7 @@ def _encode_target(
 def _text_numbers(where: str, text: pd.Series[Any], task: Task | None, custom: Custom) -> Array | None:
     """A target of text as numbers; None where it is classes."""
     counts = counts_of(text)
-    if task == "classes":
+    if task == "classification":
         # As they are written, unless they are plain numbers, which name the same class in several ways: 1 and 1.0.
         values = {each: parse(each, ".") for each in counts}
         if any(value is None for value in values.values()):
@@ -265,7 +265,7 @@ def _text_numbers(where: str, text: pd.Series[Any], task: Task | None, custom: C
         return np.array([values[each.strip()] for each in text], dtype=np.float64)
     found = read_numbers(where, counts, custom)
     booleans = {each.casefold() for each in counts} <= {"true", "false"}
-    if task == "numbers" and found is None:
+    if task == "regression" and found is None:
         odd = sorted(each for each in counts if parse(each, ".", custom.format) is None)
         raise InputError(f"{where} is not numeric ({listed(odd)}): numbers expected, or classes as the task")
     if found is None or (booleans and task is None):
@@ -273,7 +273,7 @@ def _text_numbers(where: str, text: pd.Series[Any], task: Task | None, custom: C
     if found.marks:
         raise InputError(
             f"{where} is numbers, and missing in {sum(found.marks.values())} of {len(text)} rows "
-            f"({listed(sorted(found.marks))}): drop these rows, or say --task classes if these are classes"
+            f"({listed(sorted(found.marks))}): drop these rows, or say --task classification if these are classes"
         )
     return np.array([found.values[each.strip()] for each in text], dtype=np.float64)
 
@@ -283,7 +283,7 @@ def _classes(where: str, labels: pd.Series[Any], task: Task | None) -> tuple[Arr
     if len(classes) == 1:
         raise InputError(f"{where} is {classes[0]!r} in all {len(labels)} rows, at least two classes expected")
     if len(classes) > max(FEW, len(labels) / 2):
-        advice = "give --task numbers if it is a number" if task is None else "at least two rows of each are needed"
+        advice = "give --task regression if it is a number" if task is None else "at least two rows of each are needed"
         raise InputError(f"{where} has {len(classes)} classes in {len(labels)} rows: {advice}")
     codes = labels.map({label: code for code, label in enumerate(classes)})
     return np.array(codes, dtype=np.int64), tuple(classes)

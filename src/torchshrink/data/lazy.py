@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchshrink.data.reading import Reader
+from torchshrink.data.dataset_rows import Reader
 
 AT_ONCE = 2**24  # bytes that an evaluation's batch may take where the rows are not in memory; a training's is its own
 
@@ -81,21 +81,21 @@ class LazyRows:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The rows (*, …) with these numbers (*), read."""
-        found = self.reader.read(self.numbers[rows.cpu() if isinstance(rows, Tensor) else rows])
-        for dtype in self.dtypes[1:]:
-            found = found.to(dtype)
-        return found.to(self.device)
+        return self._brought(self.reader.read(self.numbers[rows.cpu() if isinstance(rows, Tensor) else rows]))
 
-    def ahead(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield each request for rows while the following ones are being read."""
-        numbers = [self.numbers[rows.cpu()] for rows in requests]
-        for rows, _ in zip(requests, self.reader.ahead(numbers), strict=True):
-            yield rows
+    def batches(self, requests: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The rows of each request, while those of the following ones are being read."""
+        return map(self._brought, self.reader.batches([self.numbers[rows.cpu()] for rows in requests]))
 
     def parts(self) -> Iterator[Tensor]:
         """All rows, some at a time, in their order."""
         for (part,) in split(self, most=len(self)):
             yield part
+
+    def _brought(self, found: Tensor) -> Tensor:
+        for dtype in self.dtypes[1:]:
+            found = found.to(dtype)
+        return found.to(self.device)
 
 
 Rows = Tensor | LazyRows
@@ -107,9 +107,10 @@ def subset(X: Rows, rows: Tensor) -> Rows:
     return X.subset(rows) if isinstance(X, LazyRows) else X[rows]
 
 
-def ahead(X: Rows, requests: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield each request for rows; where they are not in memory, the following ones are being read meanwhile."""
-    return X.ahead(requests) if isinstance(X, LazyRows) else iter(requests)
+def batches_of(X: Rows, requests: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers (*) and rows (*, …) of each request; of rows not in memory, the following ones are read meanwhile."""
+    found = X.batches(requests) if isinstance(X, LazyRows) else (X[rows] for rows in requests)
+    return zip(requests, found, strict=True)
 
 
 def at_once(X: Rows, most: int) -> int:
@@ -124,8 +125,7 @@ def split(X: Rows, *others: Tensor, most: int) -> Iterator[tuple[Tensor, ...]]:
     if isinstance(X, Tensor):
         yield from zip(torch.split(X, size), *beside, strict=True)
         return
-    for rows, *parts in zip(X.ahead(torch.split(torch.arange(len(X)), size)), *beside, strict=True):
-        yield X[rows], *parts
+    yield from zip(X.batches(torch.split(torch.arange(len(X)), size)), *beside, strict=True)
 
 
 def with_gaps(X: Rows) -> Tensor:
@@ -135,6 +135,6 @@ def with_gaps(X: Rows) -> Tensor:
     return X.reshape(len(X), -1).isnan().any(1).nonzero().flatten().cpu()
 
 
-def kept(X: Rows) -> contextlib.AbstractContextManager[None]:
+def readers_alive(X: Rows) -> contextlib.AbstractContextManager[None]:
     """Inside, the processes that read rows ahead live on from one pass to the next; after it there are none."""
-    return X.reader.kept() if isinstance(X, LazyRows) else contextlib.nullcontext()
+    return X.reader.alive() if isinstance(X, LazyRows) else contextlib.nullcontext()

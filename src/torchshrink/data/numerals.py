@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from torchshrink.data.format import UNSAID, Format
+from torchshrink.data.text_format import UNSAID, Format
 from torchshrink.errors import InputError
 
 _MARKS = (

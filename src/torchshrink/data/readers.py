@@ -17,12 +17,13 @@ import numpy as np
 
 from torchshrink.data.columns import listed
 from torchshrink.data.dataset import Dataset, Task
-from torchshrink.data.format import SEPARATORS, Format
 from torchshrink.data.frames import from_frame, from_parts
 from torchshrink.data.numerals import Custom
+from torchshrink.data.text_format import SEPARATORS, Format
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
-from torchshrink.support.user_code import call_function, did_you_mean
+from torchshrink.support.text import suggestion
+from torchshrink.support.user_code import call_function
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 
@@ -152,7 +153,7 @@ def read_npz(path: Path, *, target: str | None, task: Task | None, format: Forma
                 raise InputError(f"{path} holds one array, an npz file with the arrays X and y expected")
             for name, advice in (("X", "save the features as X"), (y_name, "give --target NAME")):
                 if name not in archive.files:
-                    near = did_you_mean(name, archive.files)
+                    near = suggestion(name, archive.files)
                     has = listed(archive.files) or "none"
                     raise InputError(f"{path}: no array {name!r}{near or f': {advice}'} (it has {has})")
             X, y = archive["X"], archive[y_name]
@@ -201,7 +202,7 @@ def read_function(spec: str, *, target: str | None, task: Task | None, format: F
         )
     if isinstance(result, Dataset):
         if task is not None and task != result.task:
-            raise InputError(f"{spec} returned a Dataset with a target of {result.task}, {task} asked for")
+            raise InputError(f"{spec} returned a Dataset for {result.task}, {task} asked for")
         if format.given():
             raise InputError(f"{spec} returned a Dataset, whose columns are read already: leave {_options(format)} out")
         return result

@@ -10,15 +10,16 @@ from torch import nn
 
 from torchshrink.errors import InputError
 from torchshrink.models.preprocessing import Preprocess, Rescale
-from torchshrink.support.user_code import call_function, did_you_mean
+from torchshrink.support.text import suggestion
+from torchshrink.support.user_code import call_function
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
-_BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "numbers")
+_BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "regression")
 BUILTIN_MODELS = ("mlp", "logistic", "linear")
 
 
 def mlp(
-    inputs: int | Sequence[int], outputs: int, *, hidden: Sequence[int] = (64, 64), numbers: bool = False
+    inputs: int | Sequence[int], outputs: int, *, hidden: Sequence[int] = (64, 64), regression: bool = False
 ) -> nn.Sequential:
     """A multi-layer perceptron with ReLU that takes raw rows; without hidden layers, logistic or linear regression.
 
@@ -28,13 +29,14 @@ def mlp(
         inputs: how many numbers a raw row has, or the size of each column as `Preprocess` takes them.
         outputs: how many classes; 1 for numbers.
         hidden: the width of each hidden layer.
-        numbers: whether the target is a number. The model then returns (B,) in the target's units, else (B, outputs).
+        regression: whether the target is a number. The model then returns (B,) in the target's units; else (B,
+            outputs).
 
     >>> [name for name, _ in mlp(4, 3, hidden=(8,)).named_children()]
     ['preprocess', 'hidden1', 'relu1', 'output']
     """
-    if outputs < 1 or (numbers and outputs != 1):
-        raise InputError(f"outputs={outputs}: expected {'1 for a target of numbers' if numbers else 'at least 1'}")
+    if outputs < 1 or (regression and outputs != 1):
+        raise InputError(f"outputs={outputs}: expected {'1 for regression' if regression else 'at least 1'}")
     if any(width < 1 for width in hidden):
         raise InputError(f"hidden={list(hidden)}: expected widths of at least 1")
     preprocess = Preprocess((0,) * inputs if isinstance(inputs, int) else inputs)
@@ -45,13 +47,13 @@ def mlp(
         layers[f"relu{number}"] = nn.ReLU()
         width = next_width
     layers["output"] = nn.Linear(width, outputs)
-    if numbers:
+    if regression:
         layers["rescale"] = Rescale()
     return nn.Sequential(layers)
 
 
 def model_settings(
-    model: str, *, inputs: Sequence[int], outputs: int, hidden: Sequence[int] = (64, 64), numbers: bool = False
+    model: str, *, inputs: Sequence[int], outputs: int, hidden: Sequence[int] = (64, 64), regression: bool = False
 ) -> dict[str, Any]:
     """What `build` needs to make a model, as plain JSON.
 
@@ -60,17 +62,17 @@ def model_settings(
         inputs: as `mlp`, per column.
         outputs: as `mlp`.
         hidden: as `mlp`; ``logistic``, ``linear`` and ``module:function`` have their own.
-        numbers: as `mlp`.
+        regression: as `mlp`.
 
     Raises:
-        InputError: there is no such model, or it is ``logistic`` for a target of numbers.
+        InputError: there is no such model, or it is ``logistic`` for regression.
     """
     if ":" in model:
         return {"format": FORMAT, "model": model}
     if model not in BUILTIN_MODELS:
         expected = f"{', '.join(BUILTIN_MODELS)} or module:function"
-        raise InputError(f"model {model!r}: expected {expected}{did_you_mean(model, BUILTIN_MODELS)}")
-    if model == "logistic" and numbers:
+        raise InputError(f"model {model!r}: expected {expected}{suggestion(model, BUILTIN_MODELS)}")
+    if model == "logistic" and regression:
         raise InputError("model 'logistic' is for classes and the target is numbers: take 'linear' or 'mlp'")
     widths = list(hidden) if model == "mlp" else []
     return {
@@ -79,7 +81,7 @@ def model_settings(
         "inputs": list(inputs),
         "outputs": outputs,
         "hidden": widths,
-        "numbers": numbers,
+        "regression": regression,
     }
 
 
@@ -97,8 +99,8 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
                 f"{settings['model']} returned an object of type {type(built).__name__}, a torch.nn.Module expected"
             )
         return built
-    inputs, outputs, hidden, numbers = _parsed(settings)
-    return mlp(inputs, outputs, hidden=hidden, numbers=numbers)
+    inputs, outputs, hidden, regression = _parsed(settings)
+    return mlp(inputs, outputs, hidden=hidden, regression=regression)
 
 
 def is_users(settings: Mapping[str, Any]) -> bool:
@@ -135,20 +137,20 @@ def sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _parsed(settings: Mapping[str, Any]) -> tuple[list[int], int, list[int], bool]:
-    """``inputs``, ``outputs``, ``hidden`` and ``numbers`` of a built-in model."""
-    inputs, outputs, hidden, numbers = (settings.get(name) for name in _BUILTIN_SETTINGS)
+    """``inputs``, ``outputs``, ``hidden`` and ``regression`` of a built-in model."""
+    inputs, outputs, hidden, regression = (settings.get(name) for name in _BUILTIN_SETTINGS)
     if (
         not _whole_numbers(inputs)
         or not _whole_numbers(hidden)
         or type(outputs) is not int
-        or type(numbers) is not bool
+        or type(regression) is not bool
     ):
         given = ", ".join(f"{name} {str(settings.get(name, 'missing'))[:40]}" for name in _BUILTIN_SETTINGS)
         raise InputError(
             f"model settings are incomplete or not of their types: {given}; "
             "lists of whole numbers, a whole number, such a list, and true or false expected"
         )
-    return inputs, outputs, hidden, numbers  # type: ignore[return-value]
+    return inputs, outputs, hidden, regression  # type: ignore[return-value]
 
 
 def _whole_numbers(value: object) -> bool:

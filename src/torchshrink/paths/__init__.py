@@ -1,9 +1,9 @@
 """The same training over many strengths and folds: which strength to take, and whether penalising helps at all."""
 
-from torchshrink.paths.family import PenaltySpec
 from torchshrink.paths.final_test import FinalTest
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.journal import clear_journal
+from torchshrink.paths.penalty_family import PenaltySpec
 from torchshrink.paths.result import PathComparison, PathResult, load_path
 from torchshrink.paths.run import path
 from torchshrink.paths.settings import Engine, PathSettings

@@ -1,4 +1,4 @@
-"""From what came out of the trainings to results with their verdicts."""
+"""Builds results and their verdicts from finished trainings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.warm_path import Ways
-from torchshrink.paths.evidence import Evidence
+from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
-from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.statistics.wording import nothing_learnt
+from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.verdict_evidence import Evidence
 
 _HELPS = "penalising helps", "no benefit of penalising is shown", "penalising harms"
 
@@ -40,7 +40,7 @@ class Layout:
 
 
 def make_result(
-    source: Source, grid: Grid, ways: Ways, *, layout: Layout, verdict: Verdict, null_loss: float | None
+    source: Source, grid: Grid, ways: WarmTables, *, layout: Layout, verdict: Verdict, null_loss: float | None
 ) -> PathResult:
     """One penalty's result.
 
@@ -55,7 +55,7 @@ def make_result(
     Raises:
         DivergenceError: every strength diverged.
     """
-    recipe, family, table, folds = source.recipe, source.family, ways.up, layout.splits.first
+    spec, family, table, folds = source.spec, source.family, ways.up, layout.splits.first
     points = tuple(make_point(strength, row, folds) for strength, row in zip(grid.strengths, table, strict=True))
     if all(point.diverged for point in points):
         raise DivergenceError(math.nan, min(o.diverged for row in table for o in row if o.diverged is not None) - 1)
@@ -68,7 +68,7 @@ def make_result(
         verdict=verdict,
         grid=grid,
         null_loss=null_loss,
-        settings=recipe.describe()
+        settings=spec.describe()
         | {"folds": len(folds), "repeats": len(layout.splits.repeats), "at strength 1": family.describe(1.0)},
         losses=_row_losses(table, layout),
         fold=fold,
@@ -82,7 +82,7 @@ def penalising(evidence: Evidence, families: Sequence[int]) -> Verdict:
     return evidence.verdict(evidence.penalising(families), _HELPS)
 
 
-def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[Ways]) -> PathComparison:
+def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[WarmTables]) -> PathComparison:
     """Several penalties' results over the same folds, and which is better; ``ways`` is what each was made from."""
     best = min(results, key=lambda result: result.best.validation_loss).penalty
     against = {
@@ -104,24 +104,25 @@ def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[Wa
     )
 
 
-def control_of(ways: Ways, folds: Sequence[Fold]) -> int:
+def control_of(ways: WarmTables, folds: Sequence[Fold]) -> int:
     """How many trainings at strength 0 are best for a model without penalty: one, but after a warm path."""
     losses = [make_point(0.0, row, folds).validation_loss for row in ways.unpenalised]
     return losses.index(min(losses)) + 1
 
 
-def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[Ways]) -> Verdict:
+def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmTables]) -> Verdict:
     """First, whether anything was learnt; after a warm path, last, what strength 0 was given for a fair comparison."""
     best = min(results, key=lambda result: result.best.validation_loss)
-    words = nothing_learnt(best.best.validation_loss, best.null_loss) + verdict.words
+    learnt = nothing_learnt(best.best.validation_loss, best.null_loss)
+    words = f"{learnt}; {verdict.words}" if learnt else verdict.words
     source = best.source
     if source is not None and source.order == "warm":
-        epochs = source.recipe.settings.epochs * max(len(each.unpenalised) for each in ways)
+        epochs = source.spec.settings.epochs * max(len(each.unpenalised) for each in ways)
         words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the best of the path in all"
     return dataclasses.replace(verdict, words=words)
 
 
-def _row_losses(table: Sequence[Sequence[Outcome]], layout: Layout) -> Tensor:
+def _row_losses(table: Sequence[Sequence[TrainingResult]], layout: Layout) -> Tensor:
     """Each row's out-of-fold losses (n, rows of the table), the mean where several folds held it out; NaN for none."""
     sums = torch.zeros((layout.rows, len(table)), dtype=torch.float64)
     counts = torch.zeros(layout.rows, dtype=torch.int64)

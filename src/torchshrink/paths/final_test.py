@@ -1,4 +1,4 @@
-"""The evidence that everybody understands: two trained models on rows that chose nothing."""
+"""Compares the tuned and the unpenalised model on test rows that took no part in the choice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from torchshrink.data.lazy import Rows, kept, split
+from torchshrink.data.lazy import Rows, readers_alive, split
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.warm_path import climb
+from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.verdict import Verdict, judge_rows, nothing, paired_shares, verdict_from_dict
 from torchshrink.training import ROWS_AT_ONCE, evaluate, evaluating
@@ -53,6 +53,9 @@ class FinalTest:
     accuracy_interval: tuple[float, float] | None
     verdict: Verdict
     words: str
+
+    def __repr__(self) -> str:
+        return f"<FinalTest: {self.words}>"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
@@ -121,7 +124,7 @@ class SetAside:
             verdict = judge_rows(after.losses.numpy(), before.losses.numpy(), words=_WORDS, differences=negative)
             if before.right is not None and after.right is not None and len(after.right):
                 interval = paired_shares(after.right.numpy(), before.right.numpy())
-        rows, trained = len(self.y), len(source.recipe.X)
+        rows, trained = len(self.y), len(source.spec.X)
         return FinalTest(
             penalty=source.family.name,
             strength=strength,
@@ -141,17 +144,17 @@ class SetAside:
 
     def _tested(self, source: Source, climbed: Sequence[float]) -> _Tested | None:
         """What becomes of the test rows; None where the training diverged."""
-        recipe = source.recipe
+        spec = source.spec
         try:
-            with kept(recipe.X):
-                model, _ = climb(recipe, source.family, climbed)
+            with readers_alive(spec.X):
+                model, _ = train_along(spec, source.family, climbed)
         except DivergenceError:
             return None
-        with kept(self.X):
-            losses = evaluate(model, self.X, self.y, loss=recipe.loss).row_losses
+        with readers_alive(self.X):
+            losses = evaluate(model, self.X, self.y, loss=spec.loss).row_losses
             if not bool(losses.isfinite().all()):
                 return None
-            return _Tested(losses, self._right(model, getattr(recipe.loss, "ignore_index", None)))
+            return _Tested(losses, self._right(model, getattr(spec.loss, "ignore_index", None)))
 
     @torch.no_grad()
     def _right(self, model: nn.Module, ignored: int | None) -> Tensor | None:

@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
-from torchshrink.errors import InputError, SelectionWarning
+from torchshrink.errors import SelectionWarning
 from torchshrink.models import fit_preprocessing
-from torchshrink.paths.family import Family
-from torchshrink.paths.recipe import WHOLE, Recipe
+from torchshrink.paths.null_model import lbfgs, minimised
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.randomness import seeded
-from torchshrink.support.storage import brief
-from torchshrink.training import Loss, evaluating, row_losses
+from torchshrink.training import Loss, evaluating
 
 RATIO = 1e-3
 """The least strength of an automatic grid above 0, as a share of its top; scikit-learn's choice too."""
@@ -29,7 +29,6 @@ RATIO = 1e-3
 NULL_SHARE = 0.01  # a strength is at the top when the model keeps no more than this of what it learns without penalty
 LEAP = 4.0  # from one probe to the next
 MOST_PROBES = 12
-MOST_SETTLED = 200  # unpenalised numbers that Newton steps are taken for
 
 CONVEX = (
     nn.CrossEntropyLoss,
@@ -104,27 +103,27 @@ def geometric(top: float, count: int) -> tuple[float, ...]:
     return (0.0, *(top * RATIO ** (step / (count - 1)) for step in range(count - 1, -1, -1)))
 
 
-def automatic_grid(recipe: Recipe, family: Family, count: int, *, null_loss: float, probe: Probe) -> Grid:
+def automatic_grid(spec: TrainingSpec, family: PenaltyFamily, count: int, *, null_loss: float, probe: Probe) -> Grid:
     """A geometric grid whose top is the critical strength where a formula gives it, and is found by probing elsewhere.
 
     Args:
-        recipe: how a model is trained.
+        spec: how a model is trained.
         family: what is tuned.
         count: how many strengths above 0.
         null_loss: the mean loss of the best constant output on the rows that ``probe`` trains on.
         probe: trains on these rows.
     """
-    top = exact_top(recipe, family)
+    top = exact_top(spec, family)
     if top is not None:
         words = (
             f"{count} strengths down from {top:.3g}, the least at which all penalised weights are zero "
             "(exact, on all rows)"
         )
         return Grid(geometric(top, count), "exact", words)
-    return _probed(_first_guess(recipe, family, null_loss), count, null_loss=null_loss, probe=probe)
+    return _probed(_first_guess(spec, family, null_loss), count, null_loss=null_loss, probe=probe)
 
 
-def exact_top(recipe: Recipe, family: Family) -> float | None:
+def exact_top(spec: TrainingSpec, family: PenaltyFamily) -> float | None:
     """The least strength at which zero is the optimum for all penalised weights, or None where no formula says.
 
     It does where the output is affine in the trainable parameters (linear and logistic models, any features in
@@ -133,15 +132,15 @@ def exact_top(recipe: Recipe, family: Family) -> float | None:
     the gradient there is zero, and for L2 no strength is enough. It is a scale for the grid and no more: taken from
     all rows, where a fold's trainings have fewer, it says nothing about which strength is chosen.
     """
-    if not _is_convex(recipe.loss):
+    if not _is_convex(spec.loss):
         return None
-    with seeded(recipe.part_seed(WHOLE)), warnings.catch_warnings():
+    with seeded(spec.part_seed(WHOLE)), warnings.catch_warnings():
         warnings.simplefilter("ignore", SelectionWarning)  # said once, by `prepare`
-        model = recipe.fresh()
-        fit_preprocessing(model, recipe.X, recipe.y)
-        regularizer = Regularizer(model, family.make(1.0), recipe.settings.on)
-        twice = Regularizer(model, family.make(2.0), recipe.settings.on)
-    exact = recipe.in_float64()
+        model = spec.fresh()
+        fit_preprocessing(model, spec.X, spec.y)
+        regularizer = Regularizer(model, family.make(1.0), spec.settings.on)
+        twice = Regularizer(model, family.make(2.0), spec.settings.on)
+    exact = spec.in_float64()
     model.double()
     with evaluating(model):
         try:
@@ -167,15 +166,15 @@ def _is_convex(loss: Loss) -> bool:
     return type(loss) in CONVEX or any(loss is each for each in CONVEX_FUNCTIONS)
 
 
-def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Recipe) -> tuple[Tensor, ...]:
+def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], spec: TrainingSpec) -> tuple[Tensor, ...]:
     """The mean loss's gradients at the null model: penalised weights zero, all others fitted."""
     with torch.no_grad():
         for parameter in penalised:
             parameter.zero_()
     known = {id(parameter) for parameter in penalised}
     free = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    if isinstance(recipe.X, LazyRows):
-        full = FullLoss(model, recipe.X, recipe.y, recipe.loss)
+    if isinstance(spec.X, LazyRows):
+        full = FullLoss(model, spec.X, spec.y, spec.loss)
 
         def closure() -> float:
             mean, gradients = full.gradient(free)
@@ -184,102 +183,9 @@ def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], recipe: Rec
             return mean
 
         if free:
-            _lbfgs(free).step(closure)
+            lbfgs(free).step(closure)
         return tuple(full.gradient(penalised)[1])
-    return torch.autograd.grad(_fit(lambda: recipe.loss(model(recipe.X), recipe.y), free), penalised)
-
-
-def null_output(loss: Loss, y: Tensor, shape: Sequence[int]) -> Tensor:
-    """The constant output (``shape``, for one row) of least mean loss on the targets, fitted by LBFGS in float64.
-
-    Raises:
-        InputError: the loss does not take a constant output, or is not finite there.
-    """
-    y = y.double() if y.is_floating_point() else y
-    constant = torch.zeros(tuple(shape), dtype=torch.float64, device=y.device, requires_grad=True)
-    try:
-        mean = _fit(lambda: loss(constant.expand(len(y), *shape), y), [constant])
-    except RuntimeError as error:
-        raise InputError(
-            f"strengths: the loss does not take a constant output in float64 ({brief(error)}), so the strengths "
-            "cannot be found: give them"
-        ) from error
-    if not bool(mean.isfinite()):
-        raise InputError("strengths: the loss is not finite for a constant output, so give the strengths themselves")
-    return constant.detach()
-
-
-def null_losses(loss: Loss, y: Tensor, judged: Tensor, shape: Sequence[int]) -> Tensor:
-    """Each loss (m,) on the targets ``judged`` (m, …) of the best constant output for the targets ``y`` (n, …)."""
-    constant = null_output(loss, y, shape)
-    judged = judged.double() if judged.is_floating_point() else judged
-    return row_losses(loss, constant.expand(len(judged), *shape), judged).double().cpu()
-
-
-def _lbfgs(parameters: list[nn.Parameter] | list[Tensor]) -> torch.optim.LBFGS:
-    # No line search of LBFGS's own ends below rounding error, so these tolerances mean: until nothing moves.
-    return torch.optim.LBFGS(
-        parameters, max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
-    )
-
-
-def _fit(mean_loss: Callable[[], Tensor], parameters: list[nn.Parameter] | list[Tensor]) -> Tensor:
-    """Minimise over the parameters by LBFGS; the mean loss at the end, differentiable."""
-    if parameters:
-        optimizer = _lbfgs(parameters)
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            mean = mean_loss()
-            mean.backward()
-            return mean
-
-        optimizer.step(closure)
-        optimizer.zero_grad()
-        _settle(mean_loss, parameters)
-    return mean_loss()
-
-
-def _settle(mean_loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
-    """Newton steps from a fit that LBFGS ended early, so that features far from 0 do not multiply what is left of it.
-
-    Only where the parameters are few, as intercepts are. A step that does not lower the gradient is taken back.
-    """
-    if sum(p.numel() for p in parameters) > MOST_SETTLED:
-        return
-
-    def gradient() -> Tensor:
-        found = torch.autograd.grad(mean_loss(), list(parameters), create_graph=True, materialize_grads=True)
-        return torch.cat([each.reshape(-1) for each in found])
-
-    slope = gradient()
-    for _ in range(5):
-        if not slope.requires_grad or not bool(slope.detach().any()):
-            return
-        rows = [
-            torch.cat(
-                [
-                    each.reshape(-1)
-                    for each in torch.autograd.grad(one, list(parameters), retain_graph=True, materialize_grads=True)
-                ]
-            )
-            for one in slope
-        ]
-        curvature = torch.stack(rows)
-        if not bool(curvature.isfinite().all()):
-            return
-        move = torch.linalg.pinv(curvature, hermitian=True) @ slope.detach()
-        before = [p.detach().clone() for p in parameters]
-        with torch.no_grad():
-            for p, part in zip(parameters, move.split([p.numel() for p in parameters]), strict=True):
-                p.sub_(part.view_as(p))
-        after = gradient()
-        if not float(after.detach().abs().max()) < float(slope.detach().abs().max()):
-            with torch.no_grad():
-                for p, value in zip(parameters, before, strict=True):
-                    p.copy_(value)
-            return
-        slope = after
+    return torch.autograd.grad(minimised(lambda: spec.loss(model(spec.X), spec.y), free), penalised)
 
 
 @torch.no_grad()
@@ -304,10 +210,10 @@ def _affine(model: nn.Module, X: Tensor) -> bool:
     return bool((output(middle) - ends).abs().max() <= 1e-9 * ends.abs().max())
 
 
-def _first_guess(recipe: Recipe, family: Family, null_loss: float) -> float:
+def _first_guess(spec: TrainingSpec, family: PenaltyFamily, null_loss: float) -> float:
     """The strength at which the initial weights cost as much as the best constant output loses."""
-    with seeded(recipe.part_seed(0)):
-        value = float(Regularizer(recipe.fresh(), family.make(1.0), recipe.settings.on).value().detach())
+    with seeded(spec.part_seed(0)):
+        value = float(Regularizer(spec.fresh(), family.make(1.0), spec.settings.on).value().detach())
     guess = abs(null_loss) / value if value > 0 else 1.0
     return float(f"{guess:.1e}") if 0 < guess < math.inf else 1.0  # two digits: grids that people can read
 

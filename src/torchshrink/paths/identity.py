@@ -1,4 +1,4 @@
-"""What tells one recipe's models from another's, and whether they are new ones, the same for a seed."""
+"""Checks that ``build()`` makes new models, equal under one seed, and makes digests that tell specs apart."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The finished trainings of a path, one file each, so that a run that was killed goes on where it was.
 
-Each file is sealed (`torchshrink.support.storage`) as the outcome of its own training, with these settings and data.
+Each file is sealed (`torchshrink.support.storage`) as the result of its own training, with these settings and data.
 What is not what it should be, for whatever reason, counts as missing: that training is done again.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from torchshrink.errors import InputError, JournalWarning
-from torchshrink.paths.outcome import Outcome, Unit
-from torchshrink.paths.weights import Weights
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
@@ -28,11 +28,11 @@ _JOURNAL = "journal"  # what its settings are sealed as
 
 
 class Journal:
-    """The outcomes kept under ``folder/journal``; only of trainings with the same settings and data.
+    """Training results under ``folder/journal``; only of trainings with the same settings and data.
 
     Args:
         folder: a working folder; made where it is missing.
-        fingerprint: what the outcomes depend on, as JSON takes it.
+        fingerprint: what the results depend on, as JSON takes it.
 
     Raises:
         InputError: the folder holds a journal of another fingerprint, or cannot be written.
@@ -57,34 +57,34 @@ class Journal:
         else:
             _refuse_other(before, wanted, self.folder)
 
-    def read(self, unit: Unit, stack: str = "") -> Outcome | None:
-        """What came out of this unit, or None if it has not been finished.
+    def read(self, key: TrainingKey, stack: str = "") -> TrainingResult | None:
+        """What came out of this training, or None if it has not been finished.
 
         Args:
-            unit: which training.
+            key: which training.
             stack: the name of the stack that trained it, as the last bits depend on that; "": it was trained alone.
         """
-        path = self._path(unit, stack)
+        path = self._path(key, stack)
 
-        def outcome() -> Outcome:
-            tensors, metadata = read_tensors(path, what=self._outcome(unit, stack))
-            return Outcome(row_losses=tensors["row_losses"], **json.loads(metadata["outcome"]))
+        def result() -> TrainingResult:
+            tensors, metadata = read_tensors(path, what=self._outcome(key, stack))
+            return TrainingResult(row_losses=tensors["row_losses"], **json.loads(metadata["outcome"]))
 
-        return self._sound(path, outcome)
+        return self._sound(path, result)
 
-    def write(self, unit: Unit, outcome: Outcome, stack: str = "") -> None:
-        """Keep what came out of this unit."""
+    def write(self, key: TrainingKey, result: TrainingResult, stack: str = "") -> None:
+        """Write what came out of this training."""
         numbers = {
-            "train_loss": outcome.train_loss,  # by repr, so bit for bit; a diverged training's NaN too
-            "accuracy": outcome.accuracy,
-            "nonzero": outcome.nonzero,
-            "diverged": outcome.diverged,
+            "train_loss": result.train_loss,  # by repr, so bit for bit; a diverged training's NaN too
+            "accuracy": result.accuracy,
+            "nonzero": result.nonzero,
+            "diverged": result.diverged,
         }
         write_tensors(
-            self._path(unit, stack),
-            {"row_losses": outcome.row_losses},
+            self._path(key, stack),
+            {"row_losses": result.row_losses},
             {"outcome": json.dumps(numbers)},
-            what=self._outcome(unit, stack),
+            what=self._outcome(key, stack),
         )
 
     def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:
@@ -119,9 +119,9 @@ class Journal:
             warnings.warn(f"{why}: this is done now", JournalWarning, stacklevel=4)
             return None
 
-    def _outcome(self, unit: Unit, stack: str) -> str:
+    def _outcome(self, key: TrainingKey, stack: str) -> str:
         """What an outcome is sealed as."""
-        return f"outcome {unit!r} {stack} {self._whose}"
+        return f"outcome {key!r} {stack} {self._whose}"
 
     def _ends(self, stack: str) -> str:
         """What weights are sealed as."""
@@ -130,9 +130,9 @@ class Journal:
     def _weights(self, stack: str) -> Path:
         return self.folder / f"{stack}.weights"
 
-    def _path(self, unit: Unit, stack: str) -> Path:
+    def _path(self, key: TrainingKey, stack: str) -> Path:
         mark = f"-{stack}" if stack else ""
-        return self.folder / f"{unit.family}-{unit.fold}-{unit.strength!r}{mark}.safetensors"
+        return self.folder / f"{key.family}-{key.fold}-{key.strength!r}{mark}.safetensors"
 
 
 def clear_journal(folder: PathLike) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from torchshrink.paths.family import Family
-from torchshrink.paths.outcome import Outcome, Unit
-from torchshrink.support.streams import Bar, say
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
+from torchshrink.support.progress_bar import Bar, say
 
 
 class Progress:
@@ -21,7 +21,7 @@ class Progress:
         shown: whether to write anything at all.
     """
 
-    def __init__(self, families: Sequence[Family], folds: int, *, shown: bool) -> None:
+    def __init__(self, families: Sequence[PenaltyFamily], folds: int, *, shown: bool) -> None:
         self._families = families
         self._folds = folds
         self._rows: dict[tuple[int, float], dict[int, tuple[float, int]]] = {}  # by fold: a probe's comes twice
@@ -54,23 +54,23 @@ class Progress:
         """So many that were done are to be done again."""
         self._bar.update(-trainings)
 
-    def done(self, unit: Unit, outcome: Outcome) -> None:
+    def done(self, key: TrainingKey, result: TrainingResult) -> None:
         """One is finished."""
-        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
-        seen = self._rows.setdefault((unit.family, unit.strength), {})
-        loss = outcome.validation_loss if outcome.diverged is None else math.inf
-        seen[unit.fold] = (loss, len(outcome.row_losses))
+        label = f"{self._families[key.family].name} {key.strength:.3g}"
+        seen = self._rows.setdefault((key.family, key.strength), {})
+        loss = result.validation_loss if result.diverged is None else math.inf
+        seen[key.fold] = (loss, len(result.row_losses))
         if len(seen) == self._folds:
             mean = sum(value * rows for value, rows in seen.values()) / sum(rows for _, rows in seen.values())
             if mean < self._best[0]:
                 self._best = (mean, label)
-        self._bar.note(f"{label}, fold {unit.fold + 1}{self._so_far()}")
+        self._bar.note(f"{label}, fold {key.fold + 1}{self._so_far()}")
         self._count()
 
-    def aside(self, unit: Unit) -> None:
+    def aside(self, key: TrainingKey) -> None:
         """One is finished that takes no part in the choice."""
-        label = f"{self._families[unit.family].name} {unit.strength:.3g}"
-        self._bar.note(f"{label}, fold {unit.fold + 1}, for comparison{self._so_far()}")
+        label = f"{self._families[key.family].name} {key.strength:.3g}"
+        self._bar.note(f"{label}, fold {key.fold + 1}, for comparison{self._so_far()}")
         self._count()
 
     def stack(self, lanes: int, alive: int, epoch: int, epochs: int) -> None:

@@ -1,4 +1,4 @@
-"""Training on all the data at a chosen strength, and the proof of what that led to."""
+"""Trains on all rows at a chosen strength, and gives the certificate of the result."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from torchshrink.certifying import certify
-from torchshrink.data.lazy import LazyRows, kept
+from torchshrink.data.lazy import LazyRows, readers_alive
 from torchshrink.errors import InputError
-from torchshrink.paths.engines.warm_path import climb
-from torchshrink.paths.family import Family
-from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.engines.warm_path import train_along
+from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.settings import Order
+from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.polishing import STEPS_AT_THE_END, polish
 from torchshrink.regularizer.certificate import Certificate
 
@@ -23,8 +23,8 @@ from torchshrink.regularizer.certificate import Certificate
 class Source:
     """What a path was made from."""
 
-    recipe: Recipe
-    family: Family
+    spec: TrainingSpec
+    family: PenaltyFamily
     climbed: tuple[float, ...] = ()  # the strengths of a warm path, ascending; none of a cold one
 
     @property
@@ -41,26 +41,26 @@ class Source:
         """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
-        if polished and isinstance(self.recipe.X, LazyRows):
+        if polished and isinstance(self.spec.X, LazyRows):
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
-        with torch.inference_mode(False), kept(self.recipe.X):  # gradients, whatever the caller has off
+        with torch.inference_mode(False), readers_alive(self.spec.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished)
 
     def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:
-        recipe = self.recipe
+        spec = self.spec
         below = [each for each in self.climbed if each < strength]
-        model, regularizer = climb(recipe, self.family, (*below, strength))
+        model, regularizer = train_along(spec, self.family, (*below, strength))
         model.eval()
-        data = (recipe.X, recipe.y)
-        with said_before():
+        data = (spec.X, spec.y)
+        with without_repeated_warnings():
             if polished:
-                certificate = polish(model, data, regularizer, loss=recipe.loss, max_steps=STEPS_AT_THE_END).certificate
+                certificate = polish(model, data, regularizer, loss=spec.loss, max_steps=STEPS_AT_THE_END).certificate
             else:
-                if recipe.settings.method != "loss":
+                if spec.settings.method != "loss":
                     # Attached as it was in training, so that what is known against its fixed point is said.
-                    regularizer.attach(recipe.make_optimizer(model.parameters()), recipe.settings.method)
-                certificate = certify(model, data, regularizer, loss=recipe.loss)
+                    regularizer.attach(spec.make_optimizer(model.parameters()), spec.settings.method)
+                certificate = certify(model, data, regularizer, loss=spec.loss)
                 regularizer.detach()
         model.zero_grad(set_to_none=True)
-        recipe.target_scale.restore(model)
+        spec.target_scale.restore(model)
         return model, certificate

@@ -60,6 +60,9 @@ class PathResult:
     test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
+
     @property
     def best(self) -> PathPoint:
         """The point of least mean validation loss: the default choice."""
@@ -71,7 +74,7 @@ class PathResult:
         return one_standard_error(self.points)
 
     def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
-        """Train on all the data by the same recipe, and measure how far from stationarity that ends.
+        """Train on all the data in the same way, and measure how far from stationarity that ends.
 
         After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
         wanted, `epochs` at each, so that what is trained is what was cross-validated.
@@ -157,6 +160,9 @@ class PathComparison:
     verdict: Verdict
     against: Mapping[str, Verdict]
     test: FinalTest | None = None
+
+    def __repr__(self) -> str:
+        return f"<PathComparison of {', '.join(self.results)}: best {self.best!r}>"
 
     @property
     def best(self) -> PathResult:

@@ -12,27 +12,28 @@ from typing import Any, Unpack, overload
 import torch
 from torch.utils.data import Dataset
 
-from torchshrink.data.lazy import kept, subset
+from torchshrink.data.lazy import readers_alive, subset
 from torchshrink.errors import DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
-from torchshrink.paths.engines.warm_path import Table, WarmTrainings, Ways
-from torchshrink.paths.evidence import Evidence
-from torchshrink.paths.family import Family, PenaltySpec, families
+from torchshrink.paths.engines.training_store import TrainingStore
+from torchshrink.paths.engines.warm_path import Table, WarmTables, WarmTrainings
 from torchshrink.paths.final_test import SetAside
 from torchshrink.paths.folds import Fold, held_back, make_splits
 from torchshrink.paths.grid import Grid, given_grid
 from torchshrink.paths.identity import digest
 from torchshrink.paths.journal import Journal
-from torchshrink.paths.outcome import Candidate, Outcome, Unit
+from torchshrink.paths.penalty_family import PenaltyFamily, PenaltySpec, families
 from torchshrink.paths.progress import Progress
-from torchshrink.paths.recipe import Build, Recipe, make_recipe
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
 from torchshrink.paths.statistics.points import least, make_point
+from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult
+from torchshrink.paths.training_spec import Build, TrainingSpec, make_training_spec
+from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.support.storage import PathLike
 
 Data = tuple[Any, Any] | Dataset[Any]
@@ -111,7 +112,8 @@ def path(
 
     Warns:
         DivergenceWarning: some trainings diverged; their strengths take no part in the choice.
-        LanesWarning: lanes were asked for and cannot be had; the trainings are done one after another.
+        LanesWarning: lanes were asked for and cannot be had, so the trainings are done one after another; or
+            ``compile=True`` does nothing.
         TasksWarning: trainings cannot be sent to another process; they are done in this one.
         DataWarning: an item of a Dataset is another one when it is read again.
 
@@ -142,7 +144,7 @@ class PathJob:
     """Everything that a path needs, checked and brought into form: what is left is to train.
 
     Args:
-        recipe: how each model is trained.
+        spec: how each model is trained.
         layout: which rows are held out, in every repeat.
         families: what is tuned.
         several: whether a comparison was asked for, and not a single result.
@@ -150,9 +152,9 @@ class PathJob:
         aside: the test rows, if there are any.
     """
 
-    recipe: Recipe
+    spec: TrainingSpec
     layout: Layout
-    families: Sequence[Family]
+    families: Sequence[PenaltyFamily]
     several: bool
     jobs: int
     aside: SetAside | None = None
@@ -160,40 +162,41 @@ class PathJob:
     @property
     def settings(self) -> PathSettings:
         """As the caller gave them."""
-        return self.recipe.settings
+        return self.spec.settings
 
     def run(self, folder: PathLike | None = None, *, progress: bool = True) -> PathResult | PathComparison:
         """All trainings, those excepted that the folder's journal has; see `path` for the rest."""
-        recipe, splits, compared, settings = self.recipe, self.layout.splits, self.families, self.settings
+        spec, splits, compared, settings = self.spec, self.layout.splits, self.families, self.settings
         given = None if isinstance(settings.strengths, int) else given_grid(settings.strengths)
         points = len(given.strengths) if given else 1 + int(settings.strengths)  # type: ignore[arg-type]
-        plan_for = partial(make_plan, recipe, splits.first, strengths=points, jobs=self.jobs)
+        plan_for = partial(make_plan, spec, splits.first, strengths=points, jobs=self.jobs)
         with (
             torch.inference_mode(False),  # gradients, whatever the caller has off
             in_jobs(settings.engine.jobs, self.jobs),
-            kept(recipe.X),
+            readers_alive(spec.X),
             Progress(compared, len(splits.first), shown=progress) as bar,
         ):
             # In here, as the number of threads is a part of what tells a journal's trainings apart.
             journal = None if folder is None else Journal(folder, self._fingerprint())
             bar.expect(len(compared) * self._most(points, probes=0 if given else PROBES))
-            trainings = Trainings(recipe, splits, compared, journal, bar, jobs=self.jobs)
+            store = TrainingStore(splits, compared, journal, bar)
+            trainings = Trainings(spec, splits, compared, store, jobs=self.jobs)
             plans = [plan_for(family) for family in compared]
             for plan in plans:
                 trainings.follow(plan, asked=settings.engine.name == "lanes")
             grids = [given or trainings.grid(number, points - 1) for number in range(len(compared))]
             null_loss = trainings.null_loss()
-            warm = WarmTrainings(recipe, splits, compared, journal, bar) if settings.order == "warm" else None
+            warm = WarmTrainings(spec, splits, compared, store) if settings.order == "warm" else None
             if warm is not None:
                 ways = warm.ways(plans, grids, partial(_best_step, splits.first))
             else:
-                ways = [Ways(table, table[:1]) for table in trainings.tables(grids)]
+                ways = [WarmTables(table, table[:1]) for table in trainings.tables(grids)]
             evidence = Evidence(splits, ways, seed=settings.seed)
             wanted = evidence.wanted()
             evidence.add(warm.later(plans, grids, wanted) if warm else _later(trainings, grids, wanted))
             bar.remain(0)
         sources = [
-            Source(recipe, family, grid.strengths if warm is not None else ())
+            Source(spec, family, grid.strengths if warm is not None else ())
             for family, grid in zip(compared, grids, strict=True)
         ]
         results = [
@@ -227,7 +230,7 @@ class PathJob:
 
     def _fingerprint(self) -> dict[str, Any]:
         every = self.layout.splits.every
-        return self.recipe.fingerprint | {
+        return self.spec.fingerprint | {
             "folds": f"{len(every)} folds, {digest(rows for fold in every for rows in (fold.train, fold.validation))}",
             # In their order, which the journal's files go by; at a strength at which another function of it shows.
             "penalties": [[family.name, family.describe(0.37)] for family in self.families],
@@ -250,23 +253,23 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
                 stacklevel=3,
             )
             jobs = 1
-        recipe = make_recipe(build, data, compared, settings, progress=progress)
-        rows, numbers, aside = len(recipe.y), torch.arange(len(recipe.y)), None
+        spec = make_training_spec(build, data, compared, settings, progress=progress)
+        rows, numbers, aside = len(spec.y), torch.arange(len(spec.y)), None
         if settings.test is not None:
-            tested = held_back(recipe.y, settings.test, seed=settings.seed, ignored=recipe.ignored)
+            tested = held_back(spec.y, settings.test, seed=settings.seed, ignored=spec.ignored)
             numbers = numbers[~torch.isin(numbers, tested)]
-            aside = SetAside(subset(recipe.X, tested), recipe.y[tested])
-            recipe = replace(recipe, X=subset(recipe.X, numbers), y=recipe.y[numbers])
+            aside = SetAside(subset(spec.X, tested), spec.y[tested])
+            spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
         splits = make_splits(
-            recipe.y,
+            spec.y,
             settings.folds,
             repeats=settings.repeats,
             seed=settings.seed,
             numbers=None if aside is None else numbers,
-            ignored=recipe.ignored,
+            ignored=spec.ignored,
         )
     several = isinstance(penalty, Mapping | Sequence)
-    return PathJob(recipe, Layout(splits, numbers, rows), compared, several, jobs, aside)
+    return PathJob(spec, Layout(splits, numbers, rows), compared, several, jobs, aside)
 
 
 def _best_step(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:
@@ -276,7 +279,7 @@ def _best_step(folds: Sequence[Fold], strengths: Sequence[float], table: Table) 
 
 def _later(
     trainings: Trainings, grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
-) -> dict[tuple[int, Candidate], Outcome]:
+) -> dict[tuple[int, Candidate], TrainingResult]:
     """What later repeats of a cold path need, of each fold by its number."""
 
     def strength(candidate: Candidate) -> float:
@@ -285,7 +288,7 @@ def _later(
     pairs = {number: [(each.family, strength(each)) for each in some] for number, some in wanted.items()}
     found = trainings.later(pairs)
     return {
-        (number, each): found[Unit(each.family, strength(each), number)]
+        (number, each): found[TrainingKey(each.family, strength(each), number)]
         for number, some in wanted.items()
         for each in some
     }

@@ -48,6 +48,7 @@ class Engine:
             no more than leave every job a stack.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first (of chains
             of linear layers the prox alone does); by default where counted work says that it pays, which is seldom.
+            Where nothing is stacked, and where a chain has no prox, True does nothing and warns so.
         workers: processes that read a Dataset's items ahead of the training, as a DataLoader's ``num_workers``; 0: they
             are read when they are needed.
         jobs: processes that train; None: what ``joblib.parallel_config`` around the call says, by default none.

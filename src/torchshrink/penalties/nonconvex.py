@@ -109,25 +109,25 @@ class MCP(Penalty):
 @final
 @dataclass(frozen=True)
 class SCAD(Penalty):
-    """Smoothly clipped absolute deviation: λ|w| up to λ, then a parabola, and constant λ²(a+1)/2 from aλ on.
+    """Smoothly clipped absolute deviation: λ|w| up to λ, then a parabola, and constant λ²(γ+1)/2 from γλ on.
 
-    Per coordinate λ|w| where |w| ≤ λ, (2aλ|w| − w² − λ²)/(2(a−1)) where |w| ≤ aλ, else λ²(a+1)/2.
-    Subgradient, times sign(w): λ, (aλ − |w|)/(a−1), 0; and [−λ, λ] at 0. Prox with step s < a−1: S(z, sλ) if
-    |z| ≤ λ(1+s); ((a−1)z − sign(z)·s·a·λ)/(a−1−s) if |z| ≤ aλ; else z. With a−1 ≤ s ≤ a+1: S(z, sλ) if
-    |z| ≤ λ(a+1+s)/2, else z. With s > a+1: 0 if |z| ≤ λ√(s(a+1)), else z. Exact for one step per coordinate; of two
+    Per coordinate λ|w| where |w| ≤ λ, (2γλ|w| − w² − λ²)/(2(γ−1)) where |w| ≤ γλ, else λ²(γ+1)/2.
+    Subgradient, times sign(w): λ, (γλ − |w|)/(γ−1), 0; and [−λ, λ] at 0. Prox with step s < γ−1: S(z, sλ) if
+    |z| ≤ λ(1+s); ((γ−1)z − sign(z)·s·γ·λ)/(γ−1−s) if |z| ≤ γλ; else z. With γ−1 ≤ s ≤ γ+1: S(z, sλ) if
+    |z| ≤ λ(γ+1+s)/2, else z. With s > γ+1: 0 if |z| ≤ λ√(s(γ+1)), else z. Exact for one step per coordinate; of two
     equally good points it is the smaller.
 
-    The strength λ is also the slope at 0 and sets the width aλ, so Ω is not proportional to it.
+    The strength λ is also the slope at 0 and sets the width γλ, so Ω is not proportional to it.
 
     Args:
         strength: λ ≥ 0, in units of loss per weight.
-        a: > 2, finite: where the pull ends, in units of λ. Large a is close to L1.
+        gamma: > 2, finite: where the pull ends, in units of λ; Fan and Li's a. Large γ is close to L1.
 
     Raises:
-        InputError: the strength is negative, infinite or not a number; or a is not a finite number > 2.
+        InputError: the strength is negative, infinite or not a number; or gamma is not a finite number > 2.
 
     Example:
-        >>> SCAD(1.0, a=3.0).prox(torch.tensor([0.5, 1.5, 2.5, 4.0]), 1.0)
+        >>> SCAD(1.0, gamma=3.0).prox(torch.tensor([0.5, 1.5, 2.5, 4.0]), 1.0)
         tensor([0.0000, 0.5000, 2.0000, 4.0000])
 
     Source:
@@ -135,7 +135,7 @@ class SCAD(Penalty):
     """
 
     strength: Strength
-    a: float = 3.7
+    gamma: float = 3.7
 
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
@@ -144,36 +144,38 @@ class SCAD(Penalty):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
-        object.__setattr__(self, "a", _checked_shape("a", self.a, above=2))
+        object.__setattr__(self, "gamma", _checked_shape("gamma", self.gamma, above=2))
 
     @property
     def convex_part(self) -> L1:
-        """λ·Σ|w|; the rest, 0 at 0, has the slope −min((|w| − λ)₊/(a−1), λ)·sign(w), which is continuous."""
+        """λ·Σ|w|; the rest, 0 at 0, has the slope −min((|w| − λ)₊/(γ−1), λ)·sign(w), which is continuous."""
         return L1(self.strength)
 
     def value(self, w: Tensor) -> Tensor:
-        """Σ λ·min(|w|, aλ), less the parabola (min(|w|, aλ) − λ)₊²/(2(a−1))."""
-        m = working(w).abs().clamp(max=self.a * self.strength)
-        return (self.strength * m - (m - self.strength).clamp(min=0).square() / (2 * (self.a - 1))).sum()
+        """Σ λ·min(|w|, γλ), less the parabola (min(|w|, γλ) − λ)₊²/(2(γ−1))."""
+        m = working(w).abs().clamp(max=self.gamma * self.strength)
+        return (self.strength * m - (m - self.strength).clamp(min=0).square() / (2 * (self.gamma - 1))).sum()
 
     def grad(self, w: Tensor) -> Tensor:
-        """sign(w) times λ, (aλ − |w|)/(a−1) or 0."""
+        """sign(w) times λ, (γλ − |w|)/(γ−1) or 0."""
         return _signed(self._slope, w).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """The global minimiser, in the three cases of the step."""
         x = working(w)
         s = _step_like(step, x)
-        size, end = x.abs(), self.a * self.strength
+        size, end = x.abs(), self.gamma * self.strength
         soft = (size - s * self.strength).clamp(min=0)
-        gap = self.a - 1 - s
+        gap = self.gamma - 1 - s
         convex = gap > 0
-        # ((a−1)|z| − s·a·λ)/gap, written so that it is aλ at |z| = aλ however small the gap.
+        # ((γ−1)|z| − s·γ·λ)/gap, written so that it is γλ at |z| = γλ however small the gap.
         middle = (size - (s / torch.where(convex, gap, 1.0)) * (end - size)).clamp(min=self.strength)
         small = size <= self.strength * (1 + s)
         short = x.sign() * torch.where(small, soft, torch.where(size <= end, middle, size))
-        # Two local minima: soft (0 from s = a+1 on) and z. Up to this |z| soft is the better.
-        limit = torch.where(s <= self.a + 1, (self.a + 1 + s) / 2, (s * (self.a + 1)).sqrt()) * self.strength
+        # Two local minima: soft (0 from s = γ+1 on) and z. Up to this |z| soft is the better.
+        limit = (
+            torch.where(s <= self.gamma + 1, (self.gamma + 1 + s) / 2, (s * (self.gamma + 1)).sqrt()) * self.strength
+        )
         long = torch.where(size <= limit, x.sign() * soft, x)
         return torch.where(convex, short, long).to(w.dtype)
 
@@ -186,14 +188,14 @@ class SCAD(Penalty):
         return largest_magnitude(grad)
 
     def with_strength(self, strength: Strength) -> Self:
-        """SCAD with the same a at another λ."""
-        return type(self)(strength, self.a)
+        """SCAD with the same γ at another λ."""
+        return type(self)(strength, self.gamma)
 
     def __str__(self) -> str:
-        return f"SCAD({show(self.strength)}, a={self.a:g})"
+        return f"SCAD({show(self.strength)}, gamma={self.gamma:g})"
 
     def _slope(self, size: Tensor) -> Tensor:
-        fading = ((self.a * self.strength - size) / (self.a - 1)).clamp(min=0)
+        fading = ((self.gamma * self.strength - size) / (self.gamma - 1)).clamp(min=0)
         return torch.where(size <= self.strength, self.strength, fading)
 
 

@@ -22,7 +22,7 @@ from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
-from torchshrink.support.streams import Bar
+from torchshrink.support.progress_bar import Bar
 from torchshrink.training import Loss
 
 STEPS_AT_THE_END = 300
@@ -63,6 +63,9 @@ class Polished:
             "before": self.before.to_dict(),
             "certificate": self.certificate.to_dict(),
         }
+
+    def __repr__(self) -> str:
+        return f"<Polished: {self}>"
 
     def __str__(self) -> str:
         head = {

@@ -108,6 +108,10 @@ class Certificate:
             share["index"] = list(share["index"])
         return {**plain, "parameters": list(plain["parameters"]), "notes": list(self.notes)}
 
+    def __repr__(self) -> str:
+        notes = f"; {len(self.notes)} notes" if self.notes else ""
+        return f"<Certificate: F {self.objective:.6g}, distance {self.distance:.3g}; {self.proves}{notes}>"
+
     def __str__(self) -> str:
         lines = [
             f"objective  {self.objective:.6g} = mean loss {self.loss:.6g} + penalty {self.penalty:.6g}",

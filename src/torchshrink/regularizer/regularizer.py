@@ -67,7 +67,7 @@ class Regularizer:
         self._model = model
         bare = distributed.unwrapped(model)
         self._choices = select(bare, rules, on)
-        kept = distributed.kept_parameters(bare)
+        sharded = distributed.sharded_parameters(bare)
         self._terms = tuple(
             Term(
                 c.name,
@@ -75,7 +75,7 @@ class Regularizer:
                 distributed.bind(c.penalty, c.parameter),
                 c.rule,
                 holder_of(bare, c.name),
-                kept.get(id(c.parameter)),
+                sharded.get(id(c.parameter)),
             )
             for c in self._choices
             if c.penalty is not None
@@ -93,7 +93,8 @@ class Regularizer:
 
     def __repr__(self) -> str:
         count = sum(term.parameter.numel() for term in self._terms)
-        return f"Regularizer({len(self._terms)} terms over {count:,} weights of {type(self._model).__name__})"
+        terms = f"{len(self._terms)} term{'' if len(self._terms) == 1 else 's'}"
+        return f"Regularizer({terms} over {count:,} weights of {type(self._model).__name__})"
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy keeps. It is bound to the copied model, and attached to nothing: hooks are not copied."""
@@ -274,7 +275,7 @@ class Regularizer:
 
         Raises:
             AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others.
-            GeometryError: ``"prox"`` with an optimizer whose effective step size is not known.
+            StepSizeError: ``"prox"`` with an optimizer whose effective step size is not known.
             InputError: it is no optimizer.
 
         Warns:
@@ -331,7 +332,7 @@ class Regularizer:
         parameters = [p for _, p in trainable]
         check_differentiable(trainable)
         reused = distributed.has_reused_gradients(self._model)
-        kept = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
+        before = [p.grad.clone() if reused and p.grad is not None else p.grad for p in parameters]
         modes = {module: module.training for module in self._model.modules()}
         self._certifying = True
         try:
@@ -345,7 +346,7 @@ class Regularizer:
             self._certifying = False
             for module, training in modes.items():
                 module.training = training
-            for p, grad in zip(parameters, kept, strict=True):
+            for p, grad in zip(parameters, before, strict=True):
                 p.grad = grad
         if not (isinstance(loss, Tensor) and loss.numel() == 1) and not isinstance(loss, float | int):
             raise InputError(f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar")

@@ -17,8 +17,8 @@ def saved_state(terms: Sequence[Term], schedule: Schedule) -> dict[str, Any]:
     """The step count, the scale (None where it is a callable), and under ``"bound"`` what binding kept, if anything."""
     scale = schedule.scale
     state: dict[str, Any] = {"steps": schedule.steps, "scale": None if callable(scale) else scale}
-    kept = {term.name: term.penalty.state() for term in terms}
-    bound = {name: {key: t.clone() for key, t in tensors.items()} for name, tensors in kept.items() if tensors}
+    states = {term.name: term.penalty.state() for term in terms}
+    bound = {name: {key: t.clone() for key, t in tensors.items()} for name, tensors in states.items() if tensors}
     return {**state, "bound": bound} if bound else state
 
 
@@ -33,7 +33,7 @@ def restore(terms: Sequence[Term], schedule: Schedule, state: Mapping[str, Any])
         raise InputError(f"load_state_dict: keys {sorted(state)} given, ['scale', 'steps'] expected")
     bound = {(term.name, key): t for term in terms for key, t in term.penalty.state().items()}
     saved: dict[tuple[str, str], Tensor] = {
-        (name, key): t for name, kept in state.get("bound", {}).items() for key, t in kept.items()
+        (name, key): t for name, tensors in state.get("bound", {}).items() for key, t in tensors.items()
     }
     if {at: t.shape for at, t in bound.items()} != {at: t.shape for at, t in saved.items()}:
         given, expected = ({f"{n}.{k}": tuple(t.shape) for (n, k), t in each.items()} for each in (saved, bound))

@@ -5,7 +5,6 @@ What a parameter is to its module, and so what ``WEIGHTS`` leaves out, is told b
 
 from __future__ import annotations
 
-import difflib
 import enum
 import warnings
 from collections import Counter
@@ -18,6 +17,7 @@ from torch import nn
 from torchshrink.errors import InputError, SelectionError, SelectionWarning
 from torchshrink.penalties.base import Penalty
 from torchshrink.regularizer.parameter_roles import EMBEDDINGS, Kind, Place, class_names, role_of, tensors_of
+from torchshrink.support.text import near
 
 Pattern = str | type[nn.Module]
 Rules = Penalty | Mapping[Pattern, Penalty | None]
@@ -286,7 +286,7 @@ def _near_miss_of_class(rule: _Rule, classes: Sequence[str], model: nn.Module) -
             return f"a {wanted} owns none itself; its children's are {f'{name}.*' if name else '*'!r}"
     if not isinstance(rule.pattern, str) and wanted in classes:
         return f"the model's {wanted} is another class of that name; by name it is {rule.text!r}"
-    guess = next(iter(difflib.get_close_matches(wanted, classes, 1)), None)
+    guess = near(wanted, classes)
     return f"did you mean {_TYPE + guess!r}?" if guess else f"the model's classes are {_listed(classes)}"
 
 
@@ -297,7 +297,7 @@ def _closest_pattern(pattern: str, names: Sequence[str], classes: Sequence[str])
     def repaired(part: str) -> str:
         if any(letter in part for letter in "*?["):
             return part
-        return next(iter(difflib.get_close_matches(part, parts, 1)), part)
+        return near(part, parts) or part
 
     if pattern in modules:
         return f"{pattern}.*"
@@ -309,7 +309,7 @@ def _closest_pattern(pattern: str, names: Sequence[str], classes: Sequence[str])
         if any(fnmatchcase(name, guess) for name in names):
             return guess
     known = [*names, *(f"{module}.*" for module in sorted(modules))]
-    return next(iter(difflib.get_close_matches(pattern, known, 1)), None)
+    return near(pattern, known)
 
 
 def _nothing(verdicts: Sequence[_Verdict], on: Selection) -> str:

@@ -87,6 +87,9 @@ class Sparsity:
             "by_parameter": [asdict(p) for p in self.by_parameter],
         }
 
+    def __repr__(self) -> str:
+        return f"<Sparsity: {self}>"
+
     def __str__(self) -> str:
         text = f"{self.zeros:,} of {self.total:,} weights are exactly zero ({100 * self.fraction:.1f} %)"
         if self.groups:

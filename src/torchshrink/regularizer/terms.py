@@ -31,7 +31,7 @@ class Term:
         penalty: what acts on it, at scale 1.
         rule: the rule that bound them, as the user wrote it.
         holder: the module that has it among its own parameters.
-        kept: returns the parameter that ``fully_shard`` keeps while the module shows a gathered copy; None without.
+        sharded: returns the parameter that ``fully_shard`` keeps while the module shows a gathered copy; None without.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Term:
     penalty: Penalty
     rule: str
     holder: nn.Module
-    kept: Callable[[], nn.Parameter] | None = None
+    sharded: Callable[[], nn.Parameter] | None = None
 
     def check_alive(self) -> None:
         """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""
         now = private_torch.parameters_of(self.holder).get(self.name.rpartition(".")[2])
-        if now is self.parameter or (self.kept is not None and self.kept() is self.parameter):
+        if now is self.parameter or (self.sharded is not None and self.sharded() is self.parameter):
             return
         if distributed.is_spread(now) and not distributed.is_spread(self.parameter):
             raise AttachmentError(
@@ -105,11 +105,11 @@ class Schedule:
         self._steps, self._skipped = steps, None
         self.restorations += 1
 
-    def advance(self, kept: Tensor | None = None) -> None:
-        """Count a step. ``kept``, a truth value on a device, says whether it took place; it is not waited for."""
+    def advance(self, taken: Tensor | None = None) -> None:
+        """Count a step. ``taken``, a truth value on a device, says whether it took place; it is not waited for."""
         self._steps += 1
-        if kept is not None:
-            skipped = kept.logical_not().long()
+        if taken is not None:
+            skipped = taken.logical_not().long()
             self._skipped = skipped if self._skipped is None else self._skipped + skipped
 
     def factor(self) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,9 @@ def png(view: View, *, dpi: int = 150) -> bytes:
     """The picture as PNG; the same result gives the same bytes."""
     buffer = io.BytesIO()
     figure = draw(view)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A penalty's name may have letters that the font lacks: there stands a box, and the page has the name.
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -100,8 +103,11 @@ def _column(upper: Axes, lower: Axes, result: Part) -> None:
             axis.scatter([at], [y], s=size, marker=shape, color=colour, zorder=5, label=label)
     for axis in (upper, lower):
         place.dress(axis)
+    name = result.penalty.encode(errors="backslashreplace").decode()  # half a surrogate pair is no text
     upper.set_title(
-        f"{result.penalty}: best {_short(result.best.strength)}, one SE {_short(result.one_se.strength)}", fontsize=10.5
+        f"{name}: best {_short(result.best.strength)}, one SE {_short(result.one_se.strength)}",
+        fontsize=10.5,
+        parse_math=False,  # a "$" in it is one
     )
 
 

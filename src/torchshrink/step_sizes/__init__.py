@@ -6,27 +6,27 @@ displacement if and only if −g is in ∂Ω(w). With any other step sizes the f
 soft-thresholding by lr·λ after SGD(momentum=0.9) solves the problem for λ/10, and after Adam it solves no lasso.
 
 One short function per optimizer class gives s, for the very step just taken: where an optimizer corrects an average
-for its start from 0, so does s. Where s has no bound, since a weight has had no gradient yet, the optimizer's own
-displacements have one: its *reach*, twice which is as far as a prox may move a coordinate.
+for its start from 0, so does s. A weight that has had no gradient yet may have an s without a bound. The optimizer's
+own moves still have one, its *reach*: a prox moves a coordinate by at most twice that.
 
-Classes are matched exactly: a subclass may step differently. `register_geometry` adds a third party's optimizer in the
-same way as the ones below, `same_geometry` a subclass that steps like its base, and `refuse_geometry` says why there is
-no s and what to do instead. docs/optimizers.md has the formulas in one table.
+Classes are matched exactly: a subclass may step differently. `register_step_size` adds a third party's optimizer in
+the same way as the ones below, `same_step_size` a subclass that steps like its base, and `refuse_step_size` says why
+there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
 """
 
 from torchshrink.step_sizes.registry import (
     PREVIOUS,
     REACHES,
-    Geometry,
     Group,
     Refusal,
     State,
     Step,
+    StepSizeRule,
     WeightDecay,
-    geometry_of,
-    refuse_geometry,
-    register_geometry,
-    same_geometry,
+    refuse_step_size,
+    register_step_size,
+    same_step_size,
+    step_size_of,
     weight_decay_kind,
     weight_decays,
 )
@@ -47,11 +47,11 @@ from torchshrink.step_sizes.torch_optim import (
 __all__ = [
     "PREVIOUS",
     "REACHES",
-    "Geometry",
     "Group",
     "Refusal",
     "State",
     "Step",
+    "StepSizeRule",
     "WeightDecay",
     "adadelta",
     "adafactor",
@@ -59,15 +59,15 @@ __all__ = [
     "adam",
     "adamax",
     "asgd",
-    "geometry_of",
     "nadam",
     "radam",
-    "refuse_geometry",
-    "register_geometry",
+    "refuse_step_size",
+    "register_step_size",
     "rmsprop",
-    "same_geometry",
+    "same_step_size",
     "sgd",
     "step_count",
+    "step_size_of",
     "weight_decay_kind",
     "weight_decays",
 ]

@@ -1,4 +1,4 @@
-"""What a geometry is, and who has one: the registry of step sizes, of refusals, and of how weight decay acts."""
+"""What a step size rule is, and who has one: the registry of step sizes, of refusals, and of how weight decay acts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.optim import ASGD, Optimizer
 
-from torchshrink.errors import GeometryError
+from torchshrink.errors import InputError, StepSizeError
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]
@@ -34,7 +34,7 @@ leaves room for averages that have not settled or are of noisy gradients.
 
 
 @dataclass(frozen=True)
-class Geometry:
+class StepSizeRule:
     """How an optimizer class steps.
 
     Attributes:
@@ -84,12 +84,12 @@ class Refusal:
     instead: str
 
 
-_GEOMETRIES: dict[type[Optimizer], Geometry] = {}
+_RULES: dict[type[Optimizer], StepSizeRule] = {}
 _REFUSALS: dict[type[Optimizer], Refusal] = {}
 _DECAYS: dict[type[Optimizer], Decay] = {}
 
 
-def register_geometry(
+def register_step_size(
     *optimizer_classes: type[Optimizer],
     coordinatewise: bool,
     remember: Remember | None = None,
@@ -103,26 +103,34 @@ def register_geometry(
     Args:
         optimizer_classes: matched exactly, subclasses not included.
         coordinatewise: whether the step size differs between the coordinates of a parameter.
-        remember: what the step size needs from before the step (see `Geometry`).
-        refuses: which settings of a group leave no step size, and why (see `Geometry`).
-        many: the same for several parameters at once, where that is faster (see `Geometry`).
-        reach: the largest displacement of a coordinate under a constant gradient (see `Geometry`). Without it, a weight
-            that has had no gradient yet may be set to 0 by a prox at once.
+        remember: what the step size needs from before the step (see `StepSizeRule`).
+        refuses: which settings of a group leave no step size, and why (see `StepSizeRule`).
+        many: the same for several parameters at once, where that is faster (see `StepSizeRule`).
+        reach: the largest displacement of a coordinate under a constant gradient (see `StepSizeRule`). Where step sizes
+            differ it is to be said: without it, a prox may set a weight that has had no gradient yet to 0 at once.
         weight_decay: whether the group's ``weight_decay`` is added to the gradient ("coupled") or shrinks the weights
             beside it ("decoupled"); a function of the group where that depends on its settings.
+
+    Raises:
+        InputError: ``coordinatewise=True`` without a reach.
 
     Example:
         >>> import torch
         >>> class PlainDescent(torch.optim.Optimizer):
         ...     pass
-        >>> @register_geometry(PlainDescent, coordinatewise=False)
+        >>> @register_step_size(PlainDescent, coordinatewise=False)
         ... def plain(group, state):
         ...     return group["lr"]
     """
+    if coordinatewise and reach is None:
+        raise InputError(
+            "coordinatewise=True: a reach expected, the largest displacement that a step makes of a constant gradient, "
+            "such as reach=lambda group, state: group['lr']; math.inf where there is no bound"
+        )
 
     def register(step_size: StepSize) -> StepSize:
         for optimizer_class in optimizer_classes:
-            _GEOMETRIES[optimizer_class] = Geometry(step_size, coordinatewise, remember, refuses, many, reach)
+            _RULES[optimizer_class] = StepSizeRule(step_size, coordinatewise, remember, refuses, many, reach)
             _REFUSALS.pop(optimizer_class, None)
             _DECAYS[optimizer_class] = weight_decay
         return step_size
@@ -130,23 +138,23 @@ def register_geometry(
     return register
 
 
-def same_geometry(optimizer_class: type[Optimizer], like: type[Optimizer]) -> None:
+def same_step_size(optimizer_class: type[Optimizer], like: type[Optimizer]) -> None:
     """Say that an optimizer class, a subclass most likely, steps exactly as ``like`` does.
 
     Raises:
-        GeometryError: ``like`` has no known step size.
+        StepSizeError: ``like`` has no known step size.
 
     Example:
         >>> import torch
         >>> class LoggingAdam(torch.optim.Adam):
         ...     pass
-        >>> same_geometry(LoggingAdam, like=torch.optim.Adam)
+        >>> same_step_size(LoggingAdam, like=torch.optim.Adam)
     """
-    _GEOMETRIES[optimizer_class] = _look_up(like)
+    _RULES[optimizer_class] = _look_up(like)
     _DECAYS[optimizer_class] = _DECAYS[like]
 
 
-def refuse_geometry(
+def refuse_step_size(
     *optimizer_classes: type[Optimizer], reason: str, instead: str, weight_decay: Decay = "unknown"
 ) -> None:
     """Say why these optimizer classes have no step size per coordinate, and what to do instead.
@@ -155,36 +163,36 @@ def refuse_geometry(
         optimizer_classes: matched exactly, subclasses not included.
         reason: a clause that can follow the class's name.
         instead: a sentence without its full stop.
-        weight_decay: as for `register_geometry`.
+        weight_decay: as for `register_step_size`.
 
     Example:
         >>> import torch
         >>> class SignDescent(torch.optim.Optimizer):
         ...     pass
-        >>> refuse_geometry(SignDescent, reason="steps by the gradient's sign", instead="Use Adam")
+        >>> refuse_step_size(SignDescent, reason="steps by the gradient's sign", instead="Use Adam")
     """
     for optimizer_class in optimizer_classes:
         _REFUSALS[optimizer_class] = Refusal(reason, instead)
-        _GEOMETRIES.pop(optimizer_class, None)
+        _RULES.pop(optimizer_class, None)
         _DECAYS[optimizer_class] = weight_decay
 
 
-def geometry_of(optimizer: Optimizer, group: Group | None = None) -> Geometry:
-    """The geometry of an optimizer, under the settings that a parameter group of it has now.
+def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRule:
+    """The step size rule of an optimizer, under the settings that a parameter group of it has now.
 
     Args:
         optimizer: its class decides, by exact match.
         group: whose settings must leave a step size; None: those of every group.
 
     Raises:
-        GeometryError: there is none for this class, none is known, or the settings leave none.
+        StepSizeError: there is none for this class, none is known, or the settings leave none.
     """
-    geometry = _look_up(type(optimizer))
+    rule = _look_up(type(optimizer))
     for settings in optimizer.param_groups if group is None else (group,):
-        reason = _refused_everywhere(settings) or (geometry.refuses(settings) if geometry.refuses is not None else None)
+        reason = _refused_everywhere(settings) or (rule.refuses(settings) if rule.refuses is not None else None)
         if reason is not None:
-            raise GeometryError(f"{type(optimizer).__name__}: {reason}.")
-    return geometry
+            raise StepSizeError(f"{type(optimizer).__name__}: {reason}.")
+    return rule
 
 
 @dataclass(frozen=True)
@@ -228,19 +236,21 @@ def weight_decay_kind(optimizer: Optimizer, group: Group) -> DecayKind:
     return decay(group) if callable(decay) else decay
 
 
-def _look_up(optimizer_class: type[Optimizer]) -> Geometry:
+def _look_up(optimizer_class: type[Optimizer]) -> StepSizeRule:
     name = optimizer_class.__name__
     if optimizer_class in _REFUSALS:
         refusal = _REFUSALS[optimizer_class]
-        raise GeometryError(f"{name} {refusal.reason}, so no prox after its step is exact. {refusal.instead}.")
-    if optimizer_class in _GEOMETRIES:
-        return _GEOMETRIES[optimizer_class]
-    base = next((base for base in optimizer_class.__mro__ if base in _GEOMETRIES), None)
-    same = "" if base is None else f"; torchshrink.step_sizes.same_geometry({name}, like={base.__name__}) if they agree"
-    raise GeometryError(
+        raise StepSizeError(f"{name} {refusal.reason}, so no prox after its step is exact. {refusal.instead}.")
+    if optimizer_class in _RULES:
+        return _RULES[optimizer_class]
+    base = next((base for base in optimizer_class.__mro__ if base in _RULES), None)
+    same = (
+        "" if base is None else f"; torchshrink.step_sizes.same_step_size({name}, like={base.__name__}) if they agree"
+    )
+    raise StepSizeError(
         f"{name}: its effective step size per coordinate is not known, so a prox after its step would solve for "
         "another strength. Use method='gradient', or register the step size with "
-        f"torchshrink.step_sizes.register_geometry{same}."
+        f"torchshrink.step_sizes.register_step_size{same}."
     )
 
 

@@ -3,7 +3,7 @@
 In the formulas g is the gradient with what coupled decay adds to it, and t the number of the step just taken.
 
 Beside s stands the reach, the most that s·|g| can be under a constant gradient g, where that has a bound: an average of
-squares is then g² up to its start from 0, and the gradient drops out.
+squares is then g², apart from its start at 0, so that g cancels.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from torchshrink.step_sizes.registry import (
     Group,
     State,
     Step,
-    refuse_geometry,
-    register_geometry,
+    refuse_step_size,
+    register_step_size,
 )
 
 
@@ -101,7 +101,7 @@ def _momentum_without_limit(group: Group) -> str | None:
     return None
 
 
-@register_geometry(SGD, coordinatewise=False, refuses=_momentum_without_limit, weight_decay="coupled")
+@register_step_size(SGD, coordinatewise=False, refuses=_momentum_without_limit, weight_decay="coupled")
 def sgd(group: Group, state: State) -> Step:
     """lr·(1−τ)/(1−β): a buffer b ← βb + (1−τ)g has the limit g·(1−τ)/(1−β).
 
@@ -127,14 +127,14 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     return [*steps]
 
 
-@register_geometry(
+@register_step_size(
     Adam,
     coordinatewise=True,
     many=_adam_of_many,
     reach=_rate,
     weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "coupled",
 )
-@register_geometry(
+@register_step_size(
     AdamW,
     coordinatewise=True,
     many=_adam_of_many,
@@ -162,7 +162,7 @@ def _nadam_rate(group: Group, state: State) -> Step:
     return rate
 
 
-@register_geometry(NAdam, coordinatewise=True, reach=_nadam_rate, weight_decay=_decay_by_flag)
+@register_step_size(NAdam, coordinatewise=True, reach=_nadam_rate, weight_decay=_decay_by_flag)
 def nadam(group: Group, state: State) -> Tensor:
     """lr·((1−μ_t)/(1−Π_t) + μ_{t+1}·(1−β₁^t)/(1−Π_t·μ_{t+1}))/(√v̂ + ε), with Π_t the product of μ_1 … μ_t.
 
@@ -192,7 +192,7 @@ def _radam_reach(group: Group, state: State) -> Step:
     return rate if rho > 5 else math.inf
 
 
-@register_geometry(RAdam, coordinatewise=True, reach=_radam_reach, weight_decay=_decay_by_flag)
+@register_step_size(RAdam, coordinatewise=True, reach=_radam_reach, weight_decay=_decay_by_flag)
 def radam(group: Group, state: State) -> Step:
     """lr·r_t·√(1−β₂^t)/(√v + ε) once ρ_t > 5, and lr before. ε is added to the uncorrected root."""
     rho, rate = _rectified_rate(group, state)
@@ -203,7 +203,7 @@ def radam(group: Group, state: State) -> Step:
     return torch.where(rho > 5, rectified, _read(group["lr"])) if isinstance(rho, Tensor) else rectified
 
 
-@register_geometry(Adamax, coordinatewise=True, reach=_rate, weight_decay="coupled")
+@register_step_size(Adamax, coordinatewise=True, reach=_rate, weight_decay="coupled")
 def adamax(group: Group, state: State) -> Tensor:
     """lr/u, with u the running maximum, which has ε inside: u ← max(β₂u, |g| + ε)."""
     return working(state["exp_inf"]).reciprocal().mul_(_read(group["lr"]))
@@ -226,7 +226,7 @@ def _rmsprop_reach(group: Group, state: State) -> Step:
     return _from_start(reach, root.div_(root + group["eps"]), 1 - group["alpha"] ** step_count(state))
 
 
-@register_geometry(
+@register_step_size(
     RMSprop, coordinatewise=True, refuses=_centered_or_momentum, reach=_rmsprop_reach, weight_decay="coupled"
 )
 def rmsprop(group: Group, state: State) -> Tensor:
@@ -240,7 +240,7 @@ def _decayed_rate(group: Group, state: State) -> Step:
     return rate
 
 
-@register_geometry(Adagrad, coordinatewise=True, reach=_decayed_rate, weight_decay="coupled")
+@register_step_size(Adagrad, coordinatewise=True, reach=_decayed_rate, weight_decay="coupled")
 def adagrad(group: Group, state: State) -> Tensor:
     """lr/(1 + (t−1)·lr_decay)/(√sum + ε)."""
     return _over_root(_decayed_rate(group, state), state["sum"], group["eps"])
@@ -258,7 +258,7 @@ def _adadelta_reach(group: Group, state: State) -> Step:
     return _from_start(reach, relative, 1 - group["rho"] ** step_count(state))
 
 
-@register_geometry(Adadelta, coordinatewise=True, remember=_acc_delta, reach=_adadelta_reach, weight_decay="coupled")
+@register_step_size(Adadelta, coordinatewise=True, remember=_acc_delta, reach=_adadelta_reach, weight_decay="coupled")
 def adadelta(group: Group, state: State) -> Tensor:
     """lr·√(a + ε)/√(v + ε), with a the average of squared displacements as it was before this step's went in."""
     before = working(state[PREVIOUS]["acc_delta"])
@@ -269,7 +269,7 @@ def _eta(parameter: Tensor, state: State) -> Mapping[str, Any]:
     return {"eta": state["eta"].clone()} if "eta" in state else {}
 
 
-@register_geometry(ASGD, coordinatewise=False, remember=_eta, weight_decay="coupled")
+@register_step_size(ASGD, coordinatewise=False, remember=_eta, weight_decay="coupled")
 def asgd(group: Group, state: State) -> Step:
     """η_t, which the state held before the step; after it holds the next one. The first is lr, in η's precision."""
     eta: Tensor = state["eta"]
@@ -313,7 +313,7 @@ def _adafactor_reach(group: Group, state: State) -> Step:
     return working(inverse).mul_(largest).clamp_(min=1.0).mul_(rate)
 
 
-@register_geometry(
+@register_step_size(
     Adafactor, coordinatewise=True, remember=_magnitude, reach=_adafactor_reach, weight_decay="decoupled"
 )
 def adafactor(group: Group, state: State) -> Tensor:
@@ -325,17 +325,17 @@ def adafactor(group: Group, state: State) -> Tensor:
     return working(inverse).mul(_adafactor_rate(group, state, inverse))
 
 
-refuse_geometry(
+refuse_step_size(
     LBFGS,
     reason="steps along a dense approximation of the inverse Hessian, not by one step size per coordinate",
     instead="Use method='gradient' for a smooth penalty, or SGD or Adam for exact zeros",
 )
-refuse_geometry(
+refuse_step_size(
     Rprop,
     reason="moves each weight by a length of its own whatever the size of the gradient",
     instead="Use method='gradient', or Adam or RMSprop for exact zeros",
 )
-refuse_geometry(
+refuse_step_size(
     SparseAdam,
     reason="moves only the rows that the batch has touched, and a penalty acts on all",
     instead="Use sparse=False in the embedding, with Adam, or exempt it with a rule None",
@@ -343,7 +343,7 @@ refuse_geometry(
 
 _MUON: type[Optimizer] | None = vars(torch.optim).get("Muon")
 if _MUON is not None:  # torch 2.8 has none yet
-    refuse_geometry(
+    refuse_step_size(
         _MUON,
         reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
         instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",

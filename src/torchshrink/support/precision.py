@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -15,11 +16,16 @@ def without_autocast() -> contextlib.AbstractContextManager[object]:
     """Switch ``torch.autocast`` off inside: it would run the matrix products of a penalty in half precision."""
     if not any_autocast():
         return _NOTHING
-    stack = contextlib.ExitStack()
-    for kind in _KINDS:
-        if torch.is_autocast_enabled(kind):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-    return stack
+    return _without([kind for kind in _KINDS if torch.is_autocast_enabled(kind)])
+
+
+@contextlib.contextmanager
+def _without(kinds: list[str]) -> Iterator[None]:
+    if not kinds:
+        yield
+    else:  # one inside the other: torch 2.14 compiles no ExitStack of them
+        with torch.autocast(kinds[0], enabled=False), _without(kinds[1:]):
+            yield
 
 
 _NOTHING = contextlib.nullcontext()

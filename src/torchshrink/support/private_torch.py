@@ -2,8 +2,8 @@
 
 (``torch._foreach_…`` do, but they are documented.) `NAMES` lists them all; a test fails as soon as a release of torch
 has taken one away. Until somebody has mended it here, the library goes on where there is another way to be right: it
-asks more than it need (`under_functorch`, `any_autocast`), or takes a shortcut for closed (`has_hooks`); and refuses
-in one line what cannot be done without (lanes, ``fully_shard``). What no module, optimizer or loader could be without
+makes a check that was not needed (`under_functorch`, `any_autocast`), or skips a shortcut (`has_hooks`); what cannot
+be done without (lanes, ``fully_shard``) it refuses in one line. What no module, optimizer or loader could be without
 is taken as it is.
 """
 

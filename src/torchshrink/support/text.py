@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TextIO
 
 
 def near(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str | None:
@@ -18,13 +19,13 @@ def near(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str | None:
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
-    """``; did you mean …?`` where one of ``words`` is near ``word``, else nothing.
+    """``; did you mean '…'?`` where one of ``words`` is near ``word``, else nothing.
 
     >>> suggestion("elasticnet", ["l1", "elastic_net"])
-    '; did you mean elastic_net?'
+    "; did you mean 'elastic_net'?"
     """
     found = near(word, words)
-    return f"; did you mean {found}?" if found else ""
+    return f"; did you mean {found!r}?" if found else ""
 
 
 def listed(words: Iterable[object]) -> str:
@@ -34,3 +35,12 @@ def listed(words: Iterable[object]) -> str:
     "'cold', 'warm'"
     """
     return ", ".join(map(repr, words))
+
+
+def write_escaped(stream: TextIO, text: str) -> None:
+    r"""Write ``text``, with an escape such as ``\u03bb`` for each character that the stream's encoding lacks."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))

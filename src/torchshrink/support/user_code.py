@@ -1,29 +1,17 @@
-"""The user's own functions, named ``module:function``: the one thing that torchshrink loads that can run code."""
+"""The user's own functions, named ``module:function``: the only thing torchshrink loads that may run code."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from torchshrink.errors import InputError
 from torchshrink.support.storage import brief
-from torchshrink.support.text import near
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The nearest of ``known`` as the end of a sentence, or nothing.
-
-    >>> did_you_mean("digit", ["wine", "digits"])
-    ", did you mean 'digits'?"
-    >>> did_you_mean("xyz", ["wine", "digits"])
-    ''
-    """
-    nearest = near(given, known, cutoff=0.6)
-    return f", did you mean {nearest!r}?" if nearest else ""
+from torchshrink.support.text import suggestion
 
 
 def import_function(spec: str) -> Callable[..., Any]:
@@ -71,7 +59,7 @@ def _import(spec: str) -> Callable[..., Any]:
         function = getattr(module, name)
     except AttributeError as error:
         public = [other for other in vars(module) if not other.startswith("_")]
-        raise InputError(f"{spec}: {module_name} has no {name!r}{did_you_mean(name, public)}") from error
+        raise InputError(f"{spec}: {module_name} has no {name!r}{suggestion(name, public)}") from error
     if not callable(function):
         raise InputError(f"{spec} is of type {type(function).__name__}, a function to call without arguments expected")
     return function  # type: ignore[no-any-return]

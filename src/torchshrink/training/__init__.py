@@ -5,7 +5,7 @@ training, and `checkpoint` keeps what a training goes on from.
 """
 
 from torchshrink.training.checkpoint import load_checkpoint, save_checkpoint
-from torchshrink.training.checks import check_fit
+from torchshrink.training.fit_checks import check_fit
 from torchshrink.training.loop import (
     ROWS_AT_ONCE,
     EpochStats,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from torchshrink.data.lazy import Rows, ahead, split
+from torchshrink.data.lazy import Rows, batches_of, split
 from torchshrink.errors import DivergenceError
 from torchshrink.support.randomness import mix_seed
 from torchshrink.training.losses import Loss, hits_of, mean_of_nothing, row_losses, row_weights
@@ -103,9 +103,9 @@ def train_epoch(
     order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
     means, hits = [], []
     weights = row_weights(loss, y)
-    for rows in ahead(X, order):
+    for rows, batch in batches_of(X, order):
         target = y[rows]
-        mean, output = train_step(model, X[rows], target, loss=loss, optimizer=optimizer, regularizer=regularizer)
+        mean, output = train_step(model, batch, target, loss=loss, optimizer=optimizer, regularizer=regularizer)
         # Kept on the device, and looked at once at the end: every other operation here would slow each step.
         means.append(mean)
         hits.append(hits_of(output, target, loss))

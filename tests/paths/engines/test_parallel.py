@@ -95,7 +95,9 @@ class TestSameBytes:
 class TestWhere:
     def used(self, monkeypatch, **settings):
         sent = []
-        monkeypatch.setattr(parallel, "Task", lambda *given, real=parallel.Task: sent.append(given[1]) or real(*given))
+        monkeypatch.setattr(
+            parallel, "PackedTask", lambda *given, real=parallel.PackedTask: sent.append(given[1]) or real(*given)
+        )
         tuned(**settings)
         return sent
 

@@ -1,5 +1,6 @@
 """Which engine trains what, and that the choice shows in nothing but the time."""
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -9,15 +10,15 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import nn
 
 import torchshrink as ts
-from path_cases import Normalised, flat, iris, plain, recipe_for, small
+from path_cases import Normalised, flat, iris, plain, small, spec_for
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths.engines import planner, stack
-from torchshrink.paths.engines.chain_program import DenseProgram
-from torchshrink.paths.engines.planner import Plan, chunks, make_plan
+from torchshrink.paths.engines.linear_chain_program import DenseProgram
+from torchshrink.paths.engines.planner import Plan, make_plan, stack_tasks
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
+from torchshrink.paths.penalty_family import families
 
 
 class Branching(nn.Linear):
@@ -38,7 +39,7 @@ def quick(penalty=ts.L1, *, build=small, **settings):
 
 def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=33, epochs=50, **settings):
     (family,) = families(penalty)
-    recipe = recipe_for(
+    spec = spec_for(
         build,
         data or iris(),
         [family],
@@ -47,8 +48,8 @@ def planned(build=small, *, data=None, engine="auto", penalty=ts.L1, strengths=3
         engine=engine,
         **{key: value for key, value in settings.items() if key != "jobs"},
     )
-    folds = make_folds(recipe.y, 4, seed=0)
-    return make_plan(recipe, folds, family, strengths, jobs=settings.get("jobs", 1)), recipe, folds
+    folds = make_folds(spec.y, 4, seed=0)
+    return make_plan(spec, folds, family, strengths, jobs=settings.get("jobs", 1)), spec, folds
 
 
 class TestChoice:
@@ -86,6 +87,14 @@ class TestChoice:
         made, *_ = planned()
         assert 1 <= made.lanes < 132
         assert "memory" in made.reason
+
+    @pytest.mark.parametrize("jobs", [2, 3, 4])
+    def test_jobs_share_the_memory(self, monkeypatch, jobs):
+        """All stacks at once are in memory together, so each has its part of it."""
+        monkeypatch.setattr(planner, "memory_limit", lambda device: 1e6)
+        alone, *_ = planned()
+        assert alone.lanes >= 2 * jobs  # and all lanes would be more than that for each job
+        assert planned(jobs=jobs)[0].lanes == alone.lanes // jobs
 
     def test_what_the_caller_asks_for(self):
         assert planned(strengths=2, epochs=1, engine="lanes")[0].engine == "lanes"
@@ -138,15 +147,36 @@ class TestChunks:
     @pytest.mark.parametrize("chain", [True, False])
     @pytest.mark.parametrize("at_once", [1, 3, 4, 7, 50, 1000])
     def test_are_a_partition(self, at_once, chain):
-        _, recipe, folds = planned()
+        _, spec, folds = planned()
         strengths = [0.0, *(0.1 * k for k in range(1, 24))]
-        made = chunks(Plan("lanes", at_once, False, chain, ""), recipe, dict(enumerate(folds)), 0, strengths)
-        units = [unit for chunk in made for unit in chunk.units]
-        assert len(units) == len(set(units)) == 4 * 24
-        assert max(len(chunk.units) for chunk in made) <= at_once
-        assert len({chunk.name for chunk in made}) == len(made)
+        made = stack_tasks(Plan("lanes", at_once, False, chain, ""), spec, dict(enumerate(folds)), 0, strengths)
+        keys = [key for task in made for key in task.keys]
+        assert len(keys) == len(set(keys)) == 4 * 24
+        assert max(len(task.keys) for task in made) <= at_once
+        assert len({task.name for task in made}) == len(made)
         if not chain:
-            assert all(len({len(folds[k].train) for k in chunk.folds}) == 1 for chunk in made)
+            assert all(len({len(folds[k].train) for k in task.folds}) == 1 for task in made)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """How often each compiled function ran; a compiler is there, and gives them back as they are."""
+    ran = Counter()
+
+    def compile_(function, **_):
+        def counted(*arguments):
+            ran[function.__name__] += 1
+            return function(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(stack.torch, "compile", compile_)
+    monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+    return ran
+
+
+def _broken(*_, **__):
+    raise RuntimeError("no C++ compiler")
 
 
 class TestEngines:
@@ -154,8 +184,8 @@ class TestEngines:
         ("data", "build", "penalty"),
         [
             (load_digits, lambda: mlp(64, 10, hidden=(16,)), ts.L1),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), numbers=True), ts.L2),
-            (load_diabetes, lambda: mlp(10, 1, hidden=(), numbers=True), ts.GroupLasso),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(16,), regression=True), ts.L2),
+            (load_diabetes, lambda: mlp(10, 1, hidden=(), regression=True), ts.GroupLasso),
         ],
     )
     def test_choose_the_same(self, data, build, penalty):
@@ -188,34 +218,61 @@ class TestEngines:
         sound = quick(strengths=[1e-3], **settings)
         np.testing.assert_allclose(result.losses[:, :-1], sound.losses, rtol=1e-5, atol=1e-6)
 
-    def test_compiled(self, monkeypatch):
-        compiled = []
-        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
+    def test_compiled(self, compiled):
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
-        assert compiled
+        assert compiled["prox_of_lanes"] > 0
 
-    def test_compiled_where_it_pays(self, monkeypatch):
-        compiled = []
-        monkeypatch.setattr(stack.torch, "compile", lambda program, **_: compiled.append(1) or program)
-        planner._cannot_compile.cache_clear()
+    @pytest.mark.parametrize("batch_size", [32, 99, 1000])  # a last batch is smaller, is all but one row, is all rows
+    def test_a_compiled_program_runs_whatever_the_size_of_a_batch(self, compiled, batch_size):
+        quick(build=Normalised, engine="lanes", compile=True, batch_size=batch_size, epochs=2)
+        assert compiled["_lane_by_lane"] > 0
+
+    def test_a_program_is_compiled_whole(self, monkeypatch):
+        # By the part of a compiler that reads the program, which is an error where it must leave a piece to Python.
+        whole = partial(torch.compile, backend="eager", fullgraph=True)
+        monkeypatch.setattr(stack.torch, "compile", lambda program, **given: whole(program, **given))
+        monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+        quick(build=Normalised, engine="lanes", compile=True, epochs=1)
+
+    def test_compiled_where_it_pays(self, compiled, monkeypatch):
         quick(engine="lanes")
         assert not compiled
         monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
         quick(engine="lanes")
         assert compiled
-        planner._cannot_compile.cache_clear()
 
-    def test_no_compiler(self, monkeypatch):
-        def broken(*_, **__):
-            raise RuntimeError("no C++ compiler")
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"engine": "auto"}, r"too little work for a stack to pay; compile=True does nothing, since only stacks"),
+            ({"engine": "auto", "order": "warm"}, r"too little work .*; compile=True does nothing, since only stacks"),
+            ({"engine": "lanes", "build": Branching}, r"no lanes, since .*; compile=True does nothing, since only"),
+            ({"engine": "lanes", "penalty": ts.L2}, r"up to 12 lanes at once: as asked; compile=True .* no prox acts"),
+            ({"engine": "lanes", "method": "loss"}, r"up to 12 lanes at once: as asked; compile=True .* no prox acts"),
+        ],
+    )
+    def test_compiling_that_does_nothing_says_so(self, compiled, settings, words):
+        with pytest.warns(LanesWarning, match=words) as said:
+            quick(**settings, compile=True)
+        (line,) = [str(each.message) for each in said]
+        assert "\n" not in line
+        assert not compiled
 
-        monkeypatch.setattr(stack.torch, "compile", broken)
+    def test_compiling_that_does_something_says_nothing(self, compiled):
+        quick(engine="lanes", compile=True)  # warnings are errors here
+        quick(ts.L2, build=Normalised, engine="lanes", compile=True)
+        assert set(compiled) == {"prox_of_lanes", "_lane_by_lane"}
+
+    @pytest.mark.parametrize(
+        ("compile_", "problem"),
+        [(_broken, r"RuntimeError: no C\+\+ compiler"), (lambda program, **_: program, "it is switched off")],
+    )
+    def test_no_compiler(self, monkeypatch, compile_, problem):
+        monkeypatch.setattr(stack.torch, "compile", compile_)
         monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
         planner._cannot_compile.cache_clear()
         quick(engine="lanes")  # nobody asked for it
-        with pytest.raises(
-            InputError, match=r"compile=True: torch.compile does not work here \(RuntimeError: no C\+\+ compiler\)"
-        ):
+        with pytest.raises(InputError, match=rf"^compile=True: torch.compile does not work here \({problem}"):
             quick(engine="lanes", compile=True)
         planner._cannot_compile.cache_clear()
 

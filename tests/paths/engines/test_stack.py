@@ -9,15 +9,15 @@ from torch import nn
 from torch.nn import functional
 
 import torchshrink as ts
-from path_cases import Conv, recipe_for
+from path_cases import Conv, spec_for
 from torchshrink.errors import CannotStackError, ObjectiveWarning
 from torchshrink.models import Rescale, mlp
-from torchshrink.paths.engines.chain import dense_fits
-from torchshrink.paths.engines.one_by_one import train_units
+from torchshrink.paths.engines.linear_chain import dense_fits
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.outcome import Unit
+from torchshrink.paths.penalty_family import families
+from torchshrink.paths.training_result import TrainingKey
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
@@ -106,10 +106,10 @@ def data(build, *, numbers=False, rows=ROWS):
     return (X.mul(3).round().long().remainder(7) if build is Embedded else X), y
 
 
-def recipe_of(build, penalty=ts.L1, *, epochs=5, optimizer=OPTIMIZERS["adam"], rows=ROWS, numbers=False, **settings):
+def spec_of(build, penalty=ts.L1, *, epochs=5, optimizer=OPTIMIZERS["adam"], rows=ROWS, numbers=False, **settings):
     tuned = families(penalty)
     fixed = {"batch_size": 6, "loss": None, "seed": 3, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = recipe_for(
+    spec = spec_for(
         lambda: build().double(),
         data(build, numbers=numbers, rows=rows),
         tuned,
@@ -117,23 +117,23 @@ def recipe_of(build, penalty=ts.L1, *, epochs=5, optimizer=OPTIMIZERS["adam"], r
         optimizer=optimizer,
         **(fixed | settings),
     )
-    return recipe, make_folds(recipe.y, 3, seed=0), tuned[0]
+    return spec, make_folds(spec.y, 3, seed=0), tuned[0]
 
 
-def stacks_of(recipe, folds, family, strengths=STRENGTHS):
+def stacks_of(spec, folds, family, strengths=STRENGTHS):
     """One stack per size of fold, as a model whose rows depend on each other needs them."""
     sizes = sorted({len(fold.train) for fold in folds})
     parts = [{k: fold for k, fold in enumerate(folds) if len(fold.train) == size} for size in sizes]
-    return [Stack(recipe, part, family, strengths) for part in parts]
+    return [Stack(spec, part, family, strengths) for part in parts]
 
 
-def largest_difference(recipe, folds, family, stacks, strengths=STRENGTHS):
+def largest_difference(spec, folds, family, stacks, strengths=STRENGTHS):
     """Over every weight and buffer of every fold and strength."""
     worst = 0.0
     for stack in stacks:
         for f, (number, fold) in enumerate(stack.folds.items()):
             for s, strength in enumerate(strengths):
-                model, _ = recipe.train(family.make(strength), recipe.X[fold.train], recipe.y[fold.train], part=number)
+                model, _ = spec.train(family.make(strength), spec.X[fold.train], spec.y[fold.train], part=number)
                 plain = dict(model.named_parameters()) | dict(model.named_buffers())
                 for name, stacked in (stack.parameters | stack.own).items():
                     worst = max(worst, (stacked[f, s] - plain[name]).detach().abs().max().item())
@@ -149,20 +149,20 @@ class TestAgreement:
     @pytest.mark.filterwarnings("ignore:.*rows of an embedding")  # which both engines treat alike
     def test_every_weight(self, architecture, optimizer, penalty):
         build = ARCHITECTURES[architecture]
-        recipe, folds, family = recipe_of(build, penalty, optimizer=OPTIMIZERS[optimizer], epochs=17)
-        stack, _ = stacks_of(recipe, folds, family, (0.0, 1e-2))  # the two folds of 33 rows: 6 batches
+        spec, folds, family = spec_of(build, penalty, optimizer=OPTIMIZERS[optimizer], epochs=17)
+        stack, _ = stacks_of(spec, folds, family, (0.0, 1e-2))  # the two folds of 33 rows: 6 batches
         assert len(stack.folds) == 2
         assert not stack.train().any()
-        assert largest_difference(recipe, folds, family, [stack], (0.0, 1e-2)) < 1e-8
+        assert largest_difference(spec, folds, family, [stack], (0.0, 1e-2)) < 1e-8
 
     @pytest.mark.parametrize("model", OTHERS)
     @pytest.mark.parametrize("penalty", [ts.L1, ts.ElasticNet(1, 1), ts.MCP])
     def test_tied_and_frozen(self, model, penalty):
-        recipe, folds, family = recipe_of(OTHERS[model], penalty)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(OTHERS[model], penalty)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize("penalty", [ts.L1, ts.ElasticNet(1, 1), ts.GroupLasso, ts.MCP, ts.SCAD])
     @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ class TestAgreement:
             nn.init.zeros_(model.output.weight)
             return model
 
-        recipe, folds, family = recipe_of(build, penalty, optimizer=optimizer, epochs=1)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(build, penalty, optimizer=optimizer, epochs=1)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
             name = next(name for name in stack.parameters if name.startswith("hidden"))
             assert float((stack.parameters[name] == 0).double().mean()) < 0.2  # an unlimited prox leaves none
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize("method", ["loss", "gradient", "prox"])
     @pytest.mark.parametrize(
@@ -195,28 +195,28 @@ class TestAgreement:
         ],
     )
     def test_methods_and_other_optimizers(self, method, optimizer):
-        recipe, folds, family = recipe_of(partial(mlp, 16, 3), ts.L1, optimizer=optimizer, method=method, epochs=5)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(partial(mlp, 16, 3), ts.L1, optimizer=optimizer, method=method, epochs=5)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize(
         ("build", "loss"),
         [
-            (lambda: mlp(16, 1, hidden=(8,), numbers=True), None),
+            (lambda: mlp(16, 1, hidden=(8,), regression=True), None),
             (lambda: nn.Sequential(nn.Linear(16, 1), nn.Flatten(0)), None),
             (lambda: nn.Sequential(nn.Linear(16, 4), nn.LayerNorm(4), nn.Linear(4, 1), Rescale()), nn.HuberLoss()),
-            (lambda: mlp(16, 1, numbers=True), lambda output, y: (output - y).abs().pow(1.5).mean()),
+            (lambda: mlp(16, 1, regression=True), lambda output, y: (output - y).abs().pow(1.5).mean()),
         ],
         ids=["mlp", "linear", "huber", "callable"],
     )
     def test_numbers(self, build, loss):
-        recipe, folds, family = recipe_of(build, numbers=True, loss=loss)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(build, numbers=True, loss=loss)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize(
         "loss",
@@ -229,18 +229,18 @@ class TestAgreement:
         ids=["weighted", "smoothed", "ignoring", "callable"],
     )
     def test_losses_of_many_kinds(self, loss):
-        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], loss=loss, epochs=4)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(ARCHITECTURES["mlp"], loss=loss, epochs=4)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     def test_every_parameter_penalised(self):
-        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], ts.L2, on=ALL)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(ARCHITECTURES["mlp"], ts.L2, on=ALL)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize(
         "penalty",
@@ -254,30 +254,30 @@ class TestAgreement:
     def test_rules(self, penalty):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], penalty)
-        stacks = stacks_of(recipe, folds, family)
+            spec, folds, family = spec_of(ARCHITECTURES["mlp"], penalty)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
 
 
 class TestUnevenFolds:
     def test_a_chain_takes_them_in_one_stack(self):
-        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"])
-        stack = Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+        spec, folds, family = spec_of(ARCHITECTURES["mlp"])
+        stack = Stack(spec, dict(enumerate(folds)), family, STRENGTHS)
         stack.train()
-        assert largest_difference(recipe, folds, family, [stack]) < 1e-8
+        assert largest_difference(spec, folds, family, [stack]) < 1e-8
 
     def test_what_rows_share_is_never_filled_up(self):
-        recipe, folds, family = recipe_of(Conv)
+        spec, folds, family = spec_of(Conv)
         with pytest.raises(CannotStackError, match="differ in size"):
-            Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+            Stack(spec, dict(enumerate(folds)), family, STRENGTHS)
 
     def test_held_out_rows_never_reach_a_lane(self):
         def weights(wild):
-            recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], epochs=2)
-            recipe.X[folds[1].validation] = wild
-            stack = Stack(recipe, dict(enumerate(folds)), family, STRENGTHS)
+            spec, folds, family = spec_of(ARCHITECTURES["mlp"], epochs=2)
+            spec.X[folds[1].validation] = wild
+            stack = Stack(spec, dict(enumerate(folds)), family, STRENGTHS)
             stack.train()
             return torch.cat([p[1].flatten() for p in stack.parameters.values()])
 
@@ -287,22 +287,22 @@ class TestUnevenFolds:
 class TestOutcomes:
     @pytest.mark.parametrize(
         ("build", "numbers"),
-        [(ARCHITECTURES["mlp"], False), (Conv, False), (lambda: mlp(16, 1, numbers=True), True)],
+        [(ARCHITECTURES["mlp"], False), (Conv, False), (lambda: mlp(16, 1, regression=True), True)],
         ids=["mlp", "convolution", "numbers"],
     )
     def test_are_those_of_the_plain_engine(self, build, numbers):
-        recipe, folds, family = recipe_of(build, numbers=numbers, epochs=3)
+        spec, folds, family = spec_of(build, numbers=numbers, epochs=3)
         found = {}
-        for stack in stacks_of(recipe, folds, family):
-            for fold, strength, outcome in stack.outcomes(stack.train()):
-                found[Unit(0, strength, fold)] = outcome
+        for stack in stacks_of(spec, folds, family):
+            for fold, strength, outcome in stack.results(stack.train()):
+                found[TrainingKey(0, strength, fold)] = outcome
         assert len(found) == 9
-        for unit, plain in train_units(recipe, folds, [family], found):
-            assert found[unit].train_loss == pytest.approx(plain.train_loss, abs=1e-10)
-            torch.testing.assert_close(found[unit].row_losses, plain.row_losses, rtol=1e-9, atol=1e-10)
-            assert found[unit].accuracy == (None if numbers else pytest.approx(plain.accuracy))
-            assert found[unit].nonzero == plain.nonzero
-            assert found[unit].diverged is None
+        for key, plain in train_each(spec, folds, [family], found):
+            assert found[key].train_loss == pytest.approx(plain.train_loss, abs=1e-10)
+            torch.testing.assert_close(found[key].row_losses, plain.row_losses, rtol=1e-9, atol=1e-10)
+            assert found[key].accuracy == (None if numbers else pytest.approx(plain.accuracy))
+            assert found[key].nonzero == plain.nonzero
+            assert found[key].diverged is None
 
 
 class TestSinglePrecision:
@@ -317,13 +317,13 @@ class TestSinglePrecision:
 
         (family,) = families(ts.L2)
         X, y = data(build)
-        recipe = recipe_for(
+        spec = spec_for(
             build, (X.float(), y), [family], epochs=5, batch_size=6, loss=None, optimizer=OPTIMIZERS["adam"], seed=3,
             device=None, on=WEIGHTS, method="auto",
         )  # fmt: skip
-        stack = stacks_of(recipe, make_folds(recipe.y, 3, seed=0), family)[0]
-        for fold, strength, outcome in stack.outcomes(stack.train()):
-            ((_, plain),) = train_units(recipe, make_folds(recipe.y, 3, seed=0), [family], [Unit(0, strength, fold)])
+        stack = stacks_of(spec, make_folds(spec.y, 3, seed=0), family)[0]
+        for fold, strength, outcome in stack.results(stack.train()):
+            ((_, plain),) = train_each(spec, make_folds(spec.y, 3, seed=0), [family], [TrainingKey(0, strength, fold)])
             torch.testing.assert_close(outcome.row_losses, plain.row_losses, rtol=1e-4, atol=1e-5)
 
 
@@ -331,30 +331,30 @@ class TestDivergence:
     """SGD on L2 diverges where lr · 2λ > 2, and only there."""
 
     def outcomes(self, strengths):
-        recipe, folds, family = recipe_of(
+        spec, folds, family = spec_of(
             lambda: mlp(16, 3, hidden=(4,)), ts.L2, optimizer=partial(torch.optim.SGD, lr=0.1), epochs=12
         )
-        stack = Stack(recipe, {0: folds[0], 1: folds[1]}, family, strengths)
-        return {(fold, s): outcome for fold, s, outcome in stack.outcomes(stack.train())}, (recipe, folds, family)
+        stack = Stack(spec, {0: folds[0], 1: folds[1]}, family, strengths)
+        return {(fold, s): outcome for fold, s, outcome in stack.results(stack.train())}, (spec, folds, family)
 
     def test_of_512_lanes_3_leave_509_untouched(self):
         sound = [1e-4 * 1.02**k for k in range(253)]
-        all_lanes, (recipe, folds, family) = self.outcomes([*sound, 1e4, 2e4, 1e30])
+        all_lanes, (spec, folds, family) = self.outcomes([*sound, 1e4, 2e4, 1e30])
         alone, _ = self.outcomes(sound)
         assert len(all_lanes) == 512
         for key, outcome in alone.items():
             assert outcome.diverged is None
             torch.testing.assert_close(all_lanes[key].row_losses, outcome.row_losses, rtol=1e-10, atol=1e-12)
         for strength in (1e4, 2e4, 1e30):
-            ((_, plain),) = train_units(recipe, folds, [family], [Unit(0, strength, 1)])
+            ((_, plain),) = train_each(spec, folds, [family], [TrainingKey(0, strength, 1)])
             assert all_lanes[1, strength].diverged == plain.diverged
             assert all_lanes[1, strength].row_losses.isnan().all()
 
     def test_a_lane_of_any_model(self):
-        recipe, folds, family = recipe_of(Conv, ts.L2, optimizer=partial(torch.optim.SGD, lr=0.1), epochs=12)
+        spec, folds, family = spec_of(Conv, ts.L2, optimizer=partial(torch.optim.SGD, lr=0.1), epochs=12)
         ends = []
         for strengths in ([1e-3, 1e6], [1e-3]):
-            stack = Stack(recipe, {0: folds[0]}, family, strengths)
+            stack = Stack(spec, {0: folds[0]}, family, strengths)
             diverged = stack.train()
             ends.append(torch.cat([p[:, 0].flatten() for p in stack.parameters.values()]))
         torch.testing.assert_close(ends[0], ends[1], rtol=1e-10, atol=1e-12)
@@ -372,8 +372,8 @@ class TestDropout:
     )
     def test_repeats_with_the_seed_and_differs_by_lane(self, build):
         def trained(seed):
-            recipe, folds, family = recipe_of(build, lambda s: ts.L1(1e-9 + s * 0), seed=seed, epochs=3)
-            stack = Stack(recipe, {0: folds[0], 1: folds[1]}, family, (1.0, 2.0, 3.0))
+            spec, folds, family = spec_of(build, lambda s: ts.L1(1e-9 + s * 0), seed=seed, epochs=3)
+            stack = Stack(spec, {0: folds[0], 1: folds[1]}, family, (1.0, 2.0, 3.0))
             torch.rand(1)  # the caller's generator has no say
             stack.train()
             return torch.cat([p.flatten(2) for p in stack.parameters.values()], dim=2)
@@ -385,9 +385,9 @@ class TestDropout:
         assert all((lanes[i] - lanes[j]).abs().max() > 1e-3 for i in range(6) for j in range(i))
 
     def test_the_callers_generator_is_left_alone(self):
-        recipe, folds, family = recipe_of(ARCHITECTURES["mlp"], epochs=1)
+        spec, folds, family = spec_of(ARCHITECTURES["mlp"], epochs=1)
         before = torch.get_rng_state()
-        Stack(recipe, {0: folds[0]}, family, STRENGTHS).train()
+        Stack(spec, {0: folds[0]}, family, STRENGTHS).train()
         assert torch.equal(before, torch.get_rng_state())
 
 
@@ -395,8 +395,8 @@ class TestRefusals:
     def stacked(self, build=ARCHITECTURES["mlp"], penalty=ts.L1, **settings):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ObjectiveWarning)
-            recipe, folds, family = recipe_of(build, penalty, **settings)
-        return Stack(recipe, {0: folds[0]}, family, STRENGTHS)
+            spec, folds, family = spec_of(build, penalty, **settings)
+        return Stack(spec, {0: folds[0]}, family, STRENGTHS)
 
     @pytest.mark.parametrize(
         ("settings", "reason"),
@@ -439,8 +439,8 @@ class TestDense:
         ],
     )
     def test_of_what_it_is(self, build, fits):
-        recipe, _, _ = recipe_of(build)
-        assert dense_fits(recipe, recipe.fresh(), 3) is fits
+        spec, _, _ = spec_of(build)
+        assert dense_fits(spec, spec.fresh(), 3) is fits
 
     def test_not_of_a_layer_with_a_hook(self):
         def build():
@@ -448,9 +448,9 @@ class TestDense:
             model.hidden1.register_forward_hook(lambda module, args, output: output * 2)
             return model
 
-        recipe, folds, family = recipe_of(build)
-        assert not dense_fits(recipe, recipe.fresh(), 3)
-        stacks = stacks_of(recipe, folds, family)
+        spec, folds, family = spec_of(build)
+        assert not dense_fits(spec, spec.fresh(), 3)
+        stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
-        assert largest_difference(recipe, folds, family, stacks) < 1e-8
+        assert largest_difference(spec, folds, family, stacks) < 1e-8

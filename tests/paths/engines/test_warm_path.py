@@ -13,16 +13,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import torchshrink as ts
-from path_cases import Conv, Normalised, flat, iris, plain, recipe_for, small
+from path_cases import Conv, Normalised, flat, iris, plain, small, spec_for
 from torchshrink.errors import DivergenceWarning, InputError, LanesWarning
 from torchshrink.models import mlp
 from torchshrink.paths import load_path
 from torchshrink.paths.engines import planner, warm_path
 from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.family import families
 from torchshrink.paths.folds import make_folds
-from torchshrink.paths.weights import load_weights, weights_of
+from torchshrink.paths.journal import Journal
+from torchshrink.paths.model_weights import load_weights, weights_of
+from torchshrink.paths.penalty_family import families
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 from torchshrink.support.randomness import seeded
 from torchshrink.training import batches, evaluate
@@ -51,12 +52,12 @@ def quick(penalty=ts.L1, *, build=small, data=None, **settings):
     return ts.path(build, iris() if data is None else data, penalty, **flat(fixed | settings))
 
 
-def recipe_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], rows=48, **settings):
+def spec_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], rows=48, **settings):
     generator = torch.Generator().manual_seed(1)
     X = torch.randn(rows, 16, generator=generator, dtype=torch.float64)
     tuned = families(penalty)
     fixed = {"batch_size": 6, "loss": None, "seed": 3, "device": None, "on": WEIGHTS, "method": "auto"}
-    recipe = recipe_for(
+    spec = spec_for(
         lambda: build().double(),
         (X, X[:, :3].argmax(1)),
         tuned,
@@ -64,7 +65,7 @@ def recipe_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], r
         optimizer=optimizer,
         **(fixed | settings),
     )
-    return recipe, make_folds(recipe.y, 3, seed=0), tuned[0]
+    return spec, make_folds(spec.y, 3, seed=0), tuned[0]
 
 
 class TestAgreement:
@@ -89,8 +90,8 @@ class TestAgreement:
             self.check(chain, lambda s: {"hidden1.weight": ts.L1(s), "output.weight": ts.L2(0.01)})
 
     def check(self, build, penalty, **settings):
-        recipe, folds, family = recipe_of(build, penalty, **settings)
-        stack = Stack(recipe, dict(enumerate(folds)), family, STRENGTHS[:1])
+        spec, folds, family = spec_of(build, penalty, **settings)
+        stack = Stack(spec, dict(enumerate(folds)), family, STRENGTHS[:1])
         ends = [None] * len(folds)
         start = stack.weights()
         carried = set()
@@ -99,15 +100,15 @@ class TestAgreement:
             assert not stack.train().any()
             start = stack.weights()
             for number, fold in enumerate(folds):
-                X, y = recipe.X[fold.train], recipe.y[fold.train]
-                model, _ = recipe.train(family.make(strength), X, y, part=number, start=ends[number])
+                X, y = spec.X[fold.train], spec.y[fold.train]
+                model, _ = spec.train(family.make(strength), X, y, part=number, start=ends[number])
                 ends[number] = weights_of(model)
                 for name, tensor in start[number].items():
                     torch.testing.assert_close(tensor, ends[number][name], rtol=0, atol=1e-8)
                     carried.add(name)
-        assert carried >= {name for name, _ in recipe.fresh().named_parameters()}
+        assert carried >= {name for name, _ in spec.fresh().named_parameters()}
         if build is Conv:
-            assert int(start[0]["norm.num_batches_tracked"]) == 3 * recipe.settings.epochs * 6
+            assert int(start[0]["norm.num_batches_tracked"]) == 3 * spec.settings.epochs * 6
 
     @pytest.mark.parametrize("build", [small, Normalised])
     def test_of_results(self, build):
@@ -121,7 +122,7 @@ class TestStart:
         X, y = (torch.as_tensor(part) for part in iris())
         build = lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()  # noqa: E731
         result = quick(ts.L2, build=build, engine="sequential", data=(X.double(), y))
-        seed = result.source.recipe.part_seed(1)
+        seed = result.source.spec.part_seed(1)
         train = (result.fold != 1).nonzero().flatten()
         with seeded(seed):
             model = build()
@@ -146,14 +147,12 @@ class TestStart:
         assert found.to_dict()["settings"]["order"] == "warm"
 
     def test_a_penalty_towards_the_initial_weights_means_those_and_not_the_start(self):
-        recipe, folds, _ = recipe_of(
-            chain, ts.L2, epochs=30, optimizer=partial(torch.optim.SGD, lr=0.01), method="prox"
-        )
+        spec, folds, _ = spec_of(chain, ts.L2, epochs=30, optimizer=partial(torch.optim.SGD, lr=0.01), method="prox")
         rows = folds[0].train
-        with seeded(recipe.part_seed(0)):
-            initial = weights_of(recipe.fresh())
+        with seeded(spec.part_seed(0)):
+            initial = weights_of(spec.fresh())
         far = {name: tensor + 1 if name.endswith("weight") else tensor for name, tensor in initial.items()}
-        model, _ = recipe.train(ts.L2SP(1e3), recipe.X[rows], recipe.y[rows], part=0, start=far)
+        model, _ = spec.train(ts.L2SP(1e3), spec.X[rows], spec.y[rows], part=0, start=far)
         for name, tensor in weights_of(model).items():
             if name.endswith("weight"):
                 torch.testing.assert_close(tensor, initial[name], rtol=0, atol=1e-2)
@@ -227,10 +226,10 @@ class TestResult:
 class TestRefit:
     def test_trains_the_path_up_to_there(self):
         result = quick(ts.L2)
-        recipe, family = result.source.recipe, result.source.family
+        spec, family = result.source.spec, result.source.family
         start = None
         for strength in STRENGTHS:
-            model, _ = recipe.train(family.make(strength), recipe.X, recipe.y, part=-1, start=start)
+            model, _ = spec.train(family.make(strength), spec.X, spec.y, part=-1, start=start)
             refitted, _ = result.refit(strength)
             for a, b in zip(refitted.parameters(), model.parameters(), strict=True):
                 assert torch.equal(a, b)
@@ -250,8 +249,8 @@ class TestRefit:
     def test_a_cold_one_is_one_training(self):
         result = quick(order="cold")
         model, _ = result.refit(1e-2)
-        recipe = result.source.recipe
-        alone, _ = recipe.train(ts.L1(1e-2), recipe.X, recipe.y, part=-1)
+        spec = result.source.spec
+        alone, _ = spec.train(ts.L1(1e-2), spec.X, spec.y, part=-1)
         for a, b in zip(model.parameters(), alone.parameters(), strict=True):
             assert torch.equal(a, b)
 
@@ -296,7 +295,7 @@ class TestDivergence:
 
 def interrupt_after(monkeypatch, engine, count):
     """Ctrl-C in the step after so many."""
-    owner, name = (warm_path, "train_unit") if engine == "sequential" else (Stack, "train")
+    owner, name = (warm_path, "train_one") if engine == "sequential" else (Stack, "train")
     real = getattr(owner, name)
     done = []
 
@@ -329,7 +328,7 @@ class TestResuming:
     @pytest.mark.parametrize("engine", ["lanes", "sequential"])
     def test_killed_between_any_two_files_it_ends_with_the_same_bytes(self, tmp_path, monkeypatch, engine):
         whole = plain(quick(engine=engine))
-        write = warm_path.Journal.write
+        write = Journal.write
         left = []
 
         def killed(self, *args):
@@ -342,7 +341,7 @@ class TestResuming:
             left.clear()
             folder = tmp_path / str(stop)
             with monkeypatch.context() as patch:
-                patch.setattr(warm_path.Journal, "write", killed)
+                patch.setattr(Journal, "write", killed)
                 with pytest.raises(KeyboardInterrupt):
                     quick(engine=engine, folder=folder)
             with monkeypatch.context() as patch:
@@ -423,7 +422,7 @@ class TestFallback:
         def full(*_):
             raise InputError("no space left")
 
-        monkeypatch.setattr(warm_path.Journal, "write_weights", full)
+        monkeypatch.setattr(Journal, "write_weights", full)
         with pytest.raises(InputError, match="no space left"):
             quick(engine="lanes", folder=tmp_path)
 
@@ -439,11 +438,11 @@ class TestPlan:
     def planned(self, build, *, rows=150, folds=5, **settings):
         (family,) = families(ts.L1)
         X, y = (part[:rows] for part in iris())
-        recipe = recipe_for(
+        spec = spec_for(
             build, (X, y), [family], epochs=50, batch_size=32, **({"engine": "auto", "order": "warm"} | settings)
         )
-        drawn = make_folds(recipe.y, folds, seed=0)
-        return make_plan(recipe, drawn, family, 33)
+        drawn = make_folds(spec.y, folds, seed=0)
+        return make_plan(spec, drawn, family, 33)
 
     def test_chains_go_side_by_side_from_two_folds_on(self):
         made = self.planned(small, folds=2)
@@ -469,8 +468,7 @@ class TestPlan:
     def test_compiled_once_for_all_strengths(self, monkeypatch):
         compiled = []
         monkeypatch.setattr(torch, "compile", lambda program, **_: compiled.append(1) or program)
-        quick(engine="lanes", compile=True, strengths=[0.1])  # also tries whether compiling works at all
-        compiled.clear()
+        monkeypatch.setattr("torchshrink.paths.engines.planner._cannot_compile", lambda: None)
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
         assert len(compiled) == 1
 
@@ -486,16 +484,16 @@ class TestConvergence:
         (family,) = families(ts.L1)
 
         def gaps(order, epochs, least):
-            recipe = recipe_for(
+            spec = spec_for(
                 lambda: nn.Sequential(nn.Linear(20, 1), nn.Flatten(0)).double(), (X, y), [family], epochs=epochs,
                 batch_size=80, loss=None, optimizer=partial(torch.optim.SGD, lr=0.02), seed=0, device=None,
                 on=WEIGHTS, method="auto",
             )  # fmt: skip
             found, start = [], None
             for strength in [0.0, *strengths]:
-                model, regularizer = recipe.train(family.make(strength), X, y, part=0, start=start)
+                model, regularizer = spec.train(family.make(strength), X, y, part=0, start=start)
                 start = weights_of(model) if order == "warm" else None
-                found.append((recipe.loss(model(X), y) + regularizer.value()).item())
+                found.append((spec.loss(model(X), y) + regularizer.value()).item())
             return [f - m for f, m in zip(found, least, strict=True)][1:]
 
         least = []

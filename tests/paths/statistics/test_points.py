@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.statistics.points import least, make_point, one_standard_error, point_from_dict
+from torchshrink.paths.training_result import TrainingResult
 
 FOLDS = [
     Fold(torch.arange(4, 10), torch.arange(0, 4)),
@@ -16,7 +16,7 @@ FOLDS = [
 
 
 def outcome(losses, train=0.5, accuracy=0.5, nonzero=3, diverged=None):
-    return Outcome(train, torch.tensor(losses, dtype=torch.float64), accuracy, nonzero, diverged)
+    return TrainingResult(train, torch.tensor(losses, dtype=torch.float64), accuracy, nonzero, diverged)
 
 
 def point(strength, means):

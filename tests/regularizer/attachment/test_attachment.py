@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet, Lasso, MultiTaskLasso
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, StepSizeError
 
 STRENGTH = 0.05
 
@@ -184,7 +184,7 @@ def test_an_unknown_optimizer_is_refused_by_name_for_prox_and_taken_for_gradient
                 for p in self.param_groups[0]["params"]:
                     p -= 0.1 * p.grad
 
-    with pytest.raises(GeometryError, match=r"Homemade.*gradient"):
+    with pytest.raises(StepSizeError, match=r"Homemade.*gradient"):
         linear_with(Homemade)
     model, optimizer, _ = linear_with(Homemade, ts.L2(0.5), "gradient")
     before = model.weight.detach().clone()
@@ -198,7 +198,7 @@ def test_a_subclass_may_step_differently_and_is_refused():
     class MyAdam(torch.optim.Adam):
         pass
 
-    with pytest.raises(GeometryError, match="MyAdam"):
+    with pytest.raises(StepSizeError, match="MyAdam"):
         linear_with(MyAdam)
 
 

@@ -27,8 +27,8 @@ from situations import (
     start,
     values,
 )
-from torchshrink.errors import AttachmentError, GeometryError, ObjectiveWarning
-from torchshrink.step_sizes import same_geometry
+from torchshrink.errors import AttachmentError, ObjectiveWarning, StepSizeError
+from torchshrink.step_sizes import same_step_size
 
 # --- copies and checkpoints ---
 
@@ -93,7 +93,7 @@ def test_detached_the_optimizer_is_as_it_was():
 def test_an_attachment_that_fails_leaves_nothing_behind():
     model = net()
     for make, penalty, error in (
-        (lambda p: torch.optim.LBFGS(p), ts.L1(0.1), GeometryError),
+        (lambda p: torch.optim.LBFGS(p), ts.L1(0.1), StepSizeError),
         (lambda p: torch.optim.SGD(list(p)[2:], lr=0.1), ts.L1(0.1), AttachmentError),
         (lambda p: torch.optim.AdamW(p), ts.L1(0.1), ObjectiveWarning),  # a warning, raised
         (lambda p: torch.optim.SGD(p, lr=0.1), ts.Orthogonal(0.1), AttachmentError),
@@ -256,7 +256,7 @@ def test_a_step_that_calls_its_parents_step_is_one_step(method, closure):
             return super().step(closure)
 
     MAKE["SGD"](net().parameters())  # from now on torch has hooked SGD.step too
-    same_geometry(Logging, like=torch.optim.SGD)
+    same_step_size(Logging, like=torch.optim.SGD)
     model, optimizer, reg = start(lambda p: Logging(p, lr=0.1), method)
     for _ in range(6):
         if closure:

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import torchshrink as ts
 from situations import same_bits, values
-from torchshrink.errors import AttachmentError, GeometryError, InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, StepSizeError
 
 pytorch_optimizer = pytest.importorskip("pytorch_optimizer")
 
@@ -175,12 +175,30 @@ def step_with(optimizer, closure):
     optimizer.step(closure)
 
 
+po = pytorch_optimizer
+
+
+class Radius:
+    """Of GSAM, whose schedule of it is a part of its call."""
+
+    def step(self):
+        return 0.05
+
+
+def gsam(model, base):
+    return po.GSAM(model.parameters(), base(model.parameters(), lr=0.05), model, Radius())
+
+
+def gsam_step(optimizer, closure):
+    optimizer.zero_grad()
+    optimizer.step(torch.enable_grad()(lambda: (None, closure())))  # which set_closure() would do
+
+
 def in_training_mode(wrapper):
     wrapper.train()
     return wrapper
 
 
-po = pytorch_optimizer
 MOVED, PUT_BACK = "moves the weights between the steps", "moves the weights and puts them back"
 WRAPPERS = {  # name -> how it is made of a model and a base, how a step is taken, what is warned of
     "SAM": (lambda m, base: SAM(m.parameters(), base, lr=0.05), two_half_steps, PUT_BACK),
@@ -208,6 +226,8 @@ WRAPPERS = {  # name -> how it is made of a model and a base, how a step is take
         step_after,
         PUT_BACK,
     ),
+    "pytorch_optimizer.LookSAM": (lambda m, base: po.LookSAM(m.parameters(), base, lr=0.05), step_after, PUT_BACK),
+    "pytorch_optimizer.GSAM": (gsam, gsam_step, PUT_BACK),
     "pytorch_optimizer.Lookahead": (lambda m, base: po.Lookahead(base(m.parameters(), lr=0.05)), plain_step, MOVED),
     "pytorch_optimizer.PCGrad": (lambda m, base: po.PCGrad(base(m.parameters(), lr=0.05)), plain_step, None),
     "pytorch_optimizer.OrthoGrad": (lambda m, base: po.OrthoGrad(base(m.parameters(), lr=0.05)), plain_step, None),
@@ -306,8 +326,8 @@ def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():
 @pytest.mark.parametrize("wrap", [LightningOptimizer, AcceleratedOptimizer, DuckWrapper, TimmLookahead, po.Lookahead])
 def test_an_unknown_step_size_is_that_of_the_inner_optimizer(wrap):
     model = problem()[0]
-    with pytest.raises(GeometryError, match=r"^Muon orthogonalises"):
-        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Muon([model.weight])))
+    with pytest.raises(StepSizeError, match=r"^Rprop moves each weight"):
+        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Rprop([model.weight])))
 
 
 class Composite(Optimizer):

@@ -3,9 +3,10 @@
 ``joblib.parallel_config`` around a call decides, and nothing here schedules: with ``backend="loky"`` tasks go to other
 processes of this machine, with Dask's or Ray's backend to a cluster. With no such config they are done here.
 
-A task trains on one thread wherever it is sent, so that its bits depend neither on the number of workers nor on which
-of them did it; what is left for this process to do is done on one thread too. A task has everything with it that it
-needs and leaves nothing behind, so it can be done again where its worker was lost. Only this process keeps a journal.
+A task trains on one thread wherever it is sent, so its result is bit for bit the same whichever worker does it and
+however many there are; what is left for this process to do is done on one thread too. A task has everything with it
+that it needs and leaves nothing behind, so it can be done again where its worker was lost. Only this process keeps a
+journal.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from torchshrink.data.lazy import kept
+from torchshrink.data.lazy import readers_alive
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
-from torchshrink.paths.engines.one_by_one import train_units
-from torchshrink.paths.engines.planner import Chunk
+from torchshrink.paths.engines.planner import StackTask
+from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
-from torchshrink.paths.family import Family
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Outcome, Unit
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.optional import needed
 from torchshrink.support.storage import brief
 
@@ -43,9 +44,9 @@ with needed("ts.path"):
     import joblib
     from joblib.parallel import BACKENDS, LokyBackend, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
-Work = Chunk | Unit
+Task = StackTask | TrainingKey
 """What one task does: a stack's trainings, or a single one."""
-Found = dict[Unit, Outcome] | str
+Found = dict[TrainingKey, TrainingResult] | str
 """What came out of it; or, in words, why it could not be stacked."""
 AfterEpoch = Callable[[int, int, int], None]
 """(lanes, lanes alive, epochs done)."""
@@ -93,21 +94,21 @@ def in_jobs(asked: int | None, count: int) -> Iterator[None]:
         yield
 
 
-def finished(
-    works: Sequence[Work],
-    recipe: Recipe,
+def run_tasks(
+    tasks: Sequence[Task],
+    spec: TrainingSpec,
     folds: Sequence[Fold],
-    families: Sequence[Family],
+    families: Sequence[PenaltyFamily],
     *,
     jobs: int,
     after_epoch: AfterEpoch,
     advice: str,
-) -> Generator[tuple[Work, Found], None, None]:
-    """Do all the work, and yield each piece with what came out of it when it is done, in any order.
+) -> Generator[tuple[Task, Found], None, None]:
+    """Do all tasks, and yield each with its results when it is done, in any order.
 
     Args:
-        works: what to do.
-        recipe: how each model is trained.
+        tasks: what to do.
+        spec: how each model is trained.
         folds: all of them.
         families: all of them.
         jobs: how many tasks at once in other processes; 1: one after another in this one.
@@ -120,45 +121,45 @@ def finished(
     Warns:
         TasksWarning: what the trainings need cannot be sent to another process, so they are done in this one.
     """
-    sent = None if jobs == 1 or len(works) < 2 else _packed(recipe, folds, families)
+    sent = None if jobs == 1 or len(tasks) < 2 else _packed(spec, folds, families)
     if sent is None:
-        for work in works:
-            yield work, do(work, recipe, folds, families, after_epoch)
+        for task in tasks:
+            yield task, do(task, spec, folds, families, after_epoch)
         return
-    # A chunk is a task of its own; single trainings may be short, and joblib puts as many together as is good.
-    batch = 1 if any(isinstance(work, Chunk) for work in works) else "auto"
+    # A stack is a batch of its own; single trainings may be short, and joblib puts as many together as is good.
+    batch = 1 if any(isinstance(task, StackTask) for task in tasks) else "auto"
     parent = os.getpid() if os.name == "posix" and type(get_active_backend()[0]) is LokyBackend else None
     try:
         with contextlib.closing(
-            _results([joblib.delayed(Task(sent, work, parent))() for work in works], jobs, batch)
+            _results([joblib.delayed(PackedTask(sent, task, parent))() for task in tasks], jobs, batch)
         ) as results:
             for each in results:
-                work, found, warned = pickle.loads(each)
+                task, found, warned = pickle.loads(each)
                 for message, category, filename, line in warned:
                     warnings.warn_explicit(message, category, filename, line, registry=_warned)
-                yield work, found
+                yield task, found
     except _lost_worker() as error:
         raise WorkerLostError(f"a worker process was lost, perhaps for lack of memory: {advice}") from error
 
 
 def do(
-    work: Work,
-    recipe: Recipe,
+    task: Task,
+    spec: TrainingSpec,
     folds: Sequence[Fold],
-    families: Sequence[Family],
+    families: Sequence[PenaltyFamily],
     after_epoch: AfterEpoch = lambda lanes, alive, epoch: None,
 ) -> Found:
-    """One piece of work, in this process."""
-    if isinstance(work, Unit):
-        with kept(recipe.X):
-            return dict(train_units(recipe, folds, families, [work]))
-    lanes = len(work.units)
+    """One task, in this process."""
+    if isinstance(task, TrainingKey):
+        with readers_alive(spec.X):
+            return dict(train_each(spec, folds, families, [task]))
+    lanes = len(task.keys)
     try:
-        own = {number: folds[number] for number in work.folds}
-        stack = Stack(recipe, own, families[work.family], work.strengths, compiled=work.compiled)
-        with kept(recipe.X):
+        own = {number: folds[number] for number in task.folds}
+        stack = Stack(spec, own, families[task.family], task.strengths, compiled=task.compiled)
+        with readers_alive(spec.X):
             diverged = stack.train(lambda epoch, alive: after_epoch(lanes, alive, epoch))
-            return {Unit(work.family, s, fold): outcome for fold, s, outcome in stack.outcomes(diverged)}
+            return {TrainingKey(task.family, s, fold): result for fold, s, result in stack.results(diverged)}
     except CANNOT_STACK as error:
         return brief(error)
 
@@ -213,25 +214,25 @@ class TorchSettings:
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class Task:
-    """A piece of work with everything that it needs.
+class PackedTask:
+    """A task with everything that it needs.
 
     A callable of no arguments, since Dask's backend leaves large arguments with one worker only, and they are gone
     with it.
 
     Args:
-        sent: recipe, folds and families, pickled: bytes as an array, which joblib puts into memory that the
+        sent: spec, folds and families, pickled: bytes as an array, which joblib puts into memory that the
             processes of one machine share.
-        work: what to do.
+        task: what to do.
         parent: the process whose child does it, and is to end with it; None where it is no child's.
     """
 
     sent: np.ndarray[Any, np.dtype[np.uint8]]
-    work: Work
+    task: Task
     parent: int | None = None
 
     def __call__(self) -> bytes:
-        """(work, found, warnings), pickled."""
+        """(task, found, warnings), pickled."""
         if self.parent is not None and self.parent != os.getpid():
             _end_with(self.parent)
         with (
@@ -242,24 +243,24 @@ class Task:
         ):
             warnings.simplefilter("default")
             try:
-                settings, (recipe, folds, families) = pickle.loads(self.sent.data)
+                settings, (spec, folds, families) = pickle.loads(self.sent.data)
                 stack.enter_context(settings.in_force())
             except (ImportError, AttributeError) as error:
                 raise InputError(
                     f"a worker cannot load what the trainings need ({brief(error)}): install it there too, or define "
                     "it in the script that is run"
                 ) from error
-            found = do(self.work, recipe, folds, families)
+            found = do(self.task, spec, folds, families)
         warned = [(each.message, each.category, each.filename, each.lineno) for each in caught]
-        sent_back: bytes = cloudpickle.dumps((self.work, found, warned))
+        sent_back: bytes = cloudpickle.dumps((self.task, found, warned))
         return sent_back
 
 
 def _packed(
-    recipe: Recipe, folds: Sequence[Fold], families: Sequence[Family]
+    spec: TrainingSpec, folds: Sequence[Fold], families: Sequence[PenaltyFamily]
 ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     try:
-        everything = TorchSettings.now(), (recipe, tuple(folds), tuple(families))
+        everything = TorchSettings.now(), (spec, tuple(folds), tuple(families))
         return np.frombuffer(cloudpickle.dumps(everything), np.uint8)
     except Exception as error:  # whatever an object of the caller's raises
         warnings.warn(

@@ -32,8 +32,8 @@ A warm path has its folds side by side and no more, so few lanes; what those gai
 
 So chains go side by side from 2 folds on, others from 5 that are of one size.
 
-No process is started that the caller did not ask for, by joblib's config or ``--jobs``: a script may be one of many on
-its machine. Where one core is all that lanes would fill, the plan says how to use the others.
+Processes start only if the caller asks for them, by joblib's config or ``--jobs``: a script may be one of many on its
+machine. If lanes would use one core only, the plan says how to use the rest.
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.paths.engines.probe import convolves, costs_of, try_stack
 from torchshrink.paths.engines.stack import CANNOT_STACK
-from torchshrink.paths.engines.starting import initial_model
-from torchshrink.paths.family import Family
+from torchshrink.paths.engines.stack_models import initial_model
+from torchshrink.paths.engines.stack_trial import convolves, costs_of, try_stack
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Unit
-from torchshrink.paths.recipe import Recipe
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.storage import brief
 from torchshrink.training import batches
 
@@ -87,6 +88,7 @@ class Plan:
         refused: whether lanes were asked for and cannot be had.
         jobs: in how many processes.
         hint: what would make it faster.
+        idle: why ``compile=True`` does nothing, where it was asked for and does nothing.
     """
 
     engine: Literal["lanes", "sequential"]
@@ -97,16 +99,18 @@ class Plan:
     refused: bool = False
     jobs: int = 1
     hint: str = ""
+    idle: str = ""
 
     def __str__(self) -> str:
         how = f"up to {self.lanes} lanes at once" if self.engine == "lanes" else "one training after another"
         where = f" in each of {self.jobs} processes" if self.jobs > 1 else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{how}{where}{', compiled' if self.compiled else ''}: {self.reason}{hint}"
+        idle = f"; compile=True does nothing, since {self.idle}" if self.idle else ""
+        return f"{how}{where}{', compiled' if self.compiled else ''}: {self.reason}{hint}{idle}"
 
 
 @dataclass(frozen=True)
-class Chunk:
+class StackTask:
     """Trainings that one stack does: a full table of folds and strengths of one family."""
 
     family: int
@@ -115,9 +119,9 @@ class Chunk:
     compiled: bool
 
     @property
-    def units(self) -> tuple[Unit, ...]:
+    def keys(self) -> tuple[TrainingKey, ...]:
         """The trainings."""
-        return tuple(Unit(self.family, strength, fold) for strength in self.strengths for fold in self.folds)
+        return tuple(TrainingKey(self.family, strength, fold) for strength in self.strengths for fold in self.folds)
 
     @property
     def name(self) -> str:
@@ -126,9 +130,9 @@ class Chunk:
 
 
 def make_plan(
-    recipe: Recipe,
+    spec: TrainingSpec,
     folds: Sequence[Fold],
-    family: Family,
+    family: PenaltyFamily,
     strengths: int,
     *,
     jobs: int = 1,
@@ -136,7 +140,7 @@ def make_plan(
     """Choose for one family.
 
     Args:
-        recipe: how each training is done.
+        spec: how each training is done.
         folds: all of them.
         family: of penalties.
         strengths: how many, 0 included.
@@ -145,18 +149,26 @@ def make_plan(
     Raises:
         InputError: compiling is asked for, and does not work here.
     """
-    engine, order = recipe.settings.engine.name, recipe.settings.order  # of a warm path only folds are side by side
-    lanes, compiled = recipe.settings.engine.lanes, recipe.settings.engine.compile
+    plan = _plan(spec, folds, family, strengths, jobs=jobs)
+    if not spec.settings.engine.compile or plan.compiled:
+        return plan
+    stacked = "a step of linear layers is written out already, and no prox acts that could be compiled"
+    return replace(plan, idle=stacked if plan.engine == "lanes" else "only stacks of lanes are compiled")
+
+
+def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, strengths: int, *, jobs: int) -> Plan:
+    engine, order = spec.settings.engine.name, spec.settings.order  # of a warm path only folds are side by side
+    lanes, compiled = spec.settings.engine.lanes, spec.settings.engine.compile
     if engine == "sequential":
         return _sequential("as asked", jobs=jobs)
     all_lanes = len(folds) if order == "warm" else strengths * len(folds)
-    steps = strengths * recipe.settings.epochs * sum(_batch_count(recipe, fold) for fold in folds)
+    steps = strengths * spec.settings.epochs * sum(_batch_count(spec, fold) for fold in folds)
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
         return _sequential("too little work for a stack to pay", jobs=jobs)
     try:
-        trial = try_stack(recipe, folds, family)
-        model = initial_model(recipe, 0, folds[0])
-        work, memory = costs_of(recipe, model, folds[0])
+        trial = try_stack(spec, folds, family)
+        model = initial_model(spec, 0, folds[0])
+        work, memory = costs_of(spec, model, folds[0])
     except CANNOT_STACK as error:
         return _sequential(f"no lanes, since {brief(error)}", jobs=jobs, refused=True)
     kind = "chain" if trial.chain else "convolution" if convolves(model) else "general"
@@ -165,9 +177,9 @@ def make_plan(
             f"a step's {work / 1e6:.0f} million operations fill the machine by themselves (lanes pay up to "
             f"{MOST_WORK[kind] / 1e6:.0f})",
             jobs=jobs,
-            hint="" if jobs > 1 or recipe.device.type != "cpu" else MORE_CORES,
+            hint="" if jobs > 1 or spec.device.type != "cpu" else MORE_CORES,
         )
-    fitting = max(1, int(memory_limit(recipe.device) / memory))
+    fitting = max(1, int(memory_limit(spec.device) / memory))
     if lanes is None:  # as many stacks as jobs at least, and all of them in memory; given lanes are the same everywhere
         fitting, all_lanes = max(1, fitting // jobs), max(1, all_lanes // jobs)
     at_once = min(lanes or MOST_LANES, all_lanes, fitting)
@@ -176,18 +188,20 @@ def make_plan(
         reason += f"; more would take over {MEMORY_SHARE:.0%} of the memory"
     if compiled is None:
         coordinates = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        fits = trial.chain and trial.proximal and recipe.device.type == "cpu"
+        fits = trial.chain and trial.proximal and spec.device.type == "cpu"
         pays = fits and coordinates * steps > COMPILING_PAYS
         compiled = pays and _cannot_compile() is None
     elif compiled and (problem := _cannot_compile()):
         raise InputError(f"compile=True: torch.compile does not work here ({problem}); leave it out")
+    else:
+        compiled = compiled and (trial.proximal or not trial.chain)
     hint = ""
     if at_once * jobs > fitting and lanes is not None and jobs > 1:
         share = at_once * jobs / fitting * MEMORY_SHARE
         hint = f"{jobs} stacks at once, if on one machine, may take {share:.0%} of its memory"
     plan = Plan("lanes", at_once, compiled, trial.chain, reason, jobs=jobs, hint=hint)
     if engine == "auto" and order == "warm":
-        side_by_side = len(folds) / len(chunks(plan, recipe, dict(enumerate(folds)), 0, (0.0,)))
+        side_by_side = len(folds) / len(stack_tasks(plan, spec, dict(enumerate(folds)), 0, (0.0,)))
         if side_by_side < LEAST_FOLDS[kind]:
             return _sequential(
                 f"of a warm path only folds of one size are side by side, here {side_by_side:.2g} (lanes pay from "
@@ -199,36 +213,40 @@ def make_plan(
 
 @functools.cache
 def _cannot_compile() -> str | None:
-    """Why not: most often there is no C++ compiler."""
+    """Why not: most often there is no C++ compiler, or the environment or a stance has switched it off."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torch.compile(torch.relu)(torch.zeros(8))
+            compiled = torch.compile(_tells_whether_compiled)(torch.zeros(8))
         except Exception as error:  # of many kinds, none of which torch documents
             return brief(error)
-    return None
+    return None if bool(compiled.all()) else "it is switched off, and leaves functions as they are"
 
 
-def chunks(
+def _tells_whether_compiled(x: Tensor) -> Tensor:
+    return x + 1 if torch.compiler.is_compiling() else x
+
+
+def stack_tasks(
     plan: Plan,
-    recipe: Recipe,
+    spec: TrainingSpec,
     folds: Mapping[int, Fold],
     family: int,
     strengths: Sequence[float],
-) -> list[Chunk]:
+) -> list[StackTask]:
     """The table of folds × strengths, cut into stacks of at most ``plan.lanes``; a function of its arguments alone.
 
     The folds are given by their numbers.
     """
     groups: dict[int, list[int]] = {}
     for number, fold in folds.items():
-        size = _batch_count(recipe, fold) if plan.chain else len(fold.train)
+        size = _batch_count(spec, fold) if plan.chain else len(fold.train)
         groups.setdefault(size, []).append(number)
     made = []
     for numbers in groups.values():
         for some in _parts(numbers, math.ceil(len(numbers) / plan.lanes)):
             for values in _parts(strengths, math.ceil(len(strengths) / max(1, plan.lanes // len(some)))):
-                made.append(Chunk(family, tuple(values), tuple(some), plan.compiled))
+                made.append(StackTask(family, tuple(values), tuple(some), plan.compiled))
     return made
 
 
@@ -269,5 +287,5 @@ def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:
     return [values[a:b] for a, b in itertools.pairwise(ends)]
 
 
-def _batch_count(recipe: Recipe, fold: Fold) -> int:
-    return len(batches(len(fold.train), recipe.settings.batch_size, seed=0, epoch=0))
+def _batch_count(spec: TrainingSpec, fold: Fold) -> int:
+    return len(batches(len(fold.train), spec.settings.batch_size, seed=0, epoch=0))

@@ -26,27 +26,32 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from torchshrink.data.lazy import ahead
+from torchshrink.data.lazy import batches_of
 from torchshrink.errors import CannotStackError
-from torchshrink.paths.engines.chain import dense_fits
-from torchshrink.paths.engines.chain_program import DenseProgram, Named
-from torchshrink.paths.engines.compaction import narrow, narrow_optimizer
-from torchshrink.paths.engines.judging import evaluate_lanes
+from torchshrink.paths.engines.linear_chain import dense_fits
+from torchshrink.paths.engines.linear_chain_program import DenseProgram, Named
+from torchshrink.paths.engines.side_effects import Watch, made_anew
+from torchshrink.paths.engines.stack_models import (
+    changing_buffers,
+    check_stackable,
+    initial_model,
+    narrow,
+    narrow_optimizer,
+    repeated,
+)
 from torchshrink.paths.engines.stack_penalties import LanePenalty, lane_penalties, prox_of_lanes, stacked_optimizer
-from torchshrink.paths.engines.starting import changing_buffers, check_stackable, initial_model, repeated
-from torchshrink.paths.engines.vmap_support import batchable
-from torchshrink.paths.engines.watching import Watch, made_anew
-from torchshrink.paths.family import Family
+from torchshrink.paths.engines.vmap_support import batchable, evaluate_lanes
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Outcome
-from torchshrink.paths.recipe import Recipe
-from torchshrink.paths.weights import Weights
-from torchshrink.step_sizes import geometry_of
+from torchshrink.paths.model_weights import Weights
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches, counted_of, row_weights
 
-Program = Callable[[Named, Named, Named, Tensor, Tensor | None], Tensor]
-"""(trained, changing and shared tensors, row numbers (F, B), weights (F, B) or None) -> mean losses (F, S)."""
+Program = Callable[[Named, Named, Named, Tensor, Tensor | None, Tensor | None], Tensor]
+"""(trained, changing and shared tensors, row numbers (F, B), rows (F, B, …), weights (F, B)) -> mean losses (F, S)."""
 
 
 CANNOT_STACK = (CannotStackError, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError)
@@ -58,7 +63,7 @@ class Stack:
     """F folds × S strengths of one family, whose training programs are one.
 
     Args:
-        recipe: how each is trained.
+        spec: how each is trained.
         folds: the folds, by their numbers, with equally many batches an epoch; unless the model is `dense`, with
             equally many rows, so that no batch has to be filled up.
         family: of penalties.
@@ -72,25 +77,25 @@ class Stack:
 
     def __init__(
         self,
-        recipe: Recipe,
+        spec: TrainingSpec,
         folds: Mapping[int, Fold],
-        family: Family,
+        family: PenaltyFamily,
         strengths: Sequence[float],
         *,
         compiled: bool = False,
         same_draws: bool = False,
     ) -> None:
-        self.recipe, self.folds, self.strengths = recipe, folds, tuple(strengths)
+        self.spec, self.folds, self.strengths = spec, folds, tuple(strengths)
         self.columns = list(range(len(self.strengths)))  # the numbers of the strengths in the stack
-        models = [initial_model(recipe, number, fold) for number, fold in folds.items()]
+        models = [initial_model(spec, number, fold) for number, fold in folds.items()]
         check_stackable(models[0])
         self._randomness = "same" if same_draws else "different"
         self._initial = models[0]
         self._skeleton = copy.deepcopy(models[0])
         self._watch = Watch(self._skeleton)
         first = next(iter(folds.values()))
-        changing = changing_buffers(models[0], recipe, first)
-        self.chain = not changing and dense_fits(recipe, models[0], len(folds))
+        changing = changing_buffers(models[0], spec, first)
+        self.chain = not changing and dense_fits(spec, models[0], len(folds))
         if not self.chain and len({len(fold.train) for fold in folds.values()}) > 1:
             raise CannotStackError("the folds differ in size")
         lanes = len(self.strengths)
@@ -103,11 +108,14 @@ class Stack:
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
         self._family = family
         self._begin(self.strengths)
-        self._dense = DenseProgram(recipe, models, self._skeleton) if self.chain else None
+        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
+        self._mean_loss = _mean_loss if counted_of(spec.y, spec.loss) is None else _mean_of_counted
+        self._dense = DenseProgram(spec, models, self._skeleton) if self.chain else None
         self._losses: Program = self._dense or self._lane_by_lane
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
         self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
         self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
+        self._full = len(batches(len(first.train), spec.settings.batch_size, seed=0, epoch=0)[0])
 
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
@@ -139,12 +147,10 @@ class Stack:
 
     def _begin(self, strengths: tuple[float, ...]) -> None:
         """A fresh optimizer, and the penalties of these strengths."""
-        self._optimizer = stacked_optimizer(self.recipe, self._skeleton, self.parameters)
+        self._optimizer = stacked_optimizer(self.spec, self._skeleton, self.parameters)
         # Beside another one, a single strength is told from a penalty that is the same at all strengths.
         beside = strengths if len(strengths) > 1 else (*strengths, 0.0 if 1.0 in strengths else 1.0)
-        found = lane_penalties(
-            self.recipe, self._skeleton, self._family, beside, self._optimizer, folds=len(self.folds)
-        )
+        found = lane_penalties(self.spec, self._skeleton, self._family, beside, self._optimizer, folds=len(self.folds))
         self._penalties = {name: each.first(len(strengths)) for name, each in found.items()}
         self._prox_of = self._by_prox()
 
@@ -163,14 +169,15 @@ class Stack:
             (F, S), on the CPU: in which epoch, from 1, a lane's loss became infinite or NaN; 0 where all is well. S
             counts all strengths, those that left too.
         """
-        recipe = self.recipe
+        spec = self.spec
         diverged = torch.zeros(self.shape, dtype=torch.int64)
         with seeded(self._seed()):
-            for epoch in range(recipe.settings.epochs):
-                total = torch.zeros(self.shape, dtype=torch.float64, device=recipe.device)
+            for epoch in range(spec.settings.epochs):
+                total = torch.zeros(self.shape, dtype=torch.float64, device=spec.device)
                 made = list(self._batches(epoch))
-                for rows, (_, weights) in zip(ahead(recipe.X, [rows for rows, _ in made]), made, strict=True):
-                    total += self.step(rows, weights)
+                batches_of_rows = self._read([rows for rows, _ in made])
+                for (rows, batch), (_, weights) in zip(batches_of_rows, made, strict=True):
+                    total += self.step(rows, weights, batch)
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
                 stay = [k for k in self.columns if not diverged[:, k].all()]
@@ -183,13 +190,13 @@ class Stack:
     def _seed(self) -> int:
         """Of dropout: the first lane's fold and strength, so that lanes draw apart, in one stack or in two."""
         first_strength = int(np.float64(self.strengths[0]).view(np.uint64))
-        return mix_seed(self.recipe.part_seed(next(iter(self.folds))), first_strength)
+        return mix_seed(self.spec.part_seed(next(iter(self.folds))), first_strength)
 
     def keep(self, numbers: Sequence[int]) -> None:
         """Shrink to these strengths, by their numbers: the lanes of the others are gone, and no lane left notices."""
         if list(numbers) == self.columns:
             return
-        places = torch.tensor([self.columns.index(k) for k in numbers], device=self.recipe.device)
+        places = torch.tensor([self.columns.index(k) for k in numbers], device=self.spec.device)
         self.columns = list(numbers)
         old = self.parameters
         self.parameters = {name: nn.Parameter(narrow(p.detach(), places)) for name, p in old.items()}
@@ -203,15 +210,27 @@ class Stack:
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
         return {self.parameters[name]: each for name, each in self._penalties.items() if each.by_prox}
 
-    def step(self, rows: Tensor, weights: Tensor | None, *, training: bool = True) -> Tensor:
-        """One optimizer step of every lane on the fold's rows (F, B); the lanes' losses before it (F, S)."""
-        self._skeleton.train(training)
+    def _read(self, requests: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Row numbers (F, B) and their rows (F, B, …), which a program that has them encoded does without."""
+        if self._dense and self._dense.has_rows:
+            return ((rows, None) for rows in requests)
+        return batches_of(self.spec.X, requests)
+
+    def step(self, rows: Tensor, weights: Tensor | None, batch: Tensor | None) -> Tensor:
+        """One optimizer step of every lane; the lanes' losses before it (F, S).
+
+        Args:
+            rows: the numbers (F, B) of the folds' rows.
+            weights: (F, B): 0 for what fills up a fold that has fewer rows; None where none has.
+            batch: the rows (F, B, …), as `_read` gives them.
+        """
+        self._skeleton.train()
         # An epoch's last batch may have another size, for which another compilation would not pay.
-        program = self._fast if rows.shape[1] == self.recipe.settings.batch_size else self._losses
+        program = self._fast if rows.shape[1] == self._full else self._losses
         if self._dense is program:
-            losses = self._dense.differentiate(self.parameters, self._shared, rows, weights)
+            losses = self._dense.differentiate(self.parameters, self._shared, rows, batch, weights)
         else:
-            losses = self._on_batch(program, rows, weights)
+            losses = self._on_batch(program, rows, batch, weights)
             self._optimizer.zero_grad(set_to_none=True)
             # Summed, so that each lane's gradient is its own.
             losses.sum().backward()
@@ -225,26 +244,24 @@ class Stack:
 
     def _prox(self) -> None:
         for group in self._optimizer.param_groups:
-            geometry = geometry_of(self._optimizer, group)
+            rule = step_size_of(self._optimizer, group)
             settings = {key: value for key, value in group.items() if key != "params"}
             for p in group["params"]:
                 if p in self._prox_of and p.grad is not None:
                     state = self._optimizer.state[p]
-                    self._prox_of[p].prox_(p, geometry, settings, state, compiled=self._compiled_prox)
+                    self._prox_of[p].prox_(p, rule, settings, state, compiled=self._compiled_prox)
 
-    def _on_batch(self, program: Program, rows: Tensor, weights: Tensor | None) -> Tensor:
+    def _on_batch(self, program: Program, rows: Tensor, batch: Tensor | None, weights: Tensor | None) -> Tensor:
         with batchable(self._skeleton):
-            losses = program(self.parameters, self.own, self._shared, rows, weights)
+            losses = program(self.parameters, self.own, self._shared, rows, batch, weights)
         self._watch.check()
         return losses
 
     def _lane_by_lane(
-        self, parameters: Named, own: Named, shared: Named, rows: Tensor, weights: Tensor | None
+        self, parameters: Named, own: Named, shared: Named, rows: Tensor, batch: Tensor | None, weights: Tensor | None
     ) -> Tensor:
         """The mean loss of each lane's batch (F, S), for any model that vmap takes."""
-        loss = self.recipe.loss
-        # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
-        mean_loss = _mean_loss if counted_of(self.recipe.y, loss) is None else _mean_of_counted
+        loss, mean_loss = self.spec.loss, self._mean_loss
 
         def lane(parameters: Any, own: Any, shared: Any, X: Tensor, y: Tensor) -> Tensor:  # one model, X (B, …)
             given = {**parameters, **own, **shared}
@@ -258,16 +275,17 @@ class Stack:
         strengths_of_a_fold = vmap(lane, in_dims=(0, 0, None, None, 0), randomness=self._randomness)
         all_lanes = vmap(strengths_of_a_fold, randomness=self._randomness)
         # Every lane has the targets as its own: the rules of some losses are wrong where they are shared.
-        y = self.recipe.y[rows].unsqueeze(1)
+        y = self.spec.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
-        return all_lanes(parameters, own, shared, self.recipe.X[rows], y)
+        assert batch is not None
+        return all_lanes(parameters, own, shared, batch, y)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""
-        recipe = self.recipe
+        spec = self.spec
         dtype = next(iter(self.parameters.values())).dtype
         per_fold = [
-            [fold.train.to(recipe.device)[rows] for rows in _fold_batches(recipe, number, fold, epoch)]
+            [fold.train.to(spec.device)[rows] for rows in _fold_batches(spec, number, fold, epoch)]
             for number, fold in self.folds.items()
         ]
         for parts in zip(*per_fold, strict=True):
@@ -276,16 +294,16 @@ class Stack:
                 yield torch.stack(parts), None
                 continue
             rows = torch.stack([torch.cat([part, part[:1].expand(width - len(part))]) for part in parts])
-            counts = torch.tensor([len(part) for part in parts], device=recipe.device)
-            yield rows, (torch.arange(width, device=recipe.device) < counts[:, None]).to(dtype)
+            counts = torch.tensor([len(part) for part in parts], device=spec.device)
+            yield rows, (torch.arange(width, device=spec.device) < counts[:, None]).to(dtype)
 
     # --- what came out ---
 
     @torch.no_grad()
-    def outcomes(self, diverged: Tensor) -> Iterator[tuple[int, float, Outcome]]:
-        """Fold number, strength and outcome of each lane, after `train`."""
+    def results(self, diverged: Tensor) -> Iterator[tuple[int, float, TrainingResult]]:
+        """Fold number, strength and result of each lane, after `train`."""
         self._skeleton.eval()
-        nonzero = torch.zeros(self.shape, dtype=torch.int64, device=self.recipe.device)
+        nonzero = torch.zeros(self.shape, dtype=torch.int64, device=self.spec.device)
         place = {k: s for s, k in enumerate(self.columns)}
         for name in self._penalties:
             nonzero += self.parameters[name].flatten(2).count_nonzero(2)
@@ -295,21 +313,23 @@ class Stack:
             for k, strength in enumerate(self.strengths):
                 s, lost = place.get(k), int(diverged[f, k])
                 if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
-                    lost = lost or self.recipe.settings.epochs
+                    lost = lost or self.spec.settings.epochs
                 if s is None or lost:
                     nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
-                    yield number, strength, Outcome(torch.nan, nothing, None, 0, diverged=lost)
+                    yield number, strength, TrainingResult(torch.nan, nothing, None, 0, diverged=lost)
                     continue
                 share = None if accuracy is None else accuracy[s].item()
-                unit = self.recipe.target_scale.of_loss
-                outcome = Outcome(unit * on_train[s].mean().item(), unit * on_held_out[s], share, int(nonzero[f, s]))
-                yield number, strength, outcome
+                key = self.spec.target_scale.of_loss
+                result = TrainingResult(
+                    key * on_train[s].mean().item(), key * on_held_out[s], share, int(nonzero[f, s])
+                )
+                yield number, strength, result
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         fold = [
             {name: t[f] for name, t in all_folds.items()} for all_folds in (self.parameters, self.own, self._shared)
         ]
-        return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], recipe=self.recipe, rows=rows)
+        return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], spec=self.spec, rows=rows)
 
 
 def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
@@ -327,6 +347,6 @@ def _mean_of_counted(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
     return each(output, y).reshape(()) / count.clamp(min=torch.finfo(output.dtype).tiny)
 
 
-def _fold_batches(recipe: Recipe, number: int, fold: Fold, epoch: int) -> list[Tensor]:
-    seed = recipe.part_seed(number)
-    return batches(len(fold.train), recipe.settings.batch_size, seed=seed, epoch=epoch, device=recipe.device)
+def _fold_batches(spec: TrainingSpec, number: int, fold: Fold, epoch: int) -> list[Tensor]:
+    seed = spec.part_seed(number)
+    return batches(len(fold.train), spec.settings.batch_size, seed=seed, epoch=epoch, device=spec.device)

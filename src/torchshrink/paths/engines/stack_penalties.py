@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from torchshrink.errors import CannotStackError
-from torchshrink.paths.family import Family
-from torchshrink.paths.recipe import Recipe, said_before
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.penalties import L1, L2, Penalty
 from torchshrink.penalties.multitensor import limited
 from torchshrink.regularizer.attachment import resolve_method
 from torchshrink.regularizer.selection import select
-from torchshrink.step_sizes import Geometry, geometry_of
+from torchshrink.step_sizes import StepSizeRule, step_size_of
 from torchshrink.step_sizes.registry import Group, State
 from torchshrink.support.private_torch import has_step_hooks
 
-Prox = Callable[[Penalty, Tensor, Tensor | None, Geometry, Group, State], None]
+Prox = Callable[[Penalty, Tensor, Tensor | None, StepSizeRule, Group, State], None]
 """As `prox_of_lanes`."""
 
 COORDINATES_AT_ONCE = 2**17  # a few tensors of so many float32 numbers stay in a core's second cache
@@ -74,7 +74,7 @@ class LanePenalty:
             gradient = _gradient_of_rest if self.by_prox else _gradient
             p.grad += _lanewise(gradient, self.penalty, self.per_lane, lanes).view_as(p)
 
-    def prox_(self, p: Tensor, geometry: Geometry, group: Group, state: State, *, compiled: Prox | None) -> None:
+    def prox_(self, p: Tensor, rule: StepSizeRule, group: Group, state: State, *, compiled: Prox | None) -> None:
         """P ← prox(p, s), lane by lane, with the step sizes s of the optimizer's ``group`` and of its ``state`` for p.
 
         A few lanes at a time, so that what is in between stays in the cache: for wide layers several times faster. Or
@@ -89,7 +89,7 @@ class LanePenalty:
             some = slice(first, first + at_once)
             states = {**state, **{key: v[some] if v.ndim else v for key, v in flat.items()}}
             mine = None if self.per_lane is None else self.per_lane[some]
-            (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, geometry, group, states)
+            (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, rule, group, states)
 
     def keep(self, places: Tensor) -> LanePenalty:
         """The same for these lanes of each fold alone."""
@@ -106,15 +106,15 @@ def _gradient_of_rest(penalty: Penalty, w: Tensor) -> Tensor:
 
 
 def prox_of_lanes(
-    penalty: Penalty, lanes: Tensor, strengths: Tensor | None, geometry: Geometry, group: Group, state: State
+    penalty: Penalty, lanes: Tensor, strengths: Tensor | None, rule: StepSizeRule, group: Group, state: State
 ) -> None:
     """Replace lanes (N, …) by their proxes, each with its own strength (N,); None: with the penalty's own.
 
     As in an attachment: of the convex part, where there is one, and no further than the optimizer reaches.
     """
-    limits = None if penalty.constraint else geometry.limits(group, [state])
+    limits = None if penalty.constraint else rule.limits(group, [state])
     limit = None if limits is None else limits[0]
-    step = geometry.step_size(group, state)
+    step = rule.step_size(group, state)
     if isinstance(penalty, L1) and strengths is not None:
         strengths = strengths.view(-1, *(1,) * (lanes.ndim - 1))
         own = isinstance(step, Tensor) and step.shape == lanes.shape  # ours to overwrite
@@ -146,9 +146,9 @@ def _lanewise(method: Callable[..., Tensor], penalty: Penalty, strengths: Tensor
 
 
 def lane_penalties(
-    recipe: Recipe,
+    spec: TrainingSpec,
     model: nn.Module,
-    family: Family,
+    family: PenaltyFamily,
     strengths: Sequence[float],
     optimizer: torch.optim.Optimizer,
     *,
@@ -160,9 +160,9 @@ def lane_penalties(
         CannotStackError: the penalties of the strengths differ in more than their strength, or act in a way that has
             no lanes.
     """
-    with said_before():
+    with without_repeated_warnings():
         per_strength = [
-            {c.name: c.penalty for c in select(model, family.make(s), recipe.settings.on) if c.penalty is not None}
+            {c.name: c.penalty for c in select(model, family.make(s), spec.settings.on) if c.penalty is not None}
             for s in strengths
         ]
     names = list(per_strength[0])
@@ -170,13 +170,13 @@ def lane_penalties(
         raise CannotStackError("the rules penalise other parameters at other strengths")
     parameters = dict(model.named_parameters())
     return {
-        name: _one(recipe, name, parameters[name], [found[name] for found in per_strength], optimizer, folds)
+        name: _one(spec, name, parameters[name], [found[name] for found in per_strength], optimizer, folds)
         for name in names
     }
 
 
 def _one(
-    recipe: Recipe,
+    spec: TrainingSpec,
     name: str,
     p: nn.Parameter,
     penalties: Sequence[Penalty],
@@ -190,13 +190,13 @@ def _one(
         values = [float(penalty.strength) for penalty in penalties]
         if not all(_same(reference.with_strength(v), each) for v, each in zip(values, penalties, strict=True)):
             raise CannotStackError(f"{name}: the penalties of different strengths differ in more than strength")
-        strengths = torch.tensor(values, dtype=p.dtype, device=recipe.device)
+        strengths = torch.tensor(values, dtype=p.dtype, device=spec.device)
     if reference.bind(p) is not reference:
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
-    method = "loss" if recipe.settings.method == "loss" else resolve_method(reference, recipe.settings.method)
+    method = "loss" if spec.settings.method == "loss" else resolve_method(reference, spec.settings.method)
     if method == "decoupled":
         raise CannotStackError("method 'decoupled' has no lanes")
-    if method == "prox" and geometry_of(optimizer).remember is not None:
+    if method == "prox" and step_size_of(optimizer).remember is not None:
         raise CannotStackError(f"{type(optimizer).__name__}'s step size needs a look before each step")
     return LanePenalty(reference, strengths, method, folds)
 
@@ -215,13 +215,15 @@ def _close(x: object, y: object) -> bool:
     return x == y
 
 
-def stacked_optimizer(recipe: Recipe, model: nn.Module, stacked: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the recipe makes for one model, with the same groups and settings over the stacks.
+def stacked_optimizer(
+    spec: TrainingSpec, model: nn.Module, stacked: Mapping[str, nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer that the spec makes for one model, with the same groups and settings over the stacks.
 
     Raises:
         CannotStackError: it does more in a step than each coordinate's own update.
     """
-    single = recipe.make_optimizer(model.parameters())
+    single = spec.make_optimizer(model.parameters())
     kind = type(single)
     if kind not in ELEMENTWISE:
         raise CannotStackError(f"{kind.__name__} is not known to treat each coordinate by itself")

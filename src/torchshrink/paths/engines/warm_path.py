@@ -13,45 +13,43 @@ sound weights of its fold. So what one strength does to a fold does not end the 
 
 **The control.** The k-th strength above 0 has been trained k + 1 times as long as strength 0, all in all, so what it
 gains over strength 0 may be no more than longer training; a penalty that does nothing would seem to help wherever
-trainings are short. So strength 0 is trained on from its own weights, restart by restart, for as long as the best
-strength of the path was, and the verdict lets it stop wherever that is best.
+trainings are short. So strength 0 goes on training, in restarts, for as long as the best strength of the path was
+trained, and the verdict uses whichever of its restarts is best.
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from torch import nn
 
-from torchshrink.errors import DivergenceError, LanesWarning
-from torchshrink.paths.engines.one_by_one import train_unit
-from torchshrink.paths.engines.planner import Plan, chunks
+from torchshrink.errors import DivergenceError
+from torchshrink.paths.engines.planner import Plan, stack_tasks
+from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
-from torchshrink.paths.family import Family
+from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.folds import Splits
 from torchshrink.paths.grid import Grid
-from torchshrink.paths.journal import Journal
-from torchshrink.paths.outcome import Candidate, Outcome, Unit
-from torchshrink.paths.progress import Progress
-from torchshrink.paths.recipe import WHOLE, Recipe
-from torchshrink.paths.weights import Weights, weights_of
+from torchshrink.paths.model_weights import Weights, weights_of
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult
+from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.storage import brief
 
-Table = list[list[Outcome]]
+Table = list[list[TrainingResult]]
 """Per strength, ascending, per fold."""
 BestOf = Callable[[Sequence[float], Table], int]
 """(strengths, their table) -> which step of it is best."""
-Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, Outcome], Mapping[int, Weights]]]
-"""(strength, what each fold starts from) -> each fold's outcome, and the weights it ended with."""
+Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, TrainingResult], Mapping[int, Weights]]]
+"""(strength, what each fold starts from) -> each fold's result, and the weights it ended with."""
 
 
 @dataclass(frozen=True)
-class Party:
+class FoldGroup:
     """Folds that go along a path together: side by side in a stack, or one by itself."""
 
     family: int
@@ -60,12 +58,12 @@ class Party:
     compiled: bool
 
     def name(self, steps: Sequence[float]) -> str:
-        """A digest of who they are and of the strengths that they have gone through: the outcome depends on both."""
+        """A digest of who they are and of the strengths that they have gone through: the results depend on both."""
         return hashlib.sha256(repr((self, tuple(steps))).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)
-class Ways:
+class WarmTables:
     """The tables of a warm path.
 
     Args:
@@ -84,30 +82,28 @@ class _StackFailedError(Exception):
 
 @final
 class WarmTrainings:
-    """The warm paths of one call, each strength trained once, kept, and counted.
+    """The warm paths of one call, each strength trained once.
 
     Args:
-        recipe: how each is trained.
+        spec: how each is trained.
         splits: the folds of all repeats.
         compared: the families.
-        journal: where what is finished is kept.
-        progress: where it is counted.
+        store: where results go.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        spec: TrainingSpec,
         splits: Splits,
-        compared: Sequence[Family],
-        journal: Journal | None,
-        progress: Progress,
+        compared: Sequence[PenaltyFamily],
+        store: TrainingStore,
     ) -> None:
-        self.recipe, self.families = recipe, compared
+        self.spec, self.families = spec, compared
         self._first, self.folds = splits.first, splits.every
-        self._journal, self._progress = journal, progress
-        self._stacks: dict[Party, Step] = {}
+        self._store, self._progress = store, store.progress
+        self._stacks: dict[FoldGroup, Step] = {}
 
-    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], best_of: BestOf) -> list[Ways]:
+    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], best_of: BestOf) -> list[WarmTables]:
         """Each family's; ``best_of`` chooses the step up to which strength 0 is trained for comparison."""
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
@@ -119,161 +115,152 @@ class WarmTrainings:
             self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self._first))
             if best:
                 by_fold = self._along(plan, family, (0.0,) * (best + 1), numbers)
-            made.append(Ways(up, [[by_fold[fold][step] for fold in numbers] for step in range(best + 1)]))
+            made.append(WarmTables(up, [[by_fold[fold][step] for fold in numbers] for step in range(best + 1)]))
         return made
 
     def later(
         self, plans: Sequence[Plan], grids: Sequence[Grid], wanted: Mapping[int, Sequence[Candidate]]
-    ) -> dict[tuple[int, Candidate], Outcome]:
+    ) -> dict[tuple[int, Candidate], TrainingResult]:
         """What later repeats need, of each fold by its number: the way up to the farthest choice, and a control."""
         last: dict[tuple[int, bool], int] = {}  # the farthest step of each family's path and control
         for each in (each for some in wanted.values() for each in some):
             last[each.family, each.control] = max(each.step, last.get((each.family, each.control), 0))
         self._progress.remain(sum(step + 1 for step in last.values()) * len(wanted))
-        found: dict[tuple[int, Candidate], Outcome] = {}
+        found: dict[tuple[int, Candidate], TrainingResult] = {}
         for (family, control), step in sorted(last.items()):
             steps = (0.0,) * (step + 1) if control else grids[family].strengths[: step + 1]
-            for fold, outcomes in self._along(plans[family], family, steps, list(wanted)).items():
-                found |= {(fold, Candidate(family, k, control)): each for k, each in enumerate(outcomes)}
+            for fold, results in self._along(plans[family], family, steps, list(wanted)).items():
+                found |= {(fold, Candidate(family, k, control)): each for k, each in enumerate(results)}
         return found
 
     def _along(
         self, plan: Plan, family: int, steps: Sequence[float], numbers: Sequence[int], *, aside: bool = True
-    ) -> dict[int, list[Outcome]]:
+    ) -> dict[int, list[TrainingResult]]:
         """Per fold, per step; what is trained ``aside`` takes no part in the choice."""
-        by_fold: dict[int, list[Outcome]] = {}
-        for party in self._parties(plan, family, steps[0], numbers):
-            by_fold |= self._go(party, steps, control=aside)
+        by_fold: dict[int, list[TrainingResult]] = {}
+        for group in self._groups(plan, family, steps[0], numbers):
+            by_fold |= self._go(group, steps, control=aside)
         return by_fold
 
-    def _parties(self, plan: Plan, family: int, strength: float, numbers: Sequence[int]) -> list[Party]:
+    def _groups(self, plan: Plan, family: int, strength: float, numbers: Sequence[int]) -> list[FoldGroup]:
         if plan.engine == "sequential":
             return self._alone(family, numbers)
-        found = chunks(plan, self.recipe, {number: self.folds[number] for number in numbers}, family, (strength,))
-        return [Party(family, chunk.folds, True, chunk.compiled) for chunk in found]
+        found = stack_tasks(plan, self.spec, {number: self.folds[number] for number in numbers}, family, (strength,))
+        return [FoldGroup(family, task.folds, True, task.compiled) for task in found]
 
-    def _alone(self, family: int, folds: Sequence[int]) -> list[Party]:
-        return [Party(family, (fold,), False, False) for fold in folds]
+    def _alone(self, family: int, folds: Sequence[int]) -> list[FoldGroup]:
+        return [FoldGroup(family, (fold,), False, False) for fold in folds]
 
-    def _go(self, party: Party, steps: Sequence[float], *, control: bool) -> dict[int, list[Outcome]]:
+    def _go(self, group: FoldGroup, steps: Sequence[float], *, control: bool) -> dict[int, list[TrainingResult]]:
         """What comes out of each step, by fold."""
-        if not party.stacked:
-            return self._walk(party, steps, self._plain(party), [], control=control)
-        done: list[dict[int, Outcome]] = []
+        if not group.stacked:
+            return self._walk(group, steps, self._plain(group), [], control=control)
+        done: list[dict[int, TrainingResult]] = []
         try:
-            if party not in self._stacks:  # which may have been compiled
-                self._stacks[party] = self._side_by_side(party)
-            return self._walk(party, steps, self._stacks[party], done, control=control)
+            if group not in self._stacks:  # which may have been compiled
+                self._stacks[group] = self._side_by_side(group)
+            return self._walk(group, steps, self._stacks[group], done, control=control)
         except _StackFailedError as error:
-            self._progress.give_up()
-            self._progress.again(len(done) * len(party.folds))
-            name = self.families[party.family].name
-            warnings.warn(f"{name}: one training after another: {error}", LanesWarning, stacklevel=4)
-        found: dict[int, list[Outcome]] = {}
-        for each in self._alone(party.family, party.folds):
+            self._store.give_up_stack(group.family, str(error))
+            self._progress.again(len(done) * len(group.folds))
+        found: dict[int, list[TrainingResult]] = {}
+        for each in self._alone(group.family, group.folds):
             found |= self._go(each, steps, control=control)
         return found
 
     def _walk(
-        self, party: Party, steps: Sequence[float], train: Step, done: list[dict[int, Outcome]], *, control: bool
-    ) -> dict[int, list[Outcome]]:
-        names = [party.name(steps[: k + 1]) for k in range(len(steps))]
-        known, weights = self._kept(party, steps, names)
+        self,
+        group: FoldGroup,
+        steps: Sequence[float],
+        train: Step,
+        done: list[dict[int, TrainingResult]],
+        *,
+        control: bool,
+    ) -> dict[int, list[TrainingResult]]:
+        names = [group.name(steps[: k + 1]) for k in range(len(steps))]
+        known, weights = self._known(group, steps, names)
         for k, strength in enumerate(steps):
             if k < len(known):
                 found = known[k]
             else:
                 found, ends = train(strength, weights)
                 weights = dict(weights) | {f: ends[f] for f, each in found.items() if each.diverged is None}
-                self._keep(party, strength, found, weights, names[k], names[k - 1] if k else None)
+                # In this order: whenever a run is killed, the last step with all its results has its weights.
+                self._store.save_weights(names[k], weights)
+                self._store.save(_by_key(group, strength, found), names[k])
+                if k:
+                    self._store.drop_weights(names[k - 1])
             done.append(found)
-            for fold, outcome in found.items():
-                unit = Unit(party.family, strength, fold)
-                if control:
-                    self._progress.aside(unit)
-                else:
-                    self._progress.done(unit, outcome)
-        return {fold: [found[fold] for found in done] for fold in party.folds}
+            self._store.count(_by_key(group, strength, found), aside=control)
+        return {fold: [found[fold] for found in done] for fold in group.folds}
 
-    def _plain(self, party: Party) -> Step:
-        (fold,) = party.folds
+    def _plain(self, group: FoldGroup) -> Step:
+        (fold,) = group.folds
 
-        def train(strength: float, weights: Mapping[int, Weights]) -> tuple[dict[int, Outcome], Mapping[int, Weights]]:
-            outcome, model = train_unit(
-                self.recipe,
+        def train(
+            strength: float, weights: Mapping[int, Weights]
+        ) -> tuple[dict[int, TrainingResult], Mapping[int, Weights]]:
+            result, model = train_one(
+                self.spec,
                 self.folds[fold],
-                self.families[party.family],
-                Unit(party.family, strength, fold),
+                self.families[group.family],
+                TrainingKey(group.family, strength, fold),
                 start=weights.get(fold),
             )
-            return {fold: outcome}, {} if model is None else {fold: weights_of(model)}
+            return {fold: result}, {} if model is None else {fold: weights_of(model)}
 
         return train
 
-    def _side_by_side(self, party: Party) -> Step:
-        folds = {number: self.folds[number] for number in party.folds}
-        epochs, lanes = self.recipe.settings.epochs, len(folds)
+    def _side_by_side(self, group: FoldGroup) -> Step:
+        folds = {number: self.folds[number] for number in group.folds}
+        epochs, lanes = self.spec.settings.epochs, len(folds)
         stack: Stack | None = None
         initial: Mapping[int, Weights] = {}
 
-        def train(strength: float, weights: Mapping[int, Weights]) -> tuple[dict[int, Outcome], Mapping[int, Weights]]:
+        def train(
+            strength: float, weights: Mapping[int, Weights]
+        ) -> tuple[dict[int, TrainingResult], Mapping[int, Weights]]:
             nonlocal stack, initial
             try:
                 if stack is None:  # not before something is to be trained
-                    family = self.families[party.family]
-                    stack = Stack(self.recipe, folds, family, (strength,), compiled=party.compiled)
+                    family = self.families[group.family]
+                    stack = Stack(self.spec, folds, family, (strength,), compiled=group.compiled)
                     initial = stack.weights()
                 stack.restart((strength,), {**initial, **weights})
                 diverged = stack.train(lambda epoch, alive: self._progress.stack(lanes, alive, epoch, epochs))
-                return {fold: outcome for fold, _, outcome in stack.outcomes(diverged)}, stack.weights()
+                return {fold: result for fold, _, result in stack.results(diverged)}, stack.weights()
             except CANNOT_STACK as error:
                 raise _StackFailedError(brief(error)) from error
 
         return train
 
-    # --- what an earlier run has kept ---
-
-    def _kept(
-        self, party: Party, steps: Sequence[float], names: Sequence[str]
-    ) -> tuple[list[dict[int, Outcome]], Mapping[int, Weights]]:
-        """The outcomes of the steps that need no training, and the weights from which to go on."""
-        known: list[dict[int, Outcome]] = []
-        if self._journal is None:
-            return known, {}
+    def _known(
+        self, group: FoldGroup, steps: Sequence[float], names: Sequence[str]
+    ) -> tuple[list[dict[int, TrainingResult]], Mapping[int, Weights]]:
+        """The results of the steps that need no training, and the weights from which to go on."""
+        known: list[dict[int, TrainingResult]] = []
         for strength, name in zip(steps, names, strict=True):
-            read = {fold: self._journal.read(Unit(party.family, strength, fold), name) for fold in party.folds}
-            if None in read.values():
+            found = self._store.find((TrainingKey(group.family, strength, fold) for fold in group.folds), name)
+            if found is None:
                 break
-            known.append({fold: each for fold, each in read.items() if each is not None})
+            known.append({key.fold: each for key, each in found.items()})
         if len(known) == len(steps):
             return known, {}
         while known:
-            weights = self._journal.read_weights(names[len(known) - 1])
+            weights = self._store.find_weights(names[len(known) - 1])
             if weights is not None:
                 return known, weights
             known.pop()
         return known, {}
 
-    def _keep(
-        self,
-        party: Party,
-        strength: float,
-        found: Mapping[int, Outcome],
-        weights: Mapping[int, Weights],
-        name: str,
-        before: str | None,
-    ) -> None:
-        if self._journal is None:
-            return
-        # In this order: whenever a run is killed, the last step with all its outcomes has its weights.
-        self._journal.write_weights(name, weights)
-        for fold, outcome in found.items():
-            self._journal.write(Unit(party.family, strength, fold), outcome, name)
-        if before is not None:
-            self._journal.drop_weights(before)
+
+def _by_key(
+    group: FoldGroup, strength: float, results: Mapping[int, TrainingResult]
+) -> dict[TrainingKey, TrainingResult]:
+    return {TrainingKey(group.family, strength, fold): result for fold, result in results.items()}
 
 
-def climb(recipe: Recipe, family: Family, strengths: Sequence[float]) -> tuple[nn.Module, Regularizer]:
+def train_along(spec: TrainingSpec, family: PenaltyFamily, strengths: Sequence[float]) -> tuple[nn.Module, Regularizer]:
     """Train on all rows along a warm path; the model and the (detached) regularizer of its last strength.
 
     Raises:
@@ -282,8 +269,8 @@ def climb(recipe: Recipe, family: Family, strengths: Sequence[float]) -> tuple[n
     start: Weights | None = None
     for strength in strengths[:-1]:
         try:
-            model, _ = recipe.train(family.make(strength), recipe.X, recipe.y, part=WHOLE, start=start)
+            model, _ = spec.train(family.make(strength), spec.X, spec.y, part=WHOLE, start=start)
         except DivergenceError:
             continue
         start = weights_of(model)
-    return recipe.train(family.make(strengths[-1]), recipe.X, recipe.y, part=WHOLE, start=start)
+    return spec.train(family.make(strengths[-1]), spec.X, spec.y, part=WHOLE, start=start)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from torchshrink.paths.folds import Fold
-from torchshrink.paths.outcome import Outcome
 from torchshrink.paths.statistics.verdict import mean_and_error
+from torchshrink.paths.training_result import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class PathPoint:
         """Whether any fold's training diverged: the point then takes no part in the choice."""
         return any(fold.diverged for fold in self.folds)
 
+    def __repr__(self) -> str:
+        loss = f"{self.validation_loss:.4g} ± {self.validation_se:.2g}"
+        return f"<PathPoint {self.strength:.4g}: validation loss {loss}, {self.nonzero:.6g} nonzero>"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes: null for what is infinite."""
         plain = asdict(self)
@@ -68,15 +72,15 @@ def point_from_dict(saved: dict[str, Any]) -> PathPoint:
     return PathPoint(**(_infinite(saved) | {"folds": folds}))
 
 
-def make_point(strength: float, outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> PathPoint:
+def make_point(strength: float, results: Sequence[TrainingResult], folds: Sequence[Fold]) -> PathPoint:
     """The point of one strength, from its trainings in the folds' order."""
     values = tuple(
-        FoldValue(outcome.train_loss, outcome.validation_loss, outcome.accuracy, outcome.nonzero, False)
-        if outcome.diverged is None
-        else FoldValue(math.inf, math.inf, None, outcome.nonzero, True)
-        for outcome in outcomes
+        FoldValue(result.train_loss, result.validation_loss, result.accuracy, result.nonzero, False)
+        if result.diverged is None
+        else FoldValue(math.inf, math.inf, None, result.nonzero, True)
+        for result in results
     )
-    sound = [value for value, outcome in zip(values, outcomes, strict=True) if outcome.diverged is None]
+    sound = [value for value, result in zip(values, results, strict=True) if result.diverged is None]
     nonzero = sum(value.nonzero for value in sound) / len(sound) if sound else math.inf
     if len(sound) < len(values):
         return PathPoint(strength, math.inf, math.inf, math.inf, math.inf, None, nonzero, values)
@@ -84,7 +88,7 @@ def make_point(strength: float, outcomes: Sequence[Outcome], folds: Sequence[Fol
     trained = np.array([len(fold.train) for fold in folds], dtype=np.float64)
     validation, error = mean_and_error(np.array([value.validation_loss for value in values]), held_out)
     if len(values) == 1:  # of one split the error is over rows
-        rows = outcomes[0].row_losses
+        rows = results[0].row_losses
         error = float(rows.std()) / math.sqrt(len(rows)) if len(rows) > 1 else 0.0
     train, _ = mean_and_error(np.array([value.train_loss for value in values]), trained)
     shares = [value.accuracy for value in values if value.accuracy is not None]

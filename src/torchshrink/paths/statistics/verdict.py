@@ -13,19 +13,21 @@ deviation s over all J = K·R of them, and standard deviation S of the R repeats
     R ≥ 2:   ḡ ± t_{J−1} · √max(s²/K, S²/R)
     R = 1:   ḡ ± t_{J−1} · s · √(1/J + held-out rows / training rows)
 
-All repeats hold out the same n rows, so what rows decide does not average out over repeats: Var ḡ = v/n + τ²/(KR) ≤
-s²/K, where τ is the luck of a training; the slack pays for the choosing. S²/R covers luck that all folds of a repeat
-have in common. With one repeat the variance is corrected for training sets that overlap (Nadeau and Bengio, 2003,
-"Inference for the generalization error"); so it is with folds that the caller gives, which may hold out rows more than
-once. `benchmarks/verdict.py` has the rule's false alarms, power and coverage; docs/verdict.md the table.
+Every repeat holds out the same n rows, so the luck of the rows does not average out over repeats. With τ the luck of a
+training, Var ḡ = v/n + τ²/(KR) ≤ s²/K; the difference makes up for choosing the strength. S²/R covers luck that all
+folds of a repeat share. With one repeat the variance is corrected for training sets that overlap (Nadeau and Bengio,
+2003, "Inference for the generalization error"); so it is with folds that the caller gives, which may hold out rows more
+than once. `benchmarks/verdict.py` has the rule's false alarms, power and coverage; docs/verdict.md the table.
 
-What is spoken of is the procedure, the choosing included, on as many rows as a fold trains on. Where there is one split
-only, or two models and an untouched test set, only rows vary, and the interval speaks of the trained models:
+The interval is about the whole procedure, the choice of the strength included, on as many rows as a fold trains on.
+Where there is one split only, or two models and an untouched test set, only rows vary, and the interval speaks of the
+trained models:
 
     log(Ā / B̄) ± t_{m−1} · sd(A_i / Ā − B_i / B̄) / √m        over m rows i
 
 With one split each tenth of the rows is judged at what the other nine choose; as nine tenths are shared by any two such
-choices, the variance is 1 + 10/9 times as large (without that, nulls are claimed in 7 % to either side).
+choices, the variance is 1 + 10/9 times as large (without this factor, where there is no effect one is claimed in 7 % of
+the cases, in each direction).
 """
 
 from __future__ import annotations
@@ -76,6 +78,9 @@ class Verdict:
     over: str
     level: float
     words: str
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.words}>"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""

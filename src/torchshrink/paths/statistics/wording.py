@@ -55,11 +55,11 @@ def sentence(claim: Claim, words: tuple[str, str, str]) -> str:
     )
 
 
-def nothing_learnt(best: float, null: float | None) -> str:
-    """A clause where the least validation loss is no better than that of the best constant output; "" elsewhere."""
-    if null is None or best < null - 1e-3 * abs(null):
+def nothing_learnt(loss: float, null: float | None, *, rows: str = "least validation") -> str:
+    """A sentence where the loss on the ``rows`` is no better than that of the best constant output; "" elsewhere."""
+    if null is None or loss < null - 1e-3 * abs(null):
         return ""
-    return f"nothing was learnt: the least validation loss is {best:.4g}, that of the best constant {null:.4g}; "
+    return f"nothing was learnt: the {rows} loss is {loss:.4g}, that of the best constant output {null:.4g}"
 
 
 def percent(share: float, *, rough: bool = False) -> str:

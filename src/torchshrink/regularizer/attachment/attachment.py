@@ -4,8 +4,9 @@ Three methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
 - ``prox``: after the step, w ← prox(w, s), with the optimizer's step size s (`torchshrink.step_sizes`), and no
-  further than twice its reach. Ends at a stationary point of F, with exact zeros. Of a penalty that is not convex
-  only the convex part C acts so, since no step is too long for its prox, and before the step grad += ∂(Ω − C)(w).
+  further than twice its reach. Ends at a stationary point of F, with exact zeros. A penalty that is not
+  convex is split: its convex part C acts by its prox, for which no step is too long, and before the step
+  grad += ∂(Ω − C)(w).
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
@@ -25,11 +26,11 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
-from torchshrink.regularizer.attachment.caveats import caveats, of_other_terms, of_others, of_untouched_rows
+from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
-from torchshrink.step_sizes import PREVIOUS, State, geometry_of
+from torchshrink.step_sizes import PREVIOUS, State, step_size_of
 from torchshrink.support.precision import without_autocast
 
 
@@ -45,7 +46,7 @@ class Attachment:
     Raises:
         AttachmentError: the optimizer lacks a parameter, a penalty cannot act by this method, or it holds others of
             which none moves all its parameters.
-        GeometryError: ``prox`` with an optimizer whose step size is not known.
+        StepSizeError: ``prox`` with an optimizer whose step size is not known.
         InputError: it is no optimizer.
     """
 
@@ -57,7 +58,7 @@ class Attachment:
         self._bundles = bundled(optimizer, terms, self.methods)
         self._before = [bundle for bundle in self._bundles if bundle.acts_before or bundle.has_rest]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
-        self._remembering = [bundle for bundle in self._after if bundle.geometry and bundle.geometry.remember]
+        self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._nesting = may_nest(type(optimizer))
         self._loaded = False
@@ -68,7 +69,7 @@ class Attachment:
             self._between = Between(type(given).__name__, type(optimizer).__name__, penalised)
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
-        for note in (*self._caveats, *of_untouched_rows(self._bundles)):
+        for note in self._caveats:
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,
@@ -94,7 +95,7 @@ class Attachment:
         earlier = self._others([other for other in self._earlier if other in now])
         others = self._others([other for other in now if other is not self])
         between = () if self._between is None else self._between.notes
-        return (*caveats(self.optimizer, self._bundles, earlier), *of_others(others), *between)
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_other_regularizers(others), *between)
 
     @property
     def other_terms(self) -> tuple[str, ...]:
@@ -140,19 +141,19 @@ class Attachment:
         self.stepped = True
         if self._loaded:
             self._check_resumed()
-        kept = self._kept()
-        if kept is False:
+        taken = self._step_taken()
+        if taken is False:
             return
         if self._after:
             with torch.no_grad(), without_autocast():
                 for bundle in self._after:
                     live = bundle.live()
                     if live:
-                        steps, limits = self._steps(bundle, live, kept)
+                        steps, limits = self._steps(bundle, live, taken)
                         penalty = self.schedule.scaled(bundle.penalty)
                         convex = penalty.convex_part if bundle.has_rest else None
                         distributed.prox_(convex or penalty, live, steps, limits)
-        self.schedule.advance(kept)
+        self.schedule.advance(taken)
         if self._between is not None:
             self._between.after_step()
 
@@ -182,9 +183,9 @@ class Attachment:
     def _remember(self) -> None:
         """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
         for bundle in self._remembering:
-            if bundle.geometry is not None and bundle.geometry.remember is not None:
+            if bundle.rule is not None and bundle.rule.remember is not None:
                 for p in bundle.parameters:
-                    self._previous[p] = bundle.geometry.remember(p, self.optimizer.state.get(p, {}))
+                    self._previous[p] = bundle.rule.remember(p, self.optimizer.state.get(p, {}))
 
     def _penalised(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """``closure`` followed by the gradient terms; what it returns is the objective that these belong to."""
@@ -216,8 +217,8 @@ class Attachment:
         return loss
 
     def _act_on_gradients(self) -> None:
-        kept = self._kept()
-        if kept is False:
+        taken = self._step_taken()
+        if taken is False:
             return
         with torch.no_grad(), without_autocast():
             for bundle in self._before:
@@ -233,24 +234,24 @@ class Attachment:
                     if bundle.has_rest and penalty.convex_part is not None:
                         distributed.add_gradients_(penalty.convex_part, live, grads, -sign * self._loss_scale())
                 else:
-                    moves = distributed.gradients(penalty, live, -_masked(group["lr"], kept, live[0]))
+                    moves = distributed.gradients(penalty, live, -_masked(group["lr"], taken, live[0]))
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
 
     def _steps(
-        self, bundle: Bundle, live: list[nn.Parameter], kept: Tensor | None
+        self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None
     ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
         """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``; and its limits."""
         group = self.optimizer.param_groups[bundle.group]
-        if bundle.geometry is None:
-            return [_masked(group["lr"], kept, p) for p in live], None
-        geometry = geometry_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
+        if bundle.rule is None:
+            return [_masked(group["lr"], taken, p) for p in live], None
+        rule = step_size_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
         states = [self._state(p) for p in live]
         # A projection that is cut short may end outside the set, so a constraint has no limit.
-        limits = None if bundle.penalty.constraint else geometry.limits(group, states)
-        steps = geometry.step_sizes(group, states)
-        if kept is not None:
-            steps = [_masked(step, kept, p) for step, p in zip(steps, live, strict=True)]
+        limits = None if bundle.penalty.constraint else rule.limits(group, states)
+        steps = rule.step_sizes(group, states)
+        if taken is not None:
+            steps = [_masked(step, taken, p) for step, p in zip(steps, live, strict=True)]
         return steps, limits
 
     def _state(self, parameter: nn.Parameter) -> State:
@@ -270,7 +271,7 @@ class Attachment:
         # As a number it takes the same kernels as a step without loss scaling, and so rounds to the same bits.
         return scale.item() if isinstance(scale, Tensor) and scale.device.type == "cpu" else scale
 
-    def _kept(self) -> Tensor | Literal[False] | None:
+    def _step_taken(self) -> Tensor | Literal[False] | None:
         """None: this step takes place; False: it is skipped for an overflow; a tensor: only the device knows."""
         found_inf: Tensor | None = vars(self.optimizer).get("found_inf")
         if found_inf is None:
@@ -280,12 +281,12 @@ class Attachment:
         return False if found_inf.item() else None
 
 
-def _masked(step: float | Tensor, kept: Tensor | None, like: Tensor) -> float | Tensor:
+def _masked(step: float | Tensor, taken: Tensor | None, like: Tensor) -> float | Tensor:
     """``step``, or 0 where the step is skipped."""
-    if kept is None:
+    if taken is None:
         return step
-    kept = kept.to(like.device)
-    return torch.where(kept, step, 0.0) if isinstance(step, Tensor) else kept.to(like.dtype) * step
+    taken = taken.to(like.device)
+    return torch.where(taken, step, 0.0) if isinstance(step, Tensor) else taken.to(like.dtype) * step
 
 
 def _attached(optimizer: Optimizer) -> list[Attachment]:

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 from torch import nn
 from torch.optim import Optimizer
 
-from torchshrink.errors import AttachmentError, GeometryError, InputError
+from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer.terms import Term
-from torchshrink.step_sizes import Geometry, geometry_of
+from torchshrink.step_sizes import StepSizeRule, step_size_of
 
 Method = Literal["auto", "gradient", "prox", "decoupled"]
 Resolved = Literal["gradient", "prox", "decoupled"]
@@ -41,8 +41,7 @@ class Bundle:
         penalty: at scale 1.
         names: the parameters' qualified names.
         parameters: the parameters, all of one dtype and device when they were attached.
-        geometry: the optimizer's, for ``prox``; None for the other methods.
-        embeddings: the names of those parameters that belong to an embedding.
+        rule: the optimizer's, for ``prox``; None for the other methods.
     """
 
     group: int
@@ -50,8 +49,7 @@ class Bundle:
     penalty: Penalty
     names: list[str]
     parameters: list[nn.Parameter]
-    geometry: Geometry | None
-    embeddings: list[str]
+    rule: StepSizeRule | None
 
     @property
     def acts_before(self) -> bool:
@@ -77,7 +75,7 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, R
 
     Raises:
         AttachmentError: the optimizer lacks a parameter, or a penalty cannot act by its method.
-        GeometryError: ``prox`` with an optimizer whose step size is not known.
+        StepSizeError: ``prox`` with an optimizer whose step size is not known.
     """
     group_of = _group_of(optimizer)
     missing = [term.name for term in terms if id(term.parameter) not in group_of]
@@ -93,11 +91,10 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, R
     bundles = []
     for (group, method, penalty, _, _), found in together.items():
         _check_possible(optimizer, group, method, penalty)
-        geometry = geometry_of(optimizer, optimizer.param_groups[group]) if method == "prox" else None
+        rule = step_size_of(optimizer, optimizer.param_groups[group]) if method == "prox" else None
         parameters = [term.parameter for term in found]
-        embeddings = [term.name for term in found if isinstance(term.holder, nn.Embedding | nn.EmbeddingBag)]
         names = [term.name for term in found]
-        bundles.append(Bundle(group, method, penalty, names, parameters, geometry, embeddings))
+        bundles.append(Bundle(group, method, penalty, names, parameters, rule))
     return bundles
 
 
@@ -106,7 +103,7 @@ def check_settings(optimizer: Optimizer, bundles: Sequence[Bundle]) -> None:
 
     Raises:
         AttachmentError: a parameter has left its group, or a penalty can no longer act by its method.
-        GeometryError: the group's settings now leave no step size.
+        StepSizeError: the group's settings now leave no step size.
     """
     group_of = _group_of(optimizer)
     for bundle in bundles:
@@ -136,9 +133,9 @@ def _check_possible(optimizer: Optimizer, group: int, method: Resolved, penalty:
         return
     if penalty.prox_steps == "none":
         raise AttachmentError(f"{name} has no closed prox; use method='gradient'.")
-    geometry = geometry_of(optimizer, optimizer.param_groups[group])
-    if geometry.coordinatewise and penalty.prox_steps == "scalar":
-        raise GeometryError(
+    rule = step_size_of(optimizer, optimizer.param_groups[group])
+    if rule.coordinatewise and penalty.prox_steps == "scalar":
+        raise StepSizeError(
             f"{name}'s prox is exact for one step size only, and {type(optimizer).__name__} has one per coordinate; "
             "use SGD, or method='gradient'."
         )

@@ -41,7 +41,7 @@ def is_plain_descent(optimizer: Optimizer) -> bool:
     )
 
 
-def of_others(others: Sequence[Bundle]) -> tuple[str, ...]:
+def of_other_regularizers(others: Sequence[Bundle]) -> tuple[str, ...]:
     """That F leaves out what other regularizers add in the same optimizer."""
     if not others:
         return ()
@@ -55,20 +55,7 @@ def of_others(others: Sequence[Bundle]) -> tuple[str, ...]:
 def of_other_terms(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bundle]) -> tuple[str, ...]:
     """That the optimizer minimises more than F: other regularizers' penalties, and decay that is a term or may be."""
     decays = [note for kind, note in _of_decay(optimizer, bundles) if kind != "decoupled"]
-    return (*dict.fromkeys(decays), *of_others(others))
-
-
-def of_untouched_rows(bundles: Sequence[Bundle]) -> tuple[str, ...]:
-    """That a prox zeroes rows of an embedding before any batch has had them, where the optimizer's reach is unknown."""
-    return tuple(
-        f"{name}: rows of an embedding that no batch has touched have no gradient yet, and with one step size per "
-        f"coordinate and no reach known the prox of {bundle.penalty} sets them to 0 at the first step; say the "
-        "optimizer's reach with torchshrink.step_sizes.register_geometry, or exempt it with a rule None"
-        for bundle in bundles
-        if bundle.geometry is not None and bundle.geometry.coordinatewise and bundle.geometry.reach is None
-        if not bundle.penalty.smooth and not bundle.penalty.constraint
-        for name in bundle.embeddings
-    )
+    return (*dict.fromkeys(decays), *of_other_regularizers(others))
 
 
 def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str, str]]:
@@ -86,7 +73,7 @@ def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str
             else:
                 what = (
                     "whether it is a term of the objective is not known for this class; "
-                    f"set {decay.setting}=0, or say so with torchshrink.step_sizes.register_geometry"
+                    f"set {decay.setting}=0, or say so with torchshrink.step_sizes.register_step_size"
                 )
             setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
             notes.append((decay.kind, f"{setting} also acts on parameters under {bundle.penalty}: {what}"))

@@ -110,7 +110,7 @@ class Between:
         self._parameters = parameters
         self._left = WATCHED
         self._kept: tuple[list[int], torch.Tensor] | None = None
-        self._put_back = 0  # times in a row
+        self._put_back = self._in_a_row = 0  # how often
         self.notes: tuple[str, ...] = ()
 
     def after_step(self) -> None:
@@ -124,7 +124,7 @@ class Between:
         """The next step begins: compare the weights with those that the last one left.
 
         Warns:
-            ObjectiveWarning: they are not; or they were elsewhere in between, two times in a row.
+            ObjectiveWarning: they are not; or they were elsewhere in between, twice in a row or three times.
         """
         if self._kept is None or torch.compiler.is_compiling():
             return
@@ -135,8 +135,10 @@ class Between:
                 "that a prox has set to zero need not stay zero, and whether the end is a stationary point of mean "
                 "loss + penalty, only a certificate tells"
             )
-        self._put_back = self._put_back + 1 if versions != versions_now else 0
-        if self._put_back > 1 and not self.notes:
+        moved = versions != versions_now
+        self._in_a_row = self._in_a_row + 1 if moved else 0
+        self._put_back += moved
+        if (self._in_a_row > 1 or self._put_back > 2) and not self.notes:
             self._say(
                 f"{self._outer} moves the weights and puts them back before each step of its {self._inner}, as "
                 "sharpness-aware minimisation does: its gradients are those of other weights, so that the end need not "

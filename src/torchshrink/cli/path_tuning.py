@@ -1,0 +1,81 @@
+"""Prepares what ``path`` tunes from its options, and refits the model that it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from torchshrink import models
+from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
+from torchshrink.cli.train_results import certificate_in_words, finite
+from torchshrink.data import Dataset
+from torchshrink.errors import InputError
+from torchshrink.paths import PathComparison, PathResult, PathSettings
+from torchshrink.paths.run import PathJob, prepare
+from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.certificate import TOLERANCE
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """A path that is ready to run, and what its result is said to be of."""
+
+    job: PathJob
+    penalties: Mapping[str, Penalty]  # at strength 1
+
+    @classmethod
+    def prepare(
+        cls, data: Dataset, model: Mapping[str, Any], penalties: Mapping[str, Penalty], settings: PathSettings
+    ) -> Tuning:
+        """Check all that can be checked before the first training starts.
+
+        Raises:
+            InputError: model, data, penalties, folds or optimizer do not fit together.
+        """
+        # One penalty gives a path, several a comparison.
+        compared = next(iter(penalties.values())) if len(penalties) == 1 else penalties
+        return cls(prepare(lambda: models.build(model), (data.X, data.y), compared, settings), penalties)
+
+    def refit(
+        self, result: PathResult | PathComparison, choose: str, *, polished: bool
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The model refitted on all rows at the strength chosen, and what is to be said of it, as JSON."""
+        best = result.best if isinstance(result, PathComparison) else result
+        strength = (best.one_se if choose == "one_se" else best.best).strength
+        model, certificate = best.refit(strength, polish=polished)
+        acting = self.penalties[best.penalty].with_strength(strength)
+        sparsity = Regularizer(model, acting, on=self.job.settings.on).sparsity()
+        return model, {
+            "penalty": str(acting),
+            "choice": choose,
+            "strength": strength,
+            "sparsity": sparsity.to_dict(),
+            "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
+            "words": {"sparsity": str(sparsity), "certificate": certificate_in_words(certificate)},
+        }
+
+
+def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
+    """Each penalty named, at strength 1; what ``shape`` says goes to those that take it.
+
+    Raises:
+        InputError: a name is unknown, given twice, or a constraint's; or none of them takes what is given.
+    """
+    split = [name.strip() for given in names for name in given.split(",") if name.strip()]
+    if not split:
+        raise InputError(f"--penalty {','.join(names)!r}: expected one or more of {', '.join(BUILTIN)}")
+    for name in split:
+        if name == NO_PENALTY:
+            raise InputError("--penalty none: strength 0 is among the points anyway; leave it out")
+        if penalty_class(name).constraint:
+            raise InputError(
+                f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes a --radius"
+            )
+        if split.count(name) > 1:
+            raise InputError(f"--penalty {name} is given twice; give each once")
+    shape.check(*split)
+    return {name: penalty_of(name, 1.0, shape.part_for(name)) for name in split}

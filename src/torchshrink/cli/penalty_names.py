@@ -1,0 +1,135 @@
+"""From a penalty's name, as people type it, to the penalty. BUILTIN says which names there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torchshrink.cli.option_checks import MOST_GAMMA, positive
+from torchshrink.errors import InputError
+from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.support.text import suggestion
+
+NO_PENALTY = "none"
+DEFAULT_RATIO = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a penalty is made of: its strengths, which must be given, and its other settings, which need not be."""
+
+    strengths: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.strengths + self.settings
+
+
+def signature(name: str) -> Signature:
+    """What the penalty called ``name`` is made of.
+
+    >>> signature("sparse_group_lasso")
+    Signature(strengths=('l1', 'group'), settings=('dim',))
+    """
+    required: list[str] = []
+    optional: list[str] = []
+    for field in dataclasses.fields(penalty_class(name)):  # type: ignore[arg-type]
+        (required if field.default is dataclasses.MISSING else optional).append(field.name)
+    return Signature(tuple(required), tuple(optional))
+
+
+def penalty_class(name: str, given_as: str = "--penalty", also: tuple[str, ...] = ()) -> type[Penalty]:
+    """The class called ``name``; ``also`` are words that the caller would have taken instead."""
+    if name in BUILTIN:
+        return BUILTIN[name]
+    names = (*BUILTIN, *also)
+    raise InputError(f"{given_as} {name}: expected one of {', '.join(names)}{suggestion(name, names)}")
+
+
+def build_penalty(name: str, values: Mapping[str, Any]) -> Penalty:
+    """The penalty called ``name`` with ``values`` for what its class takes by these names."""
+    make: Any = penalty_class(name)
+    penalty: Penalty = make(**values)
+    return penalty
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the options say of a penalty beside its strength; None where they say nothing."""
+
+    l1_ratio: float | None = None
+    dim: int | None = None
+    gamma: float | None = None
+    radius: float | None = None
+
+    def part_for(self, name: str) -> Shape:
+        """The part of it that the penalty called ``name`` takes."""
+        return Shape(**{
+            option: value
+            for option, value in dataclasses.asdict(self).items()
+            if name != NO_PENALTY and name in _takers(option)
+        })  # fmt: skip
+
+    def check(self, *names: str) -> None:
+        """Raise unless each thing given is taken by one of the penalties called ``names``, and can be.
+
+        Raises:
+            InputError: it is not; the message says which penalties would take it.
+        """
+        for option, value in dataclasses.asdict(self).items():
+            flag, takers = f"--{option.replace('_', '-')}", _takers(option)
+            if value is not None and not set(names) & set(takers):
+                raise InputError(
+                    f"{flag} {value:g}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
+                    f"{', '.join(takers)} would; leave it out"
+                )
+        if self.l1_ratio is not None and not 0 <= self.l1_ratio <= 1:
+            raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
+        if self.radius is not None:
+            positive("--radius", self.radius)
+        if self.gamma is not None:
+            positive("--gamma", self.gamma)
+            if self.gamma > MOST_GAMMA:
+                raise InputError(
+                    f"--gamma {self.gamma:g}: expected at most {MOST_GAMMA:g}, where mcp and scad are l1 already"
+                )
+        if self.dim is not None and not -64 <= self.dim < 64:
+            raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
+
+
+def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
+    """The penalty called ``name``; of two strengths the first gets its share, the second the rest.
+
+    >>> penalty_of("elastic_net", 0.01, Shape(l1_ratio=0.9))
+    ElasticNet(l1=0.009, l2=0.001)
+    """
+    parts = signature(name)
+    values: dict[str, Any] = {}
+    if parts.strengths == ("radius",):
+        values["radius"] = shape.radius
+    elif len(parts.strengths) == 1:
+        values[parts.strengths[0]] = strength
+    else:
+        ratio = DEFAULT_RATIO if shape.l1_ratio is None else shape.l1_ratio
+        # Rounded to 12 digits so that 0.01·(1−0.9) reads 0.001 and not 0.0009999999999999998.
+        for word, share in zip(parts.strengths, (ratio, 1 - ratio), strict=True):
+            values[word] = float(f"{strength * share:.12g}")
+    if shape.dim is not None:
+        values["dim"] = shape.dim
+    if shape.gamma is not None:
+        values["gamma"] = shape.gamma
+    return build_penalty(name, values)
+
+
+def _takers(option: str) -> list[str]:
+    """The penalties that an option is for."""
+    takes: dict[str, Callable[[Signature], bool]] = {
+        "l1_ratio": lambda parts: len(parts.strengths) == 2,
+        "dim": lambda parts: "dim" in parts.settings,
+        "gamma": lambda parts: "gamma" in parts.settings,
+        "radius": lambda parts: "radius" in parts.strengths,
+    }
+    return [name for name in BUILTIN if takes[option](signature(name))]

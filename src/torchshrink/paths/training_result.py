@@ -1,0 +1,53 @@
+"""One training of a path: which one it is, and what comes out of it. Every engine takes and gives these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingKey:
+    """One training: which family (by its number), at which strength, on which fold (by its number)."""
+
+    family: int
+    strength: float
+    fold: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What may be chosen: a family's strength by its place in the grid.
+
+    A ``control`` is strength 0 instead: of a cold path itself, of a warm one after as many restarts as ``step``.
+    """
+
+    family: int
+    step: int
+    control: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What one training leaves behind, all without the penalty, in evaluation mode, and in the given target's unit.
+
+    Args:
+        train_loss: the mean over the fold's training rows.
+        row_losses: of each row held out (m,), float64, on the CPU.
+        accuracy: on the rows held out; None where the targets are numbers.
+        nonzero: how many penalised coordinates are not exactly zero.
+        diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
+            other fields are without meaning where it did.
+    """
+
+    train_loss: float
+    row_losses: Tensor
+    accuracy: float | None
+    nonzero: int
+    diverged: int | None = None
+
+    @property
+    def validation_loss(self) -> float:
+        """The mean over the rows held out."""
+        return self.row_losses.mean().item()
