@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torchshrink.paths.engines.judging import evaluate_lanes
 
 from torchshrink.paths import run
 from torchshrink.paths.engines.stack import Stack
+from torchshrink.paths.engines.vmap_support import evaluate_lanes
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Splits
 from torchshrink.paths.statistics.gains import gains, held_out_ratio
