@@ -42,7 +42,7 @@ class Witness:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Only stacks of lanes are watched, so the path is to be told ``engine="lanes"``."""
-        outcomes, witness = Stack.outcomes, self
+        outcomes, witness = Stack.results, self
 
         def judged_twice(stack: Stack, diverged: torch.Tensor) -> Iterator[tuple[int, float, TrainingResult]]:
             fresh = witness._losses(stack)
@@ -70,7 +70,7 @@ class Witness:
                         ]
                     )
 
-        with patch.object(Stack, "outcomes", judged_twice), patch.object(run, "Evidence", Watched):
+        with patch.object(Stack, "results", judged_twice), patch.object(run, "Evidence", Watched):
             yield
 
     @torch.no_grad()

@@ -87,7 +87,7 @@ def test_prox_returns_the_multi_task_lasso(name, diabetes):
 
 
 def test_a_raw_threshold_of_lr_times_strength_solves_another_problem(diabetes):
-    """Why the geometry is needed: the decoupled way after momentum solves the lasso for λ/10, and it says so."""
+    """Why the step size is needed: the decoupled way after momentum solves the lasso for λ/10, and it says so."""
     X, y = diabetes
     with pytest.warns(ObjectiveWarning, match="not end at a stationary point"):
         weight, certificate = descend(OPTIMIZERS["SGD momentum"], ts.L1(STRENGTH), X, y, method="decoupled")
