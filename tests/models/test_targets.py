@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -18,23 +19,24 @@ from torchshrink.training import evaluate, train_epoch
 generator = np.random.default_rng(0)
 X = generator.normal(size=(90, 4))
 y = X @ [3.0, -2.0, 0.0, 0.0] + generator.normal(size=90)
-SETTINGS = {"strengths": [0.01, 0.1, 10.0], "folds": 3, "epochs": 40, "batch_size": 30, "progress": False}
+SETTINGS = {"strengths": [0.01, 0.1, 10.0], "folds": 3, "repeats": 1, "epochs": 25, "batch_size": 30, "progress": False}
 
 
 def linear() -> nn.Module:
     return mlp(4, 1, hidden=(), regression=True)
 
 
-def path(target, engine="lanes"):
+@functools.cache
+def path(unit=1.0, engine="lanes"):
     return ts.path(
-        linear, (X, target), ts.L1, engine=engine, optimizer=lambda p: torch.optim.Adam(p, lr=0.05), **SETTINGS
+        linear, (X, y * unit), ts.L1, engine=engine, optimizer=lambda p: torch.optim.Adam(p, lr=0.05), **SETTINGS
     )
 
 
 @pytest.mark.parametrize("engine", ["lanes", "sequential"])
 @pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e9])
 def test_the_targets_unit_changes_nothing_but_the_losses_unit(unit, engine):
-    plain, other = path(y, engine), path(y * unit, engine)
+    plain, other = path(1.0, engine), path(unit, engine)
     for mine, theirs in zip(plain.points, other.points, strict=True):
         assert theirs.validation_loss == pytest.approx(mine.validation_loss * unit**2, rel=1e-3)
         assert (theirs.strength, theirs.nonzero) == (mine.strength, mine.nonzero)
@@ -52,9 +54,9 @@ def test_the_targets_unit_changes_nothing_but_the_losses_unit(unit, engine):
 
 
 def test_a_loss_that_is_given_is_meant_as_it_is():
-    given = ts.path(linear, (X, y), ts.L1, loss=nn.MSELoss(), **SETTINGS)
+    given = ts.path(linear, (X, y), ts.L1, loss=nn.MSELoss(), **(SETTINGS | {"epochs": 1}))
     assert given.settings["loss"] == "MSELoss()"
-    assert path(y).settings["loss"] == "MSELoss() of the standardised target"
+    assert path().settings["loss"] == "MSELoss() of the standardised target"
     assert TargetScale.of(nn.Linear(4, 1), torch.tensor(y)) == TargetScale()
 
 
@@ -111,7 +113,7 @@ def test_padding_counts_neither_in_losses_nor_in_accuracies(ignored, engine):
     rows, codes = padded(ignored)
     loss = nn.CrossEntropyLoss(ignore_index=ignored)
     # Batches of one row: that of row 7 has nothing that counts.
-    result = ts.path(Tagger, (rows, codes), ts.L1, loss=loss, strengths=[0.001], folds=4, epochs=30, batch_size=2,
+    result = ts.path(Tagger, (rows, codes), ts.L1, loss=loss, strengths=[0.001], folds=4, repeats=1, epochs=30, batch_size=2,
                      engine=engine, progress=False, optimizer=lambda p: torch.optim.Adam(p, lr=0.05))  # fmt: skip
     assert result.points[0].accuracy > 0.9
     model, _ = result.refit(0.0)
