@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from torchshrink.paths import run
-from torchshrink.paths.engines.judging import evaluate_lanes
 from torchshrink.paths.engines.stack import Stack
-from torchshrink.paths.engines.warm_path import Ways
-from torchshrink.paths.evidence import Evidence
+from torchshrink.paths.engines.vmap_support import evaluate_lanes
+from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Splits
-from torchshrink.paths.outcome import Candidate, Outcome
 from torchshrink.paths.statistics.gains import gains, held_out_ratio
 from torchshrink.paths.statistics.verdict import Verdict, judge
+from torchshrink.paths.training_result import Candidate, TrainingResult
+from torchshrink.paths.verdict_evidence import Evidence
 from verdict_old import old_interval
 
 Sides = tuple[Sequence[int], Sequence[int]]
@@ -36,23 +36,24 @@ class Witness:
 
     def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
         self._X, self._y = torch.from_numpy(X), torch.from_numpy(y)
-        self._fresh: dict[Outcome, float] = {}  # by identity
-        self._compared: list[list[list[Outcome | None]]] = []  # per repeat, fold and candidate
+        self._fresh: dict[TrainingResult, float] = {}  # by identity
+        self._compared: list[list[list[TrainingResult | None]]] = []  # per repeat, fold and candidate
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Only stacks of lanes are watched, so the path is to be told ``engine="lanes"``."""
-        outcomes, witness = Stack.outcomes, self
+        results, witness = Stack.results, self
 
-        def judged_twice(stack: Stack, diverged: torch.Tensor) -> Iterator[tuple[int, float, Outcome]]:
+        def judged_twice(stack: Stack, diverged: torch.Tensor) -> Iterator[tuple[int, float, TrainingResult]]:
             fresh = witness._losses(stack)
-            for number, strength, outcome in outcomes(stack, diverged):
-                place = stack.columns.index(stack.strengths.index(strength))
-                witness._fresh[outcome] = fresh[number][place]
-                yield number, strength, outcome
+            for number, strength, result in results(stack, diverged):
+                column = stack.strengths.index(strength)
+                if column in stack.columns:  # a strength that diverged in every fold has left, and is never chosen
+                    witness._fresh[result] = fresh[number][stack.columns.index(column)]
+                yield number, strength, result
 
         class Watched(Evidence):  # type: ignore[misc]  # final, but for who watches it
-            def __init__(self, splits: Splits, ways: Sequence[Ways], *, seed: int) -> None:
+            def __init__(self, splits: Splits, ways: Sequence[WarmTables], *, seed: int) -> None:
                 super().__init__(splits, ways, seed=seed)
                 witness.evidence, witness.folds = self, len(splits.first)
                 rows = [
@@ -60,32 +61,32 @@ class Witness:
                 ]
                 witness._compared = [[[row[k] for row in rows] for k in range(len(splits.first))]]
 
-            def add(self, outcomes: Mapping[tuple[int, Candidate], Outcome]) -> None:
-                super().add(outcomes)
+            def add(self, results: Mapping[tuple[int, Candidate], TrainingResult]) -> None:
+                super().add(results)
                 for repeat in range(1, len(self._splits.repeats)):
                     witness._compared.append(
                         [
-                            [outcomes.get((repeat * witness.folds + k, c)) for c in self.candidates]
+                            [results.get((repeat * witness.folds + k, c)) for c in self.candidates]
                             for k in range(witness.folds)
                         ]
                     )
 
-        with patch.object(Stack, "outcomes", judged_twice), patch.object(run, "Evidence", Watched):
+        with patch.object(Stack, "results", judged_twice), patch.object(run, "Evidence", Watched):
             yield
 
     @torch.no_grad()
     def _losses(self, stack: Stack) -> dict[int, list[float]]:
         """Of each fold, by its number, the mean loss on the fresh rows of each lane."""
         stack._skeleton.eval()
-        unit = stack.recipe.target_scale
+        unit = stack.spec.target_scale
         y = unit.inward(self._y) if self._y.is_floating_point() else self._y
         # In the stack's precision: lanes are tried in float64 before they are taken.
-        recipe = replace(stack.recipe, X=self._X.to(stack.recipe.X.dtype), y=y.to(stack.recipe.y.dtype))
+        spec = replace(stack.spec, X=self._X.to(stack.spec.X.dtype), y=y.to(stack.spec.y.dtype))
         found = {}
         for f, number in enumerate(stack.folds):
             own = [{name: t[f] for name, t in part.items()} for part in (stack.parameters, stack.own, stack._shared)]
             rows = torch.arange(len(y))
-            losses, _ = evaluate_lanes(stack._skeleton, own[0], own[1], own[2], recipe=recipe, rows=rows)
+            losses, _ = evaluate_lanes(stack._skeleton, own[0], own[1], own[2], spec=spec, rows=rows)
             found[number] = (unit.of_loss * losses.mean(1)).tolist()
         return found
 
@@ -109,9 +110,9 @@ class Witness:
             )
         )
 
-    def _fresh_of(self, outcome: Outcome | None) -> float:
-        assert outcome is not None
-        return self._fresh[outcome]
+    def _fresh_of(self, result: TrainingResult | None) -> float:
+        assert result is not None
+        return self._fresh[result]
 
     def with_one_repeat(self, sides: Sides) -> Verdict:
         """The verdict that ``repeats=1`` would have given."""
