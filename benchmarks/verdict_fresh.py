@@ -42,14 +42,15 @@ class Witness:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Only stacks of lanes are watched, so the path is to be told ``engine="lanes"``."""
-        outcomes, witness = Stack.results, self
+        results, witness = Stack.results, self
 
         def judged_twice(stack: Stack, diverged: torch.Tensor) -> Iterator[tuple[int, float, TrainingResult]]:
             fresh = witness._losses(stack)
-            for number, strength, outcome in outcomes(stack, diverged):
-                place = stack.columns.index(stack.strengths.index(strength))
-                witness._fresh[outcome] = fresh[number][place]
-                yield number, strength, outcome
+            for number, strength, result in results(stack, diverged):
+                column = stack.strengths.index(strength)
+                if column in stack.columns:  # a strength that diverged in every fold has left, and is never chosen
+                    witness._fresh[result] = fresh[number][stack.columns.index(column)]
+                yield number, strength, result
 
         class Watched(Evidence):  # type: ignore[misc]  # final, but for who watches it
             def __init__(self, splits: Splits, ways: Sequence[WarmTables], *, seed: int) -> None:
@@ -60,12 +61,12 @@ class Witness:
                 ]
                 witness._compared = [[[row[k] for row in rows] for k in range(len(splits.first))]]
 
-            def add(self, outcomes: Mapping[tuple[int, Candidate], TrainingResult]) -> None:
-                super().add(outcomes)
+            def add(self, results: Mapping[tuple[int, Candidate], TrainingResult]) -> None:
+                super().add(results)
                 for repeat in range(1, len(self._splits.repeats)):
                     witness._compared.append(
                         [
-                            [outcomes.get((repeat * witness.folds + k, c)) for c in self.candidates]
+                            [results.get((repeat * witness.folds + k, c)) for c in self.candidates]
                             for k in range(witness.folds)
                         ]
                     )
@@ -109,9 +110,9 @@ class Witness:
             )
         )
 
-    def _fresh_of(self, outcome: TrainingResult | None) -> float:
-        assert outcome is not None
-        return self._fresh[outcome]
+    def _fresh_of(self, result: TrainingResult | None) -> float:
+        assert result is not None
+        return self._fresh[result]
 
     def with_one_repeat(self, sides: Sides) -> Verdict:
         """The verdict that ``repeats=1`` would have given."""

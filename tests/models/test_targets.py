@@ -113,8 +113,9 @@ def test_padding_counts_neither_in_losses_nor_in_accuracies(ignored, engine):
     rows, codes = padded(ignored)
     loss = nn.CrossEntropyLoss(ignore_index=ignored)
     # Batches of one row: that of row 7 has nothing that counts.
-    result = ts.path(Tagger, (rows, codes), ts.L1, loss=loss, strengths=[0.001], folds=2, repeats=1, epochs=30, batch_size=2,
-                     engine=engine, progress=False, optimizer=lambda p: torch.optim.Adam(p, lr=0.05))  # fmt: skip
+    settings = {"strengths": [0.001], "folds": 2, "repeats": 1, "epochs": 30, "batch_size": 2, "progress": False}
+    settings |= {"engine": engine, "optimizer": lambda p: torch.optim.Adam(p, lr=0.05)}
+    result = ts.path(Tagger, (rows, codes), ts.L1, loss=loss, **settings)
     assert result.points[0].accuracy > 0.9
     model, _ = result.refit(0.0)
     found = evaluate(model, rows, codes, loss=loss)

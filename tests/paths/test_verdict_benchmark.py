@@ -33,11 +33,11 @@ def test_every_model_is_judged_on_the_fresh_rows(benchmark_of, order):
         )  # fmt: skip
     gains = []
     for row in (row for folds in witness._compared for row in folds):
-        lost = [None if outcome is None else witness._fresh[outcome] for outcome in row]
-        for outcome, fresh in zip(row, lost, strict=True):
-            if outcome is not None:
-                held_out = outcome.row_losses.sum().item()
-                trained = outcome.train_loss * (61 - len(outcome.row_losses))
+        lost = [None if result is None else witness._fresh[result] for result in row]
+        for result, fresh in zip(row, lost, strict=True):
+            if result is not None:
+                held_out = result.row_losses.sum().item()
+                trained = result.train_loss * (61 - len(result.row_losses))
                 assert fresh == pytest.approx((trained + held_out) / 61, rel=1e-5)
         controls = lost[3:]  # after strengths 0, 0.1 and 1000; a warm path may have several
         assert found.best.strength == 0.1

@@ -38,7 +38,7 @@ class PathResult:
         penalty: its name.
         points: per strength, ascending, 0 first.
         verdict: whether penalising helps, the choosing of the strength counted in. After a warm path,
-            compared with strength 0 trained on for as long as the best strength was, in all.
+            compared with strength 0 trained on for as long as the strongest that any fold chooses was, in all.
         grid: where the strengths come from.
         null_loss: the validation loss of the best constant output, fitted on each fold's training rows; None where the
             loss has none.

@@ -188,7 +188,7 @@ class PathJob:
             null_loss = trainings.null_loss()
             warm = WarmTrainings(spec, splits, compared, store) if settings.order == "warm" else None
             if warm is not None:
-                ways = warm.ways(plans, grids, partial(_best_step, splits.first))
+                ways = warm.ways(plans, grids, partial(_farthest_choice, splits.first))
             else:
                 ways = [WarmTables(table, table[:1]) for table in trainings.tables(grids)]
             evidence = Evidence(splits, ways, seed=settings.seed)
@@ -272,9 +272,16 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
     return PathJob(spec, Layout(splits, numbers, rows), compared, several, jobs, aside)
 
 
-def _best_step(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:
-    points = [make_point(strength, row, folds) for strength, row in zip(strengths, table, strict=True)]
-    return points.index(least(points))
+def _farthest_choice(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:
+    """The last step that is best: over all folds, or over those but one, by which that one is judged."""
+
+    def best(some: Sequence[int]) -> int:
+        rows = zip(strengths, table, strict=True)
+        points = [make_point(strength, [row[k] for k in some], [folds[k] for k in some]) for strength, row in rows]
+        return points.index(least(points))
+
+    every = range(len(folds))
+    return max(best(some) for some in [every, *([k for k in every if k != left] for left in every if len(folds) > 1)])
 
 
 def _later(

@@ -13,8 +13,8 @@ sound weights of its fold. So what one strength does to a fold does not end the 
 
 **The control.** The k-th strength above 0 has been trained k + 1 times as long as strength 0, all in all, so what it
 gains over strength 0 may be no more than longer training; a penalty that does nothing would seem to help wherever
-trainings are short. So strength 0 goes on training, in restarts, for as long as the best strength of the path was
-trained, and the verdict uses whichever of its restarts is best.
+trainings are short. So strength 0 goes on training, in restarts, for as long as the strongest of the strengths that
+any fold chooses was trained, and the verdict uses whichever of its restarts is best.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from torchshrink.support.storage import brief
 
 Table = list[list[TrainingResult]]
 """Per strength, ascending, per fold."""
-BestOf = Callable[[Sequence[float], Table], int]
-"""(strengths, their table) -> which step of it is best."""
+FarthestOf = Callable[[Sequence[float], Table], int]
+"""(strengths, their table) -> the farthest step of it that may be chosen."""
 Step = Callable[[float, Mapping[int, Weights]], tuple[dict[int, TrainingResult], Mapping[int, Weights]]]
 """(strength, what each fold starts from) -> each fold's result, and the weights it ended with."""
 
@@ -68,7 +68,7 @@ class WarmTables:
 
     Args:
         up: the path itself.
-        unpenalised: strength 0 again and again, as many times as it takes to the best of the path: what longer training
+        unpenalised: strength 0 again and again, as many times as it takes to the farthest choice: what longer training
             does by itself. Its first row is the path's.
     """
 
@@ -103,19 +103,19 @@ class WarmTrainings:
         self._store, self._progress = store, store.progress
         self._stacks: dict[FoldGroup, Step] = {}
 
-    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], best_of: BestOf) -> list[WarmTables]:
-        """Each family's; ``best_of`` chooses the step up to which strength 0 is trained for comparison."""
+    def ways(self, plans: Sequence[Plan], grids: Sequence[Grid], farthest_of: FarthestOf) -> list[WarmTables]:
+        """Each family's; ``farthest_of`` says to which step strength 0 is trained for comparison."""
         made = []
         for family, (plan, grid) in enumerate(zip(plans, grids, strict=True)):
             strengths = grid.strengths
             numbers = range(len(self._first))
             by_fold = self._along(plan, family, strengths, numbers, aside=False)
             up = [[by_fold[fold][step] for fold in numbers] for step in range(len(strengths))]
-            best = best_of(strengths, up)
-            self._progress.spare((len(strengths) - (best + 1 if best else 0)) * len(self._first))
-            if best:
-                by_fold = self._along(plan, family, (0.0,) * (best + 1), numbers)
-            made.append(WarmTables(up, [[by_fold[fold][step] for fold in numbers] for step in range(best + 1)]))
+            farthest = farthest_of(strengths, up)
+            self._progress.spare((len(strengths) - (farthest + 1 if farthest else 0)) * len(self._first))
+            if farthest:
+                by_fold = self._along(plan, family, (0.0,) * (farthest + 1), numbers)
+            made.append(WarmTables(up, [[by_fold[fold][step] for fold in numbers] for step in range(farthest + 1)]))
         return made
 
     def later(
