@@ -103,8 +103,8 @@ class PathSettings:
             the same batches; folds go side by side. That takes fewer epochs where there is one minimum to arrive at.
             But the strengths are then not independent, and the k-th above 0 has had k + 1 times the ``epochs`` of
             strength 0 in all. So that this is not taken for the penalty's doing, strength 0 is trained on for as long
-            as the strongest that any fold chooses was, and the verdict compares with it wherever on that way it is best; the points are
-            the path's alone. After a warm path ``refit`` trains a warm path.
+            as the strongest that any fold chooses was, and the verdict compares with it wherever on that way it is
+            best; the points are the path's alone. After a warm path ``refit`` trains a warm path.
         engine: how the trainings are done: a name or an `Engine`.
 
     Raises:
