@@ -118,7 +118,7 @@ def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmT
     source = best.source
     if source is not None and source.order == "warm":
         epochs = source.spec.settings.epochs * max(len(each.unpenalised) for each in ways)
-        words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as many as the strongest that any fold chooses in all"
+        words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as any fold's choice had at most"
     return dataclasses.replace(verdict, words=words)
 
 
