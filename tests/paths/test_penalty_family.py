@@ -68,3 +68,9 @@ def test_a_callable_that_returns_no_penalty_is_refused():
 def test_a_name_is_no_penalty(name, hint):
     with pytest.raises(InputError, match=hint):
         families(name)
+
+
+@pytest.mark.parametrize("penalty", [ts.L1Ball, ts.MaxNorm, ts.L1Ball(1.0), ts.MaxNorm(2.0)])
+def test_constraints_have_no_strength_to_tune(penalty):
+    with pytest.raises(InputError, match="a constraint, whose radius is no strength"):
+        family(penalty)

@@ -59,6 +59,18 @@ class TestVerdicts:
         result = ts.path(lambda: line(3), data, ts.L2, strengths=(1e4,), epochs=2, folds=3, progress=False)
         assert result.verdict.words.startswith("nothing was learnt: ")
 
+    @pytest.mark.parametrize("unit", [1e3, 1e6, 1e9])
+    @pytest.mark.parametrize("centre", [True, False])
+    def test_a_model_whose_steps_are_too_small_for_its_targets_has_learnt_nothing(self, unit, centre):
+        rng = np.random.default_rng(1)
+        X = rng.normal(size=(200, 4)).astype("f4")
+        y = 2 * X[:, 0] + rng.normal(size=200)
+        y = (unit * (y - y.mean() if centre else y + 3)).astype("f4")
+        result = ts.path(lambda: nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), (X, y), ts.L1, strengths=(0.1, 1.0),
+                         epochs=3, progress=False)  # fmt: skip
+        assert result.verdict.words.startswith("nothing was learnt: the least training loss is ")
+        assert "; against strength 0: " in result.verdict.words
+
 
 class TestRepeats:
     def test_points_and_choice_are_the_first_repeats_and_later_ones_train_two_strengths_a_fold(self, tmp_path):

@@ -3,6 +3,7 @@ import json
 import math
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,3 +98,18 @@ def test_bad_ones_are_refused_in_one_line(settings, message):
 def test_engines_that_cannot_be_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Engine(**settings)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "repeats", "strengths"])
+def test_whole_numbers_of_numpy_are_whole_numbers(name):
+    made = PathSettings(**{name: np.int64(3)})
+    assert getattr(made, name) == 3
+    assert type(getattr(made, name)) is int
+    for bad in (np.float64(3.0), 3.0, True, np.int64(0)):
+        with pytest.raises(InputError, match=rf"^{name}="):
+            PathSettings(**{name: bad})
+
+
+def test_a_single_strength_is_told_how():
+    with pytest.raises(InputError, match=r"^strengths=0\.01: how many expected, or the strengths, such as \[0\.01\]"):
+        PathSettings(strengths=1e-2)

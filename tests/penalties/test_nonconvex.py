@@ -135,6 +135,28 @@ def test_large_weights_feel_no_pull(penalty):
     assert torch.equal(penalty.distance(w, torch.tensor([0.2, 0.0])), torch.tensor([0.2, 0.0]))
 
 
+@pytest.mark.parametrize("kind", [MCP, SCAD])
+@pytest.mark.parametrize("gamma", [1e8, 1e10, 1e12])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_large_gamma_is_l1_in_every_dtype(kind, gamma, dtype):
+    w = torch.tensor([3.0, -0.5, 0.02, 0.0], dtype=dtype)
+    for strength in (0.1, 1e30):  # where gamma times the strength is beyond float32
+        mine, plain = kind(strength, gamma=gamma), L1(strength)
+        for found, wanted in (
+            (mine.prox(w, 0.1), plain.prox(w, 0.1)),
+            (mine.grad(w), plain.grad(w)),
+            (mine.distance(w, w), plain.distance(w, w)),
+        ):
+            torch.testing.assert_close(found, wanted, rtol=1e-2 if dtype is torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [MCP, SCAD])
+@pytest.mark.parametrize("gamma", [1.1e12, 1e38, 1e308])
+def test_a_gamma_beyond_is_refused(kind, gamma):
+    with pytest.raises(InputError, match="where the penalty is L1 already"):
+        kind(0.1, gamma=gamma)
+
+
 def test_the_settings_are_kept_and_part_of_the_value():
     assert MCP(0.1, gamma=2.0).with_strength(0.5) == MCP(0.5, gamma=2.0) != MCP(0.5)
     assert SCAD(0.1, gamma=2.5).with_strength(0.5) == SCAD(0.5, gamma=2.5) != SCAD(0.5)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.dense import check_dense
 from torchshrink.data.lazy import Rows, split
 from torchshrink.errors import InputError
 from torchshrink.regularizer.binding import check_differentiable
@@ -103,6 +104,9 @@ def checked_data(data: object) -> Data:
     X, y = data if isinstance(data, tuple | list) and len(data) == 2 else (None, None)
     if not isinstance(X, Rows) or not isinstance(y, Tensor):
         raise InputError(f"data: {type(data).__name__} given, a pair of tensors (X, y) expected")
+    for name, part in (("X", X), ("y", y)):
+        if isinstance(part, Tensor):
+            check_dense(name, part)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
     if isinstance(X, Tensor) and X.is_inference():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch import Tensor
 
 from torchshrink.certifying import certify
 from torchshrink.cli import console
@@ -44,7 +45,7 @@ def training_result(
         },
         "polish": end and finite(end.to_dict()),
         "words": {
-            "learnt": _nothing_learnt(fit, held_out or train) or None,
+            "learnt": _nothing_learnt(fit, train, held_out) or None,
             "columns": data.kinds or None,
             "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
             "sparsity": str(regularizer.sparsity()),
@@ -56,16 +57,23 @@ def training_result(
     }
 
 
-def _nothing_learnt(fit: Fit, found: Evaluation) -> str:
+def _nothing_learnt(fit: Fit, train: Evaluation, held_out: Evaluation | None) -> str:
     """That the best constant output for the training rows does as well, if it does."""
-    y, judged = (
-        part[1].double() if part[1].is_floating_point() else part[1]
-        for part in (fit.training, fit.validation or fit.training)
-    )
+    y = _wide(fit.training[1])
     with torch.no_grad(), evaluating(fit.model):
         shape = fit.model(fit.training[0][:2]).shape[1:]
-    null = fit.unit.of_loss * null_losses(fit.loss, y, judged, shape).mean().item()
-    return nothing_learnt(found.loss, null, rows="training" if fit.validation is None else "validation")
+
+    def null(judged: Tensor) -> float:
+        return fit.unit.of_loss * null_losses(fit.loss, y, judged, shape).mean().item()
+
+    said = nothing_learnt(train.loss, null(y), rows="training")
+    if said or held_out is None or fit.validation is None:
+        return said
+    return nothing_learnt(held_out.loss, null(_wide(fit.validation[1])), rows="validation")
+
+
+def _wide(y: Tensor) -> Tensor:
+    return y.double() if y.is_floating_point() else y
 
 
 def _polish(fit: Fit, regularizer: Regularizer, *, progress: bool) -> Polished:

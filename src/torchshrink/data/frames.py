@@ -31,6 +31,7 @@ from torchshrink.data.columns import (
     typed_numbers,
 )
 from torchshrink.data.dataset import TASKS, Dataset, Task
+from torchshrink.data.dense import check_dense
 from torchshrink.data.numerals import FEW, Custom, parse, read_numbers
 from torchshrink.errors import InputError
 from torchshrink.support.text import suggestion
@@ -198,15 +199,7 @@ def _array(name: str, values: Any, what: str) -> Array:
 
 
 def _plain(name: str, values: torch.Tensor, what: str) -> Array:
-    kinds = {
-        "sparse": values.layout is not torch.strided,
-        "meta": values.is_meta,
-        "quantized": values.is_quantized,
-        "nested": values.is_nested,
-    }
-    odd = [kind for kind, is_one in kinds.items() if is_one]
-    if odd:
-        raise InputError(f"{name}: {what} is a {' '.join(odd)} tensor, a dense one with its values expected")
+    check_dense(f"{name}: {what}", values)
     try:
         wide = values.double() if values.is_floating_point() else values
         plain: Array = wide.cpu().resolve_conj().resolve_neg().numpy()

@@ -31,9 +31,12 @@ def warn_of_rounding(name: str, values: Rows, dtype: torch.dtype, *, advice: str
         worst = int(torch.where(lost, error / spread, 0).argmax())
         before, after = (len(each[~each.isnan()].unique()) for each in (columns[:, worst], columns[:, worst].to(dtype)))
         which = f"column {worst} of {name}" if columns.shape[1] > 1 else name
+        loss = f"rounds by {100 * float(error[worst] / spread[worst]):.2g} % of the standard deviation"
         kinds = [str(each).removeprefix("torch.") for each in (values.dtype, dtype)]
         warnings.warn(
-            f"{which}: the model's {kinds[1]} keeps {after} of {before} different values of {kinds[0]}: {advice}",
+            f"{which}: the model's {kinds[1]} "
+            + (f"keeps {after} of {before} different values of {kinds[0]}" if after < before else loss)
+            + f": {advice}",
             DataWarning,
             stacklevel=4,
         )

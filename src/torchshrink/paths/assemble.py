@@ -13,6 +13,7 @@ from torchshrink.errors import DivergenceError
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
+from torchshrink.paths.null_model import NullLoss
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point
@@ -40,7 +41,7 @@ class Layout:
 
 
 def make_result(
-    source: Source, grid: Grid, ways: WarmTables, *, layout: Layout, verdict: Verdict, null_loss: float | None
+    source: Source, grid: Grid, ways: WarmTables, *, layout: Layout, verdict: Verdict, null: NullLoss
 ) -> PathResult:
     """One penalty's result.
 
@@ -50,7 +51,7 @@ def make_result(
         ways: what came out of the first repeat's trainings.
         layout: of the rows.
         verdict: whether penalising helps.
-        null_loss: the validation loss of the best constant output.
+        null: the losses of the best constant output.
 
     Raises:
         DivergenceError: every strength diverged.
@@ -67,14 +68,14 @@ def make_result(
         points=points,
         verdict=verdict,
         grid=grid,
-        null_loss=null_loss,
+        null_loss=null.validation,
         settings=spec.describe()
         | {"folds": len(folds), "repeats": len(layout.splits.repeats), "at strength 1": family.describe(1.0)},
         losses=_row_losses(table, layout),
         fold=fold,
         source=source,
     )
-    return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways]))
+    return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways], null))
 
 
 def penalising(evidence: Evidence, families: Sequence[int]) -> Verdict:
@@ -82,7 +83,9 @@ def penalising(evidence: Evidence, families: Sequence[int]) -> Verdict:
     return evidence.verdict(evidence.penalising(families), _HELPS)
 
 
-def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[WarmTables]) -> PathComparison:
+def compare(
+    results: Sequence[PathResult], evidence: Evidence, ways: Sequence[WarmTables], null: NullLoss
+) -> PathComparison:
     """Several penalties' results over the same folds, and which is better; ``ways`` is what each was made from."""
     best = min(results, key=lambda result: result.best.validation_loss).penalty
     against = {
@@ -99,7 +102,7 @@ def compare(results: Sequence[PathResult], evidence: Evidence, ways: Sequence[Wa
     }
     return PathComparison(
         results={result.penalty: result for result in results},
-        verdict=_noted(penalising(evidence, range(len(results))), results, ways),
+        verdict=_noted(penalising(evidence, range(len(results))), results, ways, null),
         against=against,
     )
 
@@ -110,11 +113,14 @@ def control_of(ways: WarmTables, folds: Sequence[Fold]) -> int:
     return losses.index(min(losses)) + 1
 
 
-def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmTables]) -> Verdict:
+def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmTables], null: NullLoss) -> Verdict:
     """First, whether anything was learnt; after a warm path, last, what strength 0 was given for a fair comparison."""
     best = min(results, key=lambda result: result.best.validation_loss)
-    learnt = nothing_learnt(best.best.validation_loss, best.null_loss)
-    words = f"{learnt}; {verdict.words}" if learnt else verdict.words
+    # Of the training rows first: on others, any output near the mean beats the mean of the training rows by luck.
+    trained = min(point.train_loss for result in results for point in result.points)
+    learnt = nothing_learnt(trained, null.train, rows="least training")
+    learnt = learnt or nothing_learnt(best.best.validation_loss, null.validation, rows="least validation")
+    words = f"{learnt}; against strength 0: {verdict.words}" if learnt else verdict.words
     source = best.source
     if source is not None and source.order == "warm":
         epochs = source.spec.settings.epochs * max(len(each.unpenalised) for each in ways)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,19 @@ from torchshrink.support.storage import brief
 from torchshrink.training import Loss, row_losses
 
 MOST_SETTLED = 200  # unpenalised numbers that Newton steps are taken for
+
+
+@dataclass(frozen=True)
+class NullLoss:
+    """Mean losses of the best constant output for each fold's training rows; None where the loss takes none.
+
+    Args:
+        train: on these rows.
+        validation: on the rows held out.
+    """
+
+    train: float | None
+    validation: float | None
 
 
 def null_output(loss: Loss, y: Tensor, shape: Sequence[int]) -> Tensor:

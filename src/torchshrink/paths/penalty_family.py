@@ -36,6 +36,14 @@ def family(penalty: PenaltySpec, name: str | None = None) -> PenaltyFamily:
     Raises:
         InputError: it is none, or a class that takes two strengths.
     """
+    if (isinstance(penalty, Penalty) or (isinstance(penalty, type) and issubclass(penalty, Penalty))) and (
+        penalty.constraint
+    ):
+        what = penalty.__name__ if isinstance(penalty, type) else str(penalty)
+        raise InputError(
+            f"penalty={what}: a constraint, whose radius is no strength, and which has no strength 0 to compare with: "
+            "take a penalty, or train at each radius"
+        )
     if isinstance(penalty, Penalty):
         return PenaltyFamily(name or _name(type(penalty)), penalty.with_strength)
     if isinstance(penalty, type) and issubclass(penalty, Penalty):

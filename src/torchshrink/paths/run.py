@@ -185,7 +185,7 @@ class PathJob:
             for plan in plans:
                 trainings.follow(plan, asked=settings.engine.name == "lanes")
             grids = [given or trainings.grid(number, points - 1) for number in range(len(compared))]
-            null_loss = trainings.null_loss()
+            null = trainings.null_loss()
             warm = WarmTrainings(spec, splits, compared, store) if settings.order == "warm" else None
             if warm is not None:
                 ways = warm.ways(plans, grids, partial(_farthest_choice, splits.first))
@@ -206,7 +206,7 @@ class PathJob:
                 each,
                 layout=self.layout,
                 verdict=penalising(evidence, [number]),
-                null_loss=null_loss,
+                null=null,
             )
             for number, (source, grid, each) in enumerate(zip(sources, grids, ways, strict=True))
         ]
@@ -218,7 +218,7 @@ class PathJob:
                 sources[best], results[best].best.strength, control=control_of(ways[best], splits.first)
             )
         if self.several:
-            return replace(compare(results, evidence, ways), test=test)
+            return replace(compare(results, evidence, ways, null), test=test)
         return replace(results[0], test=test)
 
     def _most(self, points: int, *, probes: int) -> int:

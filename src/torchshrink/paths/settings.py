@@ -6,10 +6,12 @@ A new setting is a field of `PathSettings`, its line in `PathKeywords` beside it
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,12 @@ TestRows = float | Sequence[int] | Tensor | None
 """The share of the rows, or the numbers of the rows, that take no part in any choice."""
 
 
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _whole(name: str, value: Any, least: int) -> int:
+    """``value``, a whole number of Python's or numpy's, as Python's."""
+    number = None if isinstance(value, bool) or not isinstance(value, SupportsIndex) else operator.index(value)
+    if number is None or number < least:
         raise InputError(f"{name}={value!r}: expected a whole number ≥ {least}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Engine:
         for name, least in (("lanes", 1), ("jobs", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None or name == "workers":
-                _whole(name, value, least)
+                object.__setattr__(self, name, _whole(name, value, least))
         if self.name == "sequential" and (self.lanes is not None or self.compile):
             given = f"lanes={self.lanes}" if self.lanes is not None else "compile=True"
             raise InputError(f"engine='sequential' has no lanes: leave out {given}, or take engine='lanes'")
@@ -129,9 +134,8 @@ class PathSettings:
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
             raise InputError(f"order={self.order!r}: expected one of {listed(get_args(Order))}")
-        _whole("repeats", self.repeats, 1)
-        _whole("epochs", self.epochs, 1)
-        _whole("batch_size", self.batch_size, 1)
+        for name in ("repeats", "epochs", "batch_size"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
         if self.method not in (*get_args(Method), "loss"):
             raise InputError(f"method={self.method!r}: expected one of {listed((*get_args(Method), 'loss'))}")
         given: object = self.optimizer
@@ -207,10 +211,13 @@ def settings_from(keywords: PathKeywords) -> PathSettings:
 
 def _strengths(given: object) -> int | tuple[float, ...]:
     """How many, or the strengths themselves: ascending, with 0 among them."""
-    if isinstance(given, bool) or (isinstance(given, int) and given < 1):
-        raise InputError(f"strengths={given}: how many expected, at least 1, or the strengths themselves")
-    if isinstance(given, int):
-        return given
+    if isinstance(given, SupportsIndex) and not isinstance(given, np.ndarray | Tensor):
+        count = operator.index(given)
+        if isinstance(given, bool) or count < 1:
+            raise InputError(f"strengths={given}: how many expected, at least 1, or the strengths themselves")
+        return count
+    if isinstance(given, float):
+        raise InputError(f"strengths={given:g}: how many expected, or the strengths, such as [{given:g}]")
     try:
         found = [float(each) for each in given]  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:

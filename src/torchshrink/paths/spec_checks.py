@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchshrink.data.dense import check_dense
 from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.errors import InputError, TorchshrinkError
 from torchshrink.support.storage import brief
@@ -118,6 +119,7 @@ def checked_data(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
 
 def _tensor(name: str, part: Any) -> Tensor:
     if isinstance(part, Tensor):
+        check_dense(name, part)
         return part.clone() if part.is_inference() else part.detach()
     try:
         return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only

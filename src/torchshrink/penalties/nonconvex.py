@@ -22,6 +22,8 @@ from torchshrink.errors import InputError
 from torchshrink.penalties.base import Kinks, Penalty, ProxSteps, Strength, checked_strength, show, working
 from torchshrink.penalties.elementwise import L1, largest_magnitude
 
+LARGEST_GAMMA = 1e12  # beyond, products with it leave float32
+
 
 @final
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class MCP(Penalty):
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λm − m²/(2γ), with m = min(|w|, γλ)."""
-        m = working(w).abs().clamp(max=self.gamma * self.strength)
+        x = working(w)
+        m = x.abs().clamp(max=_end(self.gamma, self.strength, x))
         return (self.strength * m - m.square() / (2 * self.gamma)).sum()
 
     def grad(self, w: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ class MCP(Penalty):
         convex = gap > 0
         firm = (size - s * self.strength).clamp(min=0) * (self.gamma / torch.where(convex, gap, 1.0))
         # firm ≤ size mathematically; where 1 − s/γ is near 0 rounding could blow it up.
-        short = torch.where(size <= self.gamma * self.strength, x.sign() * torch.minimum(firm, size), x)
+        short = torch.where(size <= _end(self.gamma, self.strength, x), x.sign() * torch.minimum(firm, size), x)
         long = torch.where(size <= self.strength * (self.gamma * s).sqrt(), 0.0, x)
         return torch.where(convex, short, long).to(w.dtype)
 
@@ -153,7 +156,8 @@ class SCAD(Penalty):
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λ·min(|w|, γλ), less the parabola (min(|w|, γλ) − λ)₊²/(2(γ−1))."""
-        m = working(w).abs().clamp(max=self.gamma * self.strength)
+        x = working(w)
+        m = x.abs().clamp(max=_end(self.gamma, self.strength, x))
         return (self.strength * m - (m - self.strength).clamp(min=0).square() / (2 * (self.gamma - 1))).sum()
 
     def grad(self, w: Tensor) -> Tensor:
@@ -164,7 +168,7 @@ class SCAD(Penalty):
         """The global minimiser, in the three cases of the step."""
         x = working(w)
         s = _step_like(step, x)
-        size, end = x.abs(), self.gamma * self.strength
+        size, end = x.abs(), _end(self.gamma, self.strength, x)
         soft = (size - s * self.strength).clamp(min=0)
         gap = self.gamma - 1 - s
         convex = gap > 0
@@ -206,7 +210,15 @@ def _checked_shape(name: str, value: float, *, above: float) -> float:
         or not (math.isfinite(value) and value > above)
     ):
         raise InputError(f"{name}={value!r}: expected a finite number > {above}")
+    if value > LARGEST_GAMMA:
+        raise InputError(f"{name}={value!r}: expected at most {LARGEST_GAMMA:g}, where the penalty is L1 already")
     return float(value)
+
+
+def _end(gamma: float, strength: Strength, like: Tensor) -> float | Tensor:
+    """γλ, where the penalty becomes constant, or the largest number that ``like``'s dtype has."""
+    end = gamma * strength
+    return end if isinstance(end, Tensor) else min(end, torch.finfo(like.dtype).max)
 
 
 def _step_like(step: float | Tensor, x: Tensor) -> Tensor:

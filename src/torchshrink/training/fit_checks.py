@@ -115,8 +115,8 @@ def _check_output(output: object, X: Tensor, target: Tensor, loss: Loss, *, y: T
     known = isinstance(loss, nn.modules.loss._Loss) and not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
     if target.is_floating_point() and mine != theirs and known:
         raise InputError(
-            f"the model returns shape {mine} for a row whose target has shape {theirs}: "
-            "the same expected, or every row would be compared with every other"
+            f"the model returns shape {mine} for a row whose target has shape {theirs}: the same expected, or every "
+            f"row would be compared with every other{'; give y[:, None]' if (mine, theirs) == ((1,), ()) else ''}"
         )
     if isinstance(loss, nn.CrossEntropyLoss) and not target.is_floating_point():
         if mine and theirs != mine[1:]:

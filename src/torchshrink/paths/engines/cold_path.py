@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import final
 
 import torch
+from torch import Tensor
 
 from torchshrink.errors import InputError, LanesWarning
 from torchshrink.paths.engines.parallel import Task, run_tasks
@@ -15,7 +16,7 @@ from torchshrink.paths.engines.planner import Plan, stack_tasks
 from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid
-from torchshrink.paths.null_model import null_losses
+from torchshrink.paths.null_model import NullLoss, null_losses
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
@@ -158,15 +159,21 @@ class Trainings:
         (self._alone if isinstance(task, TrainingKey) else self._together).update(found)
         self._store.count(found)
 
-    def null_loss(self) -> float | None:
-        """The validation loss of the best constant output, over all folds."""
+    def null_loss(self) -> NullLoss:
+        """The losses of the best constant output, over all folds."""
         loss, y, shape = self.spec.in_float64().loss, self.spec.y, self._output_shape()
+
+        def mean(parts: list[Tensor]) -> float | None:
+            value = self.spec.target_scale.of_loss * torch.cat(parts).mean()
+            return value.item() if bool(value.isfinite()) else None
+
         try:
-            parts = [null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]
+            return NullLoss(
+                mean([null_losses(loss, y[fold.train], y[fold.train], shape) for fold in self._on_device()]),
+                mean([null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]),
+            )
         except (InputError, RuntimeError):
-            return None  # it is a line in a picture; a loss that takes no constant output has none
-        value = self.spec.target_scale.of_loss * torch.cat(parts).mean()
-        return value.item() if bool(value.isfinite()) else None
+            return NullLoss(None, None)  # it is a line in a picture; a loss that takes no constant output has none
 
     def _on_device(self) -> list[Fold]:
         device = self.spec.device

@@ -55,7 +55,7 @@ def sentence(claim: Claim, words: tuple[str, str, str]) -> str:
     )
 
 
-def nothing_learnt(loss: float, null: float | None, *, rows: str = "least validation") -> str:
+def nothing_learnt(loss: float, null: float | None, *, rows: str) -> str:
     """A sentence where the loss on the ``rows`` is no better than that of the best constant output; "" elsewhere."""
     if null is None or loss < null - 1e-3 * abs(null):
         return ""
