@@ -133,11 +133,14 @@ def test_the_core_needs_no_more_than_it_says(wheel: Path, tmp_path: Path) -> Non
     away = tmp_path / "away"
     away.mkdir()
     said = call(scripts / "python", "-W", "error", "-c", CORE, cwd=away)
-    assert said.strip() == "ts.path needs cloudpickle, which is not installed: pip install 'torchshrink[full]'"
+    assert (
+        said.strip()
+        == "ts.path needs cloudpickle, which is not installed: install torchshrink with its extra 'full', from a clone by pip install '.[full]'"
+    )
     refused = subprocess.run([scripts / "torchshrink", "--help"], cwd=away, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert refused.stderr == (
-        "error: the command line needs typer, which is not installed: pip install 'torchshrink[full]'\n"
+        "error: the command line needs typer, which is not installed: install torchshrink with its extra 'full', from a clone by pip install '.[full]'\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from torchshrink import L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
@@ -109,3 +111,10 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match="not UTF-8"):
         read_rules(tmp_path / "binary.yaml")
+
+
+def test_the_example_of_the_documentation_is_read():
+    page = (Path(__file__).parents[2] / "docs" / "penalties.md").read_text(encoding="utf-8")
+    example = page[page.index("```yaml\n") + 8 :]
+    found = parse_rules(example[: example.index("```")], where="docs")
+    assert (found.on, len(found.rules)) == ("weights", 3)

@@ -167,3 +167,13 @@ def test_one_hot_targets_and_codes_that_leave_some_out_are_no_mistake():
     one_hot = functional.one_hot(CODES).float()
     ts.path(linear(), (X, one_hot), ts.L2, loss=nn.CrossEntropyLoss(), **settings)
     ts.path(linear(4), (X, CODES + 1), ts.L2, **settings)
+
+
+@pytest.mark.parametrize(
+    "labels", [["a", "b"] * 20, np.array(["a", "b"] * 20), np.array(["a", "b"] * 20, dtype=object)]
+)
+def test_text_labels_are_told_how_to_become_codes(labels):
+    with pytest.raises(
+        InputError, match=r"^y: text given, numbers expected: np\.unique\(labels, return_inverse=True\)"
+    ):
+        ts.path(lambda: nn.Linear(3, 2), (torch.randn(40, 3), labels), ts.L1, progress=False)

@@ -190,7 +190,7 @@ Rules = Annotated[
         "--rules",
         metavar="FILE.yaml",
         rich_help_panel=_PENALTY,
-        help="Pattern → penalty, instead of --penalty.",
+        help="Pattern → penalty, instead of --penalty: rules: {encoder.*: {l2: 1e-4}, '*': none}",
     ),
 ]
 On = Annotated[

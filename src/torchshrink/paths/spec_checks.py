@@ -122,7 +122,12 @@ def _tensor(name: str, part: Any) -> Tensor:
         check_dense(name, part)
         return part.clone() if part.is_inference() else part.detach()
     try:
-        return torch.from_numpy(np.array(part))  # a copy: the caller's array may change, or be read-only
+        array = np.array(part)  # a copy: the caller's may change, or be read-only
+        if array.dtype.kind in "OUS" and all(isinstance(each, str) for each in array.flat):
+            raise InputError(
+                f"{name}: text given, numbers expected: np.unique(labels, return_inverse=True)[1] makes codes"
+            )
+        return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {type(part).__name__} given, a tensor or an array of numbers expected") from error
 

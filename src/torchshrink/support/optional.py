@@ -35,5 +35,7 @@ def needed(what: str) -> Iterator[None]:
         if module not in FULL:
             raise
         raise MissingDependencyError(
-            f"{what} needs {FULL[module]}, which is not installed: pip install 'torchshrink[full]'", name=error.name
+            f"{what} needs {FULL[module]}, which is not installed: install torchshrink with its extra 'full', from a "
+            "clone by pip install '.[full]'",
+            name=error.name,
         ) from error
