@@ -19,6 +19,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
+CURE = "which is not installed: install torchshrink with its extra 'full', from a clone by pip install '.[full]'"
+
 
 def call(*command: str | Path, cwd: Path) -> str:
     """What the command prints; a test fails with its stderr where it fails. It sees none of our paths."""
@@ -133,15 +135,10 @@ def test_the_core_needs_no_more_than_it_says(wheel: Path, tmp_path: Path) -> Non
     away = tmp_path / "away"
     away.mkdir()
     said = call(scripts / "python", "-W", "error", "-c", CORE, cwd=away)
-    assert (
-        said.strip()
-        == "ts.path needs cloudpickle, which is not installed: install torchshrink with its extra 'full', from a clone by pip install '.[full]'"
-    )
+    assert said.strip() == "ts.path needs cloudpickle, " + CURE
     refused = subprocess.run([scripts / "torchshrink", "--help"], cwd=away, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert refused.stderr == (
-        "error: the command line needs typer, which is not installed: install torchshrink with its extra 'full', from a clone by pip install '.[full]'\n"
-    )
+    assert refused.stderr == ("error: the command line needs typer, " + CURE + "\n")
 
 
 def test_the_source_distribution_has_every_file(built: Path) -> None:

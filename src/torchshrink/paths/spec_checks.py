@@ -123,13 +123,12 @@ def _tensor(name: str, part: Any) -> Tensor:
         return part.clone() if part.is_inference() else part.detach()
     try:
         array = np.array(part)  # a copy: the caller's may change, or be read-only
-        if array.dtype.kind in "OUS" and all(isinstance(each, str) for each in array.flat):
-            raise InputError(
-                f"{name}: text given, numbers expected: np.unique(labels, return_inverse=True)[1] makes codes"
-            )
-        return torch.from_numpy(array)
+        text = array.dtype.kind in "OUS" and all(isinstance(each, str) for each in array.flat)
+        if not text:
+            return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {type(part).__name__} given, a tensor or an array of numbers expected") from error
+    raise InputError(f"{name}: text given, numbers expected: np.unique(labels, return_inverse=True)[1] makes codes")
 
 
 def checked_device(wanted: torch.device | str | None, built_on: torch.device) -> torch.device:
