@@ -67,8 +67,8 @@ class Journal:
         path = self._path(key, stack)
 
         def result() -> TrainingResult:
-            tensors, metadata = read_tensors(path, what=self._outcome(key, stack))
-            return TrainingResult(row_losses=tensors["row_losses"], **json.loads(metadata["outcome"]))
+            tensors, metadata = read_tensors(path, what=self._sealed_as(key, stack))
+            return TrainingResult(row_losses=tensors["row_losses"], **json.loads(metadata["result"]))
 
         return self._sound(path, result)
 
@@ -83,8 +83,8 @@ class Journal:
         write_tensors(
             self._path(key, stack),
             {"row_losses": result.row_losses},
-            {"outcome": json.dumps(numbers)},
-            what=self._outcome(key, stack),
+            {"result": json.dumps(numbers)},
+            what=self._sealed_as(key, stack),
         )
 
     def read_weights(self, stack: str) -> dict[int, dict[str, Tensor]] | None:
@@ -119,9 +119,9 @@ class Journal:
             warnings.warn(f"{why}: this is done now", JournalWarning, stacklevel=4)
             return None
 
-    def _outcome(self, key: TrainingKey, stack: str) -> str:
-        """What an outcome is sealed as."""
-        return f"outcome {key!r} {stack} {self._whose}"
+    def _sealed_as(self, key: TrainingKey, stack: str) -> str:
+        """What a result is sealed as."""
+        return f"result {key!r} {stack} {self._whose}"
 
     def _ends(self, stack: str) -> str:
         """What weights are sealed as."""
