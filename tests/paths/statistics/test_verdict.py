@@ -81,6 +81,14 @@ class TestInterval:
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
         assert judge_rows(after, before, words=WORDS, chosen=True).interval == pytest.approx(tuple(ends))
 
+    def test_over_rows_whose_loss_may_be_negative_is_the_differences(self):
+        after, before = np.array([-1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
+        half = stats.t.ppf(0.975, 3) * np.std(after - before, ddof=1) / 2
+        found = judge_rows(after, before, words=WORDS)
+        assert not found.relative
+        assert found.change == -2.5
+        assert found.interval == pytest.approx((-2.5 - half, -2.5 + half))
+
     def test_of_shares_is_agresti_and_min_s(self):
         before = np.array([True] * 6 + [False] * 4)
         after = np.array([True] * 5 + [False] + [True] * 3 + [False])  # 3 gained, 1 lost, of 10
