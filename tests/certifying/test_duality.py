@@ -227,6 +227,26 @@ def test_what_has_no_dual_is_named_and_certified_without_a_gap(model, penalty, l
     assert "above its minimum" not in str(certificate)
 
 
+def test_rows_of_several_feature_vectors_have_no_dual_here():
+    model = nn.Linear(4, 1)
+    data = (torch.randn(6, 5, 4), torch.randn(6, 5, 1))
+    with pytest.raises(NoDualError, match=r"takes \(6, 5, 4\) for 6 rows: one row of features expected"):
+        ts.duality_gap(model, data, ts.Regularizer(model, ts.L1(0.1)))
+
+
+@pytest.mark.parametrize("penalty", [ts.L1(0.02), ts.ElasticNet(0.02, 0.01)], ids=str)
+def test_a_penalised_intercept_is_the_weight_of_a_column_of_ones(penalty):
+    X, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    with_bias, without = nn.Linear(4, 3, dtype=torch.float64), nn.Linear(5, 3, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        without.weight.copy_(torch.cat([with_bias.weight, with_bias.bias[:, None]], dim=1))
+    one = ts.duality_gap(with_bias, (X, y), ts.Regularizer(with_bias, penalty, on=ts.ALL))
+    wide = torch.cat([X, torch.ones(30, 1, dtype=torch.float64)], dim=1)
+    two = ts.duality_gap(without, (wide, y), ts.Regularizer(without, penalty))
+    assert one.gap > 0.01
+    assert (one.gap, one.objective) == pytest.approx((two.gap, two.objective), rel=1e-10)
+
+
 def test_a_frozen_bias_has_no_dual_here():
     model = nn.Linear(4, 1)
     model.bias.requires_grad_(False)

@@ -18,6 +18,7 @@ from torchshrink.paths.statistics.gains import (
     sound,
 )
 from torchshrink.paths.statistics.verdict import (
+    Verdict,
     half_width,
     judge,
     judge_rows,
@@ -209,7 +210,9 @@ class TestVerdict:
         others_lost = judge([*pairs, Gain(1, 1.0, math.nan)], ratio=0.25, words=WORDS)
         assert others_lost.compared == 5
         assert "1 folds in which the other side diverged are left out" in others_lost.words
-        assert "nothing to compare" in judge([], ratio=0.25, words=WORDS).words
+        said = "nothing is shown: one side has no training that did not diverge, so there is nothing to compare"
+        empty = Verdict(False, False, True, None, None, None, None, 0, 0, "folds", 0.95, said)
+        assert judge([], ratio=0.25, words=WORDS) == empty
 
     def test_json(self):
         found = verdict_of(luck(6))
