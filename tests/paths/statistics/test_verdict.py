@@ -96,6 +96,9 @@ class TestInterval:
         mean, spread = 2 / 12, math.sqrt((3 + 1 + 1) / 12 - (2 / 12) ** 2) / math.sqrt(12)
         ends = (mean - 1.959964 * spread, mean + 1.959964 * spread)
         assert paired_shares(after, before) == pytest.approx(ends, abs=1e-6)
+        all_lost = paired_shares(np.zeros(3, bool), np.ones(3, bool))
+        assert all_lost == (-1.0, pytest.approx(-0.6 + 1.959964 * math.sqrt(4 / 5 - 0.36) / math.sqrt(5)))
+        assert paired_shares(np.ones(3, bool), np.zeros(3, bool)) == (pytest.approx(-all_lost[1]), 1.0)
 
     def test_of_the_mean_is_glmnet_s_and_none_of_one_fold(self):
         mean, error = mean_and_error(np.array([1.0, 4.0]), np.array([2.0, 1.0]))
@@ -135,6 +138,14 @@ class TestChoice:
         assert (found[:, 1] == 1).all()
         turned = [HeldOut(np.arange(20)[::-1], losses[::-1], 10)]
         assert np.array_equal(by_parts(turned, ([0, 1], [0]), seed=0), found)
+
+    def test_of_one_split_a_row_that_is_held_out_twice_counts_with_its_mean(self):
+        losses = np.random.default_rng(0).random((2, 20, 3))
+        losses[1, 12:] = losses[0, 12:]  # the rows that are held out once
+        twice = [HeldOut(np.arange(20), losses[0], 10), HeldOut(np.arange(12), losses[1, :12], 18)]
+        once = [HeldOut(np.arange(20), losses.mean(0), 10)]
+        found = by_parts(twice, ([1, 2], [0]), seed=0)
+        assert found == pytest.approx(by_parts(once, ([1, 2], [0]), seed=0), rel=1e-12)
 
     def test_what_diverged_anywhere_is_no_candidate(self):
         losses = np.ones((1, 20, 3))
@@ -197,6 +208,14 @@ class TestVerdict:
         assert not found.relative
         assert found.change == pytest.approx(-1.0)
 
+    def test_two_folds_are_enough_and_one_is_not(self):
+        pairs = [Gain(0, 1.0, 2.0), Gain(0, 1.1, 2.0), Gain(0, 1.0, math.inf)]
+        found = judge(pairs, ratio=1.0, words=WORDS)
+        half = stats.t.ppf(0.975, 1) * math.log(1.1) / math.sqrt(2) * math.sqrt(1 / 2 + 1)
+        mean = math.log(1.1) / 2 - math.log(2)
+        assert found.interval == pytest.approx((math.expm1(mean - half), math.expm1(mean + half)))
+        assert judge(pairs[1:], ratio=1.0, words=WORDS).interval is None
+
     def test_values_that_are_all_the_same_are_no_evidence(self):
         found = judge([Gain(0, 0.0, 1.0), Gain(0, 0.0, 1.0)], ratio=1.0, words=WORDS)
         assert not found.helps
@@ -206,7 +225,9 @@ class TestVerdict:
     def test_lost_trainings_are_never_in_favour_of_the_choice(self):
         pairs = [Gain(0, 1.0 + 0.1 * k, 2.0) for k in range(5)]
         chosen_lost = [*pairs[:4], Gain(0, math.nan, 2.0)]
-        assert judge(chosen_lost, ratio=0.25, words=WORDS).interval is None
+        lost = judge(chosen_lost, ratio=0.25, words=WORDS)
+        assert lost.interval is None
+        assert lost.words == "nothing is shown: a training diverged, so there is nothing to compare"
         others_lost = judge([*pairs, Gain(1, 1.0, math.nan)], ratio=0.25, words=WORDS)
         assert others_lost.compared == 5
         assert "1 folds in which the other side diverged are left out" in others_lost.words
