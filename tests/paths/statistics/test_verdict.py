@@ -77,7 +77,9 @@ class TestInterval:
         after, before = np.array([1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
         half = stats.t.ppf(0.975, 3) * np.std(after / 2 - before / 4, ddof=1) / 2
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
-        assert judge_rows(after, before, words=WORDS).interval == pytest.approx(tuple(ends))
+        found = judge_rows(after, before, words=WORDS)
+        assert found.interval == pytest.approx(tuple(ends))
+        assert (found.relative, found.over, found.better, found.compared) == (True, "rows", 4, 4)
         half *= math.sqrt(1 + 10 / 9)
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
         assert judge_rows(after, before, words=WORDS, chosen=True).interval == pytest.approx(tuple(ends))
@@ -86,7 +88,7 @@ class TestInterval:
         after, before = np.array([-1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
         half = stats.t.ppf(0.975, 3) * np.std(after - before, ddof=1) / 2
         found = judge_rows(after, before, words=WORDS)
-        assert not found.relative
+        assert found.relative is False
         assert found.change == -2.5
         assert found.interval == pytest.approx((-2.5 - half, -2.5 + half))
 
@@ -234,6 +236,15 @@ class TestVerdict:
         said = "nothing is shown: one side has no training that did not diverge, so there is nothing to compare"
         empty = Verdict(False, False, True, None, None, None, None, 0, 0, "folds", 0.95, said)
         assert judge([], ratio=0.25, words=WORDS) == empty
+
+    def test_of_rows_one_is_no_evidence_nor_is_a_lost_training(self):
+        rows = np.array([1.0, 2.0, 3.0])
+        one = judge_rows(rows[:1], rows[:1], words=WORDS, note=" (noted)")
+        assert (one.interval, one.over, one.words) == (None, "rows", "nothing is shown: one row is no evidence (noted)")
+        for after, before in ((rows * math.nan, rows), (rows, rows * math.inf)):
+            lost = judge_rows(after, before, words=WORDS)
+            assert (lost.interval, lost.over, lost.helps, lost.harms) == (None, "rows", False, False)
+            assert lost.words == "nothing is shown: a training diverged, so there is nothing to compare"
 
     def test_json(self):
         found = verdict_of(luck(6))
