@@ -57,6 +57,24 @@ def test_no_displacement_of_a_constant_gradient_is_beyond_the_limit(row: Row, si
             assert bool((moved <= limit / REACHES * 1.02).all())
 
 
+def test_radam_has_no_limit_exactly_as_long_as_it_is_not_rectified() -> None:
+    parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer = torch.optim.RAdam([parameter], lr=0.1, betas=(0.9, 0.99))
+    rule, (group,) = step_size_of(optimizer), optimizer.param_groups
+    free = []
+    for _ in range(8):
+        parameter.grad = torch.tensor([1e-3, 10.0], dtype=torch.float64)
+        before = parameter.detach().clone()
+        optimizer.step()
+        moved = before - parameter.detach()
+        limits = rule.limits(group, [optimizer.state[parameter]])
+        assert (limits is None) == bool(moved[1] > 100 * moved[0])  # in proportion to the gradient
+        free.append(limits is None)
+        if limits is not None:  # in the limit of many steps it is lr; the rectified rate starts far below it
+            assert float(moved.max()) == pytest.approx(limits[0] / REACHES)
+    assert free == [True] * 5 + [False] * 3
+
+
 # --- weights without a gradient ---
 
 
