@@ -216,7 +216,9 @@ class TestVerdict:
         half = stats.t.ppf(0.975, 1) * math.log(1.1) / math.sqrt(2) * math.sqrt(1 / 2 + 1)
         mean = math.log(1.1) / 2 - math.log(2)
         assert found.interval == pytest.approx((math.expm1(mean - half), math.expm1(mean + half)))
-        assert judge(pairs[1:], ratio=1.0, words=WORDS).interval is None
+        said = "nothing is shown: all trainings to compare with diverged"
+        none = Verdict(False, False, True, None, None, None, None, 0, 0, "folds", 0.95, said)
+        assert judge(pairs[1:], ratio=1.0, words=WORDS) == none
 
     def test_values_that_are_all_the_same_are_no_evidence(self):
         found = judge([Gain(0, 0.0, 1.0), Gain(0, 0.0, 1.0)], ratio=1.0, words=WORDS)
