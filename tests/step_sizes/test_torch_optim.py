@@ -606,6 +606,27 @@ def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
         same_step_size(LoggingAdam, like=LBFGS)
 
 
+def test_what_is_remembered_is_found_in_the_state_under_previous() -> None:
+    class NextRate(SGD):
+        """Steps by a rate that it doubles afterwards."""
+
+        def step(self, closure: Any = None) -> None:
+            super().step(closure)
+            self.param_groups[0]["lr"] *= 2
+
+    def remember(parameter: Tensor, state: Any) -> dict[str, Any]:
+        return {"lr": optimizer.param_groups[0]["lr"]}
+
+    register_step_size(NextRate, coordinatewise=False, remember=remember)(lambda group, state: state["previous"]["lr"])
+    linear = nn.Linear(3, 1, bias=False)
+    optimizer = NextRate(linear.parameters(), lr=0.5)
+    nn.init.ones_(linear.weight)
+    ts.Regularizer(linear, ts.L1(0.5)).attach(optimizer, "prox")
+    linear.weight.grad = torch.zeros(1, 3)
+    optimizer.step()
+    assert linear.weight.tolist() == [[0.75] * 3]
+
+
 def test_the_last_word_on_a_class_counts() -> None:
     class Mine(SGD):
         pass

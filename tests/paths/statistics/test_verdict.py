@@ -80,6 +80,8 @@ class TestInterval:
         found = judge_rows(after, before, words=WORDS)
         assert found.interval == pytest.approx(tuple(ends))
         assert (found.relative, found.over, found.better, found.compared) == (True, "rows", 4, 4)
+        for unit in (1e-3, 1e3):
+            assert judge_rows(unit * after, unit * before, words=WORDS).interval == pytest.approx(found.interval)
         half *= math.sqrt(1 + 10 / 9)
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
         assert judge_rows(after, before, words=WORDS, chosen=True).interval == pytest.approx(tuple(ends))
@@ -189,6 +191,16 @@ class TestVerdict:
         assert "changes by between −" in found.words
         assert "cannot be told from none with these rows" in found.words
         assert "more rows" not in found.words
+
+    def test_unsure_says_how_large_a_gain_would_have_to_be(self):
+        pairs = [Gain(0, a, b) for a, b in ((1.0, 1.2), (1.2, 1.0), (1.1, 1.0), (1.0, 1.1))]
+        spread = np.std([math.log(each.after / each.before) for each in pairs], ddof=1)
+        half = stats.t.ppf(0.975, 3) * spread * math.sqrt(1 / 4 + 1 / 3)
+        said = f"a gain below about {100 * (1 - math.exp(-half)):.0f} % cannot be told from none with these rows"
+        assert judge(pairs, ratio=1 / 3, words=WORDS).words.endswith(said)
+        size = stats.t.ppf(0.975, 3) * np.std([-0.2, 0.2, 0.1, -0.1], ddof=1) * math.sqrt(1 / 4 + 1 / 3)
+        said = f"a gain below about {size:.1g} cannot be told from none with these rows"
+        assert judge(pairs, ratio=1 / 3, words=WORDS, differences=True).words.endswith(said)
 
     def test_nothing_chosen_changes_nothing(self):
         found = verdict_of(luck(4), ours=[0])
