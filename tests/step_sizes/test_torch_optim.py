@@ -423,7 +423,7 @@ def test_adams_steps_of_many_are_those_of_each(dtypes: tuple[torch.dtype, ...], 
 
 
 @pytest.mark.parametrize("row", FIRST_ROWS, ids=str)
-@pytest.mark.parametrize("steps", [2, 300])
+@pytest.mark.parametrize("steps", [2, 6, 300])  # RAdam is rectified from the sixth on
 def test_a_count_that_stays_on_its_device_gives_the_same(row: Row, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with capturable=True or under torch.compile, where a number must not be read: in float32, like the step."""
     run = Run(lasso(), row.make).steps(steps)
