@@ -13,7 +13,7 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.certifying.conjugates import Logistic, Softmax, Squares
 from torchshrink.certifying.duality import duality_gap
-from torchshrink.errors import NoDualError, UnsettledDualError
+from torchshrink.errors import InputError, NoDualError, UnsettledDualError
 from torchshrink.models import fit_preprocessing, mlp
 
 
@@ -126,6 +126,29 @@ def test_it_sees_through_preprocessing_and_rescaling():
     assert "convex" in certificate.proves
 
 
+def test_probabilities_are_targets_like_the_classes_that_they_stand_for():
+    X, codes = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    model = nn.Linear(4, 3, dtype=torch.float64)
+    reg = ts.Regularizer(model, ts.L1(0.05))
+    hard, soft = nn.functional.one_hot(codes, 3).double(), torch.rand(30, 3, dtype=torch.float64).softmax(1)
+    loss = nn.CrossEntropyLoss()
+    by_codes = ts.duality_gap(model, (X, codes), reg, loss=loss)
+    assert ts.duality_gap(model, (X, hard), reg, loss=loss).gap == pytest.approx(by_codes.gap, rel=1e-12)
+    before = ts.duality_gap(model, (X, soft), reg, loss=loss)
+    ts.polish(model, (X, soft), reg, loss=loss, tol=1e-9)
+    after = ts.duality_gap(model, (X, soft), reg, loss=loss)
+    assert 0 <= after.gap <= 1e-8 < before.objective - after.objective <= before.gap
+
+
+@pytest.mark.parametrize("left_out", [-100, 3])
+def test_rows_that_the_loss_leaves_out_have_no_dual_here(left_out):
+    model, y = nn.Linear(4, 3), torch.arange(30) % 3
+    y[0] = left_out
+    data, reg = (torch.randn(30, 4), y), ts.Regularizer(model, ts.L1(0.05))
+    with pytest.raises(NoDualError, match="with these targets"):
+        ts.duality_gap(model, data, reg, loss=nn.CrossEntropyLoss(ignore_index=left_out))
+
+
 def test_a_class_or_an_answer_that_never_occurs_still_has_a_bound():
     X = torch.randn(30, 4, dtype=torch.float64)
     model = nn.Linear(4, 3, dtype=torch.float64)
@@ -204,6 +227,26 @@ def test_what_has_no_dual_is_named_and_certified_without_a_gap(model, penalty, l
     assert "above its minimum" not in str(certificate)
 
 
+def test_rows_of_several_feature_vectors_have_no_dual_here():
+    model = nn.Linear(4, 1)
+    data = (torch.randn(6, 5, 4), torch.randn(6, 5, 1))
+    with pytest.raises(NoDualError, match=r"takes \(6, 5, 4\) for 6 rows: one row of features expected"):
+        ts.duality_gap(model, data, ts.Regularizer(model, ts.L1(0.1)))
+
+
+@pytest.mark.parametrize("penalty", [ts.L1(0.02), ts.ElasticNet(0.02, 0.01)], ids=str)
+def test_a_penalised_intercept_is_the_weight_of_a_column_of_ones(penalty):
+    X, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    with_bias, without = nn.Linear(4, 3, dtype=torch.float64), nn.Linear(5, 3, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        without.weight.copy_(torch.cat([with_bias.weight, with_bias.bias[:, None]], dim=1))
+    one = ts.duality_gap(with_bias, (X, y), ts.Regularizer(with_bias, penalty, on=ts.ALL))
+    wide = torch.cat([X, torch.ones(30, 1, dtype=torch.float64)], dim=1)
+    two = ts.duality_gap(without, (wide, y), ts.Regularizer(without, penalty))
+    assert one.gap > 0.01
+    assert (one.gap, one.objective) == pytest.approx((two.gap, two.objective), rel=1e-10)
+
+
 def test_a_frozen_bias_has_no_dual_here():
     model = nn.Linear(4, 1)
     model.bias.requires_grad_(False)
@@ -248,3 +291,43 @@ def test_a_numerical_failure_is_not_taken_for_a_model_without_a_dual(monkeypatch
     monkeypatch.setattr(Squares, "with_intercept", Squares.slopes)
     with pytest.raises(UnsettledDualError, match="best intercept was not found"):
         duality_gap(model, data, ts.Regularizer(model, ts.L1(0.1)))
+
+
+X4, Y4 = torch.ones(4, 2), torch.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (X4, "Tensor given, a pair"),
+        ((X4, Y4, Y4), "tuple given, a pair"),
+        ((X4, [1.0] * 4), "tuple given, a pair"),
+        (([[1.0, 1.0]] * 4, Y4), "tuple given, a pair"),
+        ((torch.tensor(1.0), Y4[:1]), r"shape \(\) and y \(1,\): one target for each row"),
+        ((X4[:1], torch.tensor(1.0)), r"shape \(1, 2\) and y \(\): one target for each row"),
+        ((X4, Y4[:3]), r"shape \(4, 2\) and y \(3,\): one target for each row"),
+        ((X4[:0], Y4[:0]), r"shape \(0, 2\) and y \(0,\): one target for each row"),
+    ],
+)
+def test_data_that_are_no_rows_with_a_target_each_are_named(data, message):
+    model = nn.Linear(2, 1)
+    with pytest.raises(InputError, match=message):
+        ts.certify(model, data, ts.Regularizer(model, ts.L1(0.1)))
+
+
+class InFloat32(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.float())  # as code that was written for float32 does: its weights have to stay so
+
+
+def test_a_model_whose_code_insists_on_its_dtype_is_certified_in_it():
+    torch.manual_seed(0)
+    X, y = torch.randn(20, 3), torch.randn(20, 1)
+    plain, tied = nn.Linear(3, 1), InFloat32(3, 1)
+    tied.load_state_dict(plain.state_dict())
+    expected = ts.certify(plain, (X, y), ts.Regularizer(plain, ts.L1(0.1)))
+    found = ts.certify(tied, (X, y), ts.Regularizer(tied, ts.L1(0.1)))
+    assert found.distance == pytest.approx(expected.distance, rel=1e-5)
+    assert found.loss != expected.loss
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert tied.weight.dtype == torch.float32

@@ -111,6 +111,9 @@ def test_an_anchor_must_fit():
     with pytest.raises(InputError, match="anchor='x'"):
         L2SP(0.1, "x")
     assert L2SP(0.1, torch.ones(2)).bind(START).anchor.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert L2SP(0.1, torch.tensor([[1.0], [2.0]])).bind(START).anchor.tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    with pytest.raises(InputError, match=r"anchor of shape \(2, 2\) given.*\(1, 2\) expected"):
+        L2SP(0.1, torch.ones(2, 2)).value(START[:1])
 
 
 def test_equality_is_by_strength_and_by_the_very_anchor():

@@ -46,6 +46,29 @@ def test_the_contract_holds(penalty):
     check_penalty(penalty)
 
 
+SAYS = {  # smooth, convex, constraint, elementwise, kinks, prox_steps: where False and "unknown" would do, only slower
+    "l1": (False, True, False, True, "coordinates", "coordinate"),
+    "l2": (True, True, False, True, "unknown", "coordinate"),
+    "elastic_net": (False, True, False, True, "coordinates", "coordinate"),
+    "group_lasso": (False, True, False, False, "groups", "coordinate"),
+    "sparse_group_lasso": (False, True, False, False, "coordinates", "coordinate"),
+    "mcp": (False, False, False, True, "coordinates", "coordinate"),
+    "scad": (False, False, False, True, "coordinates", "coordinate"),
+    "l2sp": (True, True, False, True, "unknown", "coordinate"),
+    "nuclear_norm": (False, True, False, False, "unknown", "scalar"),
+    "orthogonal": (True, False, False, False, "unknown", "none"),
+    "max_norm": (False, True, True, False, "unknown", "coordinate"),
+    "l1_ball": (False, True, True, False, "unknown", "coordinate"),
+}
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_each_says_of_itself_all_that_is_true(name):
+    found = BUILTIN[name]
+    facts = (found.smooth, found.convex, found.constraint, found.elementwise, found.kinks, found.prox_steps)
+    assert facts == SAYS[name]
+
+
 def test_two_dimensions_may_number_the_groups():
     check_penalty(GroupLasso(0.3, dim=(0, 1)), shapes=((5, 3), (1, 1), (2, 3, 2, 2)))
 

@@ -123,3 +123,19 @@ def test_numbers_of_numpy_are_numbers(number):
     reg.scale = number
     assert type(reg.scale) is float
     assert reg.scale == float(number)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (ts.L1, "strength"),
+        (lambda bad: ts.ElasticNet(bad, 0.1), "l1"),
+        (lambda bad: ts.ElasticNet(0.1, bad), "l2"),
+        (lambda bad: ts.SparseGroupLasso(bad, 0.1), "l1"),
+        (lambda bad: ts.SparseGroupLasso(0.1, bad), "group"),
+    ],
+)
+def test_a_strength_that_is_none_is_refused_by_its_name(make, name):
+    for bad, said in ((-1.0, r"-1\.0: expected a finite number"), ("x", "'x': expected a number")):
+        with pytest.raises(InputError, match=rf"^{name}={said}"):
+            make(bad)

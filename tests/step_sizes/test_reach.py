@@ -57,6 +57,27 @@ def test_no_displacement_of_a_constant_gradient_is_beyond_the_limit(row: Row, si
             assert bool((moved <= limit / REACHES * 1.02).all())
 
 
+def test_radam_has_no_limit_exactly_as_long_as_it_is_not_rectified(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameter = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer = torch.optim.RAdam([parameter], lr=0.1, betas=(0.9, 0.99))
+    rule, (group,) = step_size_of(optimizer), optimizer.param_groups
+    free = []
+    for _ in range(8):
+        parameter.grad = torch.tensor([1e-3, 10.0], dtype=torch.float64)
+        before = parameter.detach().clone()
+        optimizer.step()
+        moved = before - parameter.detach()
+        limits = rule.limits(group, [optimizer.state[parameter]])
+        assert (limits is None) == bool(moved[1] > 100 * moved[0])  # in proportion to the gradient
+        free.append(limits is None)
+        reach = math.inf if limits is None else float(moved.max())
+        assert limits is None or limits[0] == pytest.approx(REACHES * reach)
+        with monkeypatch.context() as unread:  # as where the count stays on its device
+            unread.setattr(torch.compiler, "is_compiling", lambda: True)
+            assert float(rule.reach(group, optimizer.state[parameter])) == pytest.approx(reach, rel=1e-3)
+    assert free == [True] * 5 + [False] * 3
+
+
 # --- weights without a gradient ---
 
 

@@ -401,8 +401,29 @@ def test_half_precision_is_computed_in_single(row: Row) -> None:
     assert not isinstance(s, Tensor) or (s.dtype == torch.float32 and s.shape == parameter.shape)
 
 
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32,), (torch.float64,), (torch.bfloat16,), (torch.float32, torch.bfloat16)]
+)
+@pytest.mark.parametrize("ages", [(3, 3), (1, 4)], ids=["equally old", "of several ages"])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adams_steps_of_many_are_those_of_each(dtypes: tuple[torch.dtype, ...], ages: Any, amsgrad: bool) -> None:
+    dtypes = (*dtypes, dtypes[0])[:2]
+    parameters = [nn.Parameter(torch.ones(3, 2, dtype=dtype)) for dtype in dtypes]
+    optimizer = Adam(parameters, lr=0.02, amsgrad=amsgrad, foreach=False)
+    for t in range(max(ages)):
+        for parameter, age in zip(parameters, ages, strict=True):
+            parameter.grad = torch.randn_like(parameter) * (10 if t == 0 else 1) if t < age else None
+        optimizer.step()
+    rule, (group,) = step_size_of(optimizer), optimizer.param_groups
+    states = [optimizer.state[parameter] for parameter in parameters]
+    for found, state in zip(rule.step_sizes(group, states), states, strict=True):
+        expected = rule.step_size(group, state)
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("row", FIRST_ROWS, ids=str)
-@pytest.mark.parametrize("steps", [2, 300])
+@pytest.mark.parametrize("steps", [2, 6, 300])  # RAdam is rectified from the sixth on
 def test_a_count_that_stays_on_its_device_gives_the_same(row: Row, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with capturable=True or under torch.compile, where a number must not be read: in float32, like the step."""
     run = Run(lasso(), row.make).steps(steps)
@@ -583,6 +604,27 @@ def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
     assert weight_decay_kind(optimizer, optimizer.param_groups[0]) == "coupled"
     with pytest.raises(StepSizeError, match="LBFGS"):
         same_step_size(LoggingAdam, like=LBFGS)
+
+
+def test_what_is_remembered_is_found_in_the_state_under_previous() -> None:
+    class NextRate(SGD):
+        """Steps by a rate that it doubles afterwards."""
+
+        def step(self, closure: Any = None) -> None:
+            super().step(closure)
+            self.param_groups[0]["lr"] *= 2
+
+    def remember(parameter: Tensor, state: Any) -> dict[str, Any]:
+        return {"lr": optimizer.param_groups[0]["lr"]}
+
+    register_step_size(NextRate, coordinatewise=False, remember=remember)(lambda group, state: state["previous"]["lr"])
+    linear = nn.Linear(3, 1, bias=False)
+    optimizer = NextRate(linear.parameters(), lr=0.5)
+    nn.init.ones_(linear.weight)
+    ts.Regularizer(linear, ts.L1(0.5)).attach(optimizer, "prox")
+    linear.weight.grad = torch.zeros(1, 3)
+    optimizer.step()
+    assert linear.weight.tolist() == [[0.75] * 3]
 
 
 def test_the_last_word_on_a_class_counts() -> None:

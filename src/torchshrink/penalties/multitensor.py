@@ -13,7 +13,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from torchshrink.penalties.base import Penalty
+from torchshrink.penalties.base import Penalty, working
 from torchshrink.penalties.elementwise import L1, L2, ElasticNet
 
 Step = float | Tensor
@@ -184,8 +184,10 @@ def _soft_threshold_(w: Tensor, step: Step, strength: float | Tensor, limit: Ste
         w.sub_(torch.clamp(w, low, high, out=low))
         return
     threshold = step * strength
-    if limit is not None:
-        threshold = torch.as_tensor(threshold).clamp(max=limit)
+    if limit is not None and not isinstance(threshold, Tensor) and not isinstance(limit, Tensor):
+        threshold = min(threshold, limit)
+    elif limit is not None:
+        threshold = torch.as_tensor(threshold, dtype=working(w).dtype, device=w.device).clamp(max=limit)
     if isinstance(threshold, Tensor):
         w.sub_(w.clamp(threshold.neg(), threshold))
     elif type(w) in (Tensor, torch.nn.Parameter) and w.is_floating_point():

@@ -48,6 +48,14 @@ def test_the_standard_error_is_glmnets():
     assert point(0.1, [1.0, 2.0, 4.0]).validation_se == pytest.approx(math.sqrt((0.784 + 0.032 + 1.024) / 2))
 
 
+def test_the_standard_error_of_one_split_is_over_its_rows():
+    losses = [1.0, 2.0, 4.0, 5.0]
+    made = make_point(0.1, [outcome(losses)], FOLDS[:1])
+    assert made.validation_loss == pytest.approx(3.0)
+    assert made.validation_se == pytest.approx(torch.tensor(losses).std().item() / 2)
+    assert make_point(0.1, [outcome([3.0])], [Fold(torch.arange(1, 4), torch.arange(1))]).validation_se == 0.0
+
+
 def test_best_is_the_least_and_of_equals_the_strongest():
     points = [point(s, [m, m, m]) for s, m in ((0.0, 3.0), (0.1, 2.0), (0.2, 2.0), (0.4, 2.5))]
     assert least(points).strength == 0.2

@@ -18,6 +18,7 @@ from torchshrink.paths.statistics.gains import (
     sound,
 )
 from torchshrink.paths.statistics.verdict import (
+    Verdict,
     half_width,
     judge,
     judge_rows,
@@ -76,10 +77,22 @@ class TestInterval:
         after, before = np.array([1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
         half = stats.t.ppf(0.975, 3) * np.std(after / 2 - before / 4, ddof=1) / 2
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
-        assert judge_rows(after, before, words=WORDS).interval == pytest.approx(tuple(ends))
+        found = judge_rows(after, before, words=WORDS)
+        assert found.interval == pytest.approx(tuple(ends))
+        assert (found.relative, found.over, found.better, found.compared) == (True, "rows", 4, 4)
+        for unit in (1e-3, 1e3):
+            assert judge_rows(unit * after, unit * before, words=WORDS).interval == pytest.approx(found.interval)
         half *= math.sqrt(1 + 10 / 9)
         ends = np.expm1([math.log(0.5) - half, math.log(0.5) + half])
         assert judge_rows(after, before, words=WORDS, chosen=True).interval == pytest.approx(tuple(ends))
+
+    def test_over_rows_whose_loss_may_be_negative_is_the_differences(self):
+        after, before = np.array([-1.0, 2.0, 4.0, 1.0]), np.array([2.0, 5.0, 6.0, 3.0])
+        half = stats.t.ppf(0.975, 3) * np.std(after - before, ddof=1) / 2
+        found = judge_rows(after, before, words=WORDS)
+        assert found.relative is False
+        assert found.change == -2.5
+        assert found.interval == pytest.approx((-2.5 - half, -2.5 + half))
 
     def test_of_shares_is_agresti_and_min_s(self):
         before = np.array([True] * 6 + [False] * 4)
@@ -87,6 +100,9 @@ class TestInterval:
         mean, spread = 2 / 12, math.sqrt((3 + 1 + 1) / 12 - (2 / 12) ** 2) / math.sqrt(12)
         ends = (mean - 1.959964 * spread, mean + 1.959964 * spread)
         assert paired_shares(after, before) == pytest.approx(ends, abs=1e-6)
+        all_lost = paired_shares(np.zeros(3, bool), np.ones(3, bool))
+        assert all_lost == (-1.0, pytest.approx(-0.6 + 1.959964 * math.sqrt(4 / 5 - 0.36) / math.sqrt(5)))
+        assert paired_shares(np.ones(3, bool), np.zeros(3, bool)) == (pytest.approx(-all_lost[1]), 1.0)
 
     def test_of_the_mean_is_glmnet_s_and_none_of_one_fold(self):
         mean, error = mean_and_error(np.array([1.0, 4.0]), np.array([2.0, 1.0]))
@@ -126,6 +142,14 @@ class TestChoice:
         assert (found[:, 1] == 1).all()
         turned = [HeldOut(np.arange(20)[::-1], losses[::-1], 10)]
         assert np.array_equal(by_parts(turned, ([0, 1], [0]), seed=0), found)
+
+    def test_of_one_split_a_row_that_is_held_out_twice_counts_with_its_mean(self):
+        losses = np.random.default_rng(0).random((2, 20, 3))
+        losses[1, 12:] = losses[0, 12:]  # the rows that are held out once
+        twice = [HeldOut(np.arange(20), losses[0], 10), HeldOut(np.arange(12), losses[1, :12], 18)]
+        once = [HeldOut(np.arange(20), losses.mean(0), 10)]
+        found = by_parts(twice, ([1, 2], [0]), seed=0)
+        assert found == pytest.approx(by_parts(once, ([1, 2], [0]), seed=0), rel=1e-12)
 
     def test_what_diverged_anywhere_is_no_candidate(self):
         losses = np.ones((1, 20, 3))
@@ -168,6 +192,16 @@ class TestVerdict:
         assert "cannot be told from none with these rows" in found.words
         assert "more rows" not in found.words
 
+    def test_unsure_says_how_large_a_gain_would_have_to_be(self):
+        pairs = [Gain(0, a, b) for a, b in ((1.0, 1.2), (1.2, 1.0), (1.1, 1.0), (1.0, 1.1))]
+        spread = np.std([math.log(each.after / each.before) for each in pairs], ddof=1)
+        half = stats.t.ppf(0.975, 3) * spread * math.sqrt(1 / 4 + 1 / 3)
+        said = f"a gain below about {100 * (1 - math.exp(-half)):.0f} % cannot be told from none with these rows"
+        assert judge(pairs, ratio=1 / 3, words=WORDS).words.endswith(said)
+        size = stats.t.ppf(0.975, 3) * np.std([-0.2, 0.2, 0.1, -0.1], ddof=1) * math.sqrt(1 / 4 + 1 / 3)
+        said = f"a gain below about {size:.1g} cannot be told from none with these rows"
+        assert judge(pairs, ratio=1 / 3, words=WORDS, differences=True).words.endswith(said)
+
     def test_nothing_chosen_changes_nothing(self):
         found = verdict_of(luck(4), ours=[0])
         assert (found.helps, found.harms, found.change, found.interval) == (False, False, 0.0, (0.0, 0.0))
@@ -188,6 +222,16 @@ class TestVerdict:
         assert not found.relative
         assert found.change == pytest.approx(-1.0)
 
+    def test_two_folds_are_enough_and_one_is_not(self):
+        pairs = [Gain(0, 1.0, 2.0), Gain(0, 1.1, 2.0), Gain(0, 1.0, math.inf)]
+        found = judge(pairs, ratio=1.0, words=WORDS)
+        half = stats.t.ppf(0.975, 1) * math.log(1.1) / math.sqrt(2) * math.sqrt(1 / 2 + 1)
+        mean = math.log(1.1) / 2 - math.log(2)
+        assert found.interval == pytest.approx((math.expm1(mean - half), math.expm1(mean + half)))
+        said = "nothing is shown: all trainings to compare with diverged"
+        none = Verdict(False, False, True, None, None, None, None, 0, 0, "folds", 0.95, said)
+        assert judge(pairs[1:], ratio=1.0, words=WORDS) == none
+
     def test_values_that_are_all_the_same_are_no_evidence(self):
         found = judge([Gain(0, 0.0, 1.0), Gain(0, 0.0, 1.0)], ratio=1.0, words=WORDS)
         assert not found.helps
@@ -197,11 +241,24 @@ class TestVerdict:
     def test_lost_trainings_are_never_in_favour_of_the_choice(self):
         pairs = [Gain(0, 1.0 + 0.1 * k, 2.0) for k in range(5)]
         chosen_lost = [*pairs[:4], Gain(0, math.nan, 2.0)]
-        assert judge(chosen_lost, ratio=0.25, words=WORDS).interval is None
+        lost = judge(chosen_lost, ratio=0.25, words=WORDS)
+        assert lost.interval is None
+        assert lost.words == "nothing is shown: a training diverged, so there is nothing to compare"
         others_lost = judge([*pairs, Gain(1, 1.0, math.nan)], ratio=0.25, words=WORDS)
         assert others_lost.compared == 5
         assert "1 folds in which the other side diverged are left out" in others_lost.words
-        assert "nothing to compare" in judge([], ratio=0.25, words=WORDS).words
+        said = "nothing is shown: one side has no training that did not diverge, so there is nothing to compare"
+        empty = Verdict(False, False, True, None, None, None, None, 0, 0, "folds", 0.95, said)
+        assert judge([], ratio=0.25, words=WORDS) == empty
+
+    def test_of_rows_one_is_no_evidence_nor_is_a_lost_training(self):
+        rows = np.array([1.0, 2.0, 3.0])
+        one = judge_rows(rows[:1], rows[:1], words=WORDS, note=" (noted)")
+        assert (one.interval, one.over, one.words) == (None, "rows", "nothing is shown: one row is no evidence (noted)")
+        for after, before in ((rows * math.nan, rows), (rows, rows * math.inf)):
+            lost = judge_rows(after, before, words=WORDS)
+            assert (lost.interval, lost.over, lost.helps, lost.harms) == (None, "rows", False, False)
+            assert lost.words == "nothing is shown: a training diverged, so there is nothing to compare"
 
     def test_json(self):
         found = verdict_of(luck(6))
