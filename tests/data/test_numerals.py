@@ -38,6 +38,10 @@ WRITTEN = {
     "dollars": lambda v, d: ("-" if v < 0 else "") + "$" + grouped(abs(v), d, ",", "."),
     "euros": lambda v, d: grouped(v, d, ".", ",") + " €",
     "percent": lambda v, d: f"{v:.{d}f} %",
+    "text in a spreadsheet": lambda v, d: f"'{v:.{d}f}",
+    "a formula": lambda v, d: f'="{v:.{d}f}"' if v < 0 else f"={v:.{d}f}",
+    "no cents": lambda v, d: f"{v:.0f}.-" if v.is_integer() else f"{v:.{d}f}",
+    "no cents after a comma": lambda v, d: grouped(v, d, ".", ",") + (",– kr" if v.is_integer() and not d else " kr"),
     "accounting": lambda v, d: f"({-v:,.{d}f})" if v < 0 else f"{v:,.{d}f}",
 }
 
@@ -84,6 +88,11 @@ READ = {
     "a text that is said to be missing": (["1", "2", "lost", "4"], {"na": ("lost",)}, [1, 2, NAN, 4]),
     "a number that is said to be missing": (["1", "-999", "-999.0"], {"na": ("-999", "-999.0")}, [1, NAN, NAN]),
     "booleans": (["True", "false", "NA"], {}, [1, 0, NAN]),
+    "no cents": (["12.-", "77.-", "75.50", "CHF 1'200.-", "CHF 3.--"], {}, [12, 77, 75.5, 1200, 3]),
+    "no cents after a comma": (["12,-", "-7,–", "1.500,—", "75,50"], {}, [12, -7, 1500, 75.5]),
+    "no kroner": (["500,- kr", "kr 20", "1.200,50 kr."], {}, [500, 20, 1200.5]),
+    "no euro cents": (["12,- €", "12,– €", "3,50 €"], {}, [12, 12, 3.5]),
+    "no paise": (["Rs 500", "Rs. 1,200/-", "Rs 7.50"], {}, [500, 1200, 7.5]),
     "Indian groups": (["1,23,456", "12,34,567.5", "5"], {}, [123456, 1234567.5, 5]),
 }
 
@@ -98,11 +107,90 @@ def test_what_a_column_is_read_as(tmp_path, name):
 CATEGORIES = {
     "codes with letters": ["SW1A", "90210", "1A", "2B"] * 10,
     "zip codes": [f"{7 * i % 19:05}" for i in range(40)],
+    "zip codes that a spreadsheet was told to keep": [f"'{7 * i % 19:05}" for i in range(40)],
     "yes and no": ["yes", "no"] * 20,
     "countries, Namibia among them": ["NA", "DE", "FR", "ZA"] * 10,
     "None as an answer": ["None", "some", "many"] * 13,
+    "counts without an end": ["0", "1", "2", "3+"] * 10,
+    "letters with a sign": ["A-", "A", "B+", "B"] * 10,
     "grades": ["1", "2", "2B", "3A", "3B"] * 8,
 }
+
+
+# What is written beside a number: a column of such is neither numbers nor categories.
+BESIDE = {
+    "degrees": ["{} °C", "{}°", "{}ºF", "{} C"],
+    "shares": ["{} ‰", "{} % vol", "{}%RH"],
+    "units": ["{} kg", "{} g", "{}kg", "{} KG", "{}mg"],
+    "compound units": ["{} km/h", "{} W/m2", "{} m²", "{} sq ft", "{} mg/L", "{} €/kg"],
+    "rooms": ["{} Zimmer"],
+    "inches": ["{}''", '{}"', "{}'"],
+    "comparisons": [">{}", "<{}", "<= {}", "≥{}", "~{}", "ca. {}", "less than {}", "{}+"],
+    "limits beside numbers": ["{}", "<{}"],
+    "numbering": ["#{}"],
+    "errors": ["{} ± 1", "{} +/- 0.5", "{}±0.1 kg", "{} (1.2)"],
+    "powers": ["{}x10^3", "{}×10³", "{} * 10^-2", "{}*10**4"],
+    "multiples": ["{}k", "{}M", "${}k", "€{} bn", "{}"],
+    "fractions": ["1/{}", "{}/2", "1 1/{}", "{}½"],
+    "blood pressures": ["120/{}", "{}/80 mmHg"],
+    "durations": ["{} min", "{}h", "1h{}", "{} days", "{} min 5 s"],
+    "heights": ["5'{}\"", "6 ft {} in"],
+    "footnotes": ["{}*", "{}**", "{}"],
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(sorted(BESIDE)),
+    st.lists(st.integers(1, 999), min_size=25, max_size=40, unique=True),
+    st.sampled_from(["{}", "{}.5", "{},25"]),
+    st.integers(1, 3),
+    st.lists(st.sampled_from(sorted(MISSING)), max_size=20),
+)
+def test_numbers_with_something_beside_them_are_refused(name, wholes, written, times, marks):
+    ways = BESIDE[name]
+    cells = [ways[i % len(ways)].format(written.format(whole)) for i, whole in enumerate(wholes)] * times + marks
+    frame = pd.DataFrame({"x": cells, "z": range(len(cells)), "t": range(len(cells))})
+    with pytest.raises(InputError, match=r"column 'x' is numbers (with|but for)|column 'x' is dates") as caught:
+        from_frame("t", frame, "t", task="regression")
+    assert "\n" not in str(caught.value)
+    assert "--drop" in str(caught.value)
+
+
+# Names that have a number in them: there is no number to write instead.
+NAMES = {
+    "letters before": ["A{}"],
+    "letters before, of several kinds": ["A{}", "B-{}", "X-{}", "C{}"],
+    "words before": ["Room {}", "Bus {}", "No {}"],
+    "versions": ["v{}.2", "{}.0.1"],
+    "postcodes": ["{:05}"],
+    "British postcodes": ["SW{} 1AA", "N{}A 2BB", "EC{}M 3CC"],
+    "Dutch postcodes": ["1{:03} AB", "2{:03} CD", "3{:03} XZ", "4{:03} QR"],
+    "ordinals": ["{}th", "{}st", "{}nd", "{}rd"],
+    "streets": ["{}th Avenue", "{} Main Street", "{} High Street", "{} Elm Road"],
+    "houses and classes": ["{}a", "{}b", "{}c", "{}"],
+    "ranges": ["{}-1000", "{}–2000"],
+    "intervals": ["(0, {}]", "[{}, 1000)"],
+    "sizes": ["{}x20", "10x{}"],
+    "paragraphs": ["§{}", "§ {}"],
+    "addresses": ["10.0.0.{}", "192.168.{}.1"],
+    "ports": ["{}/tcp", "{}/udp"],
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(NAMES)), st.lists(st.integers(1, 999), min_size=25, max_size=40, unique=True))
+def test_names_with_numbers_in_them_stay_categories(name, wholes):
+    ways = NAMES[name]
+    cells = [ways[i % len(ways)].format(whole) for i, whole in enumerate(wholes)] * 2
+    frame = pd.DataFrame({"x": cells, "z": range(len(cells)), "t": range(len(cells))})
+    assert set(from_frame("t", frame, "t", task="regression").columns[0].categories) == set(cells)
+
+
+def test_few_values_with_units_are_categories():
+    cells = ["5 kg", "10 kg", "<5", "1/2", '30"'] * 10
+    frame = pd.DataFrame({"x": cells, "t": range(50)})
+    assert len(from_frame("t", frame, "t", task="regression").columns[0].categories) == 5
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -125,7 +213,13 @@ REFUSED = {
     "times": (["12:30", "7:05"], ",", "dates or times"),
     "identifiers beyond float64": ([str(10**18 + i) for i in range(30)], ",", "more digits"),
     "percentages and shares": (["12 %", "0.5", "7 %"], ",", "percentages"),
+    "percentages beside per mille": (["12 %", "5 ‰", "7 %"], ",", "'‰' after some"),
+    "two units": ([f"{i} {'kg' if i < 9 else 'g'}" for i in range(30)], ",", "something beside each ('0 kg'"),
     "two currencies": (["$5", "€6", "$7"], ",", "currency"),
+    "a minus after numbers": (["12-", "7", "3.50-", "8"], ",", "a dash after numbers ('12-', '3.50-')"),
+    "the same, of a currency": (["12,50- €", "7,00 €", "3,20 €"], ";", "a dash after numbers ('12,50- €')"),
+    "school grades": (["1", "2-", "2+", "3-", "4"] * 5, ",", "a dash after numbers ('2-', '3-')"),
+    "school grades of one kind": (["2-", "3–"] * 5, ",", "a dash after numbers"),
     "units": ([f"{i} kg" for i in range(30)], ",", "'kg' after each"),
     "names": ([f"Ann {i}" for i in range(30)], ",", "names the rows"),
     "401 digits": (["9" * 401, "1", "2"], ",", "too large for float32, in 1 of 3"),

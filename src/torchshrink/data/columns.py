@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchshrink.data.dataset import Column
-from torchshrink.data.numerals import FEW, Custom, decimals_of, numbers_with_unit, parse, read_numbers
+from torchshrink.data.numerals import FEW, Custom, decimals_of, parse, read_numbers
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -164,9 +164,6 @@ def levels_of(text: pd.Series[Any]) -> list[str]:
 def _check_levels(where: str, levels: list[str], present: int) -> None:
     if len(levels) <= FEW:
         return
-    unit = numbers_with_unit(levels)
-    if unit is not None:
-        raise InputError(f"{where} is numbers with {unit!r} after each: write the numbers alone, or --drop it")
     if len(levels) <= MAX_LEVELS and len(levels) <= 0.9 * present:
         return
     if all(parse(level, ".") is not None for level in levels):
