@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from torchshrink.data import Format, from_frame, load
-from torchshrink.data.numerals import MISSING
+from torchshrink.data.numerals import MISSING, Custom
 from torchshrink.errors import InputError
 
 NAN = math.nan
@@ -87,6 +87,11 @@ READ = {
     "points that group, by another value": (["1.234", "2.345", "7,5"], {}, [1234, 2345, 7.5]),
     "a text that is said to be missing": (["1", "2", "lost", "4"], {"na": ("lost",)}, [1, 2, NAN, 4]),
     "a number that is said to be missing": (["1", "-999", "-999.0"], {"na": ("-999", "-999.0")}, [1, NAN, NAN]),
+    "the same number, written otherwise": (["1.5", "-999.0", "−999", "2"], {"na": ("-999",)}, [1.5, NAN, NAN, 2]),
+    "the same with a comma": (["1,5", "-999,0", "-999,000", "2"], {"na": ("-999",)}, [1.5, NAN, NAN, 2]),
+    "the same, said with a comma": (["1,5", "-999", "2"], {"na": ("-999,0",)}, [1.5, NAN, 2]),
+    "another number with the same digits": (["1,5", "1,234", "2"], {"na": ("1234",)}, [1.5, 1.234, 2]),
+    "a number with other groups": (["1,5", "9.999", "2"], {"na": ("9999",)}, [1.5, NAN, 2]),
     "booleans": (["True", "false", "NA"], {}, [1, 0, NAN]),
     "no cents": (["12.-", "77.-", "75.50", "CHF 1'200.-", "CHF 3.--"], {}, [12, 77, 75.5, 1200, 3]),
     "no cents after a comma": (["12,-", "-7,–", "1.500,—", "75,50"], {}, [12, -7, 1500, 75.5]),
@@ -207,6 +212,9 @@ REFUSED = {
     "a stray text": ([f"{i / 7:.3f}" for i in range(40)] + ["see note"], ",", "'see note'"),
     "stray texts among whole numbers": ([str(i) for i in range(60)] + ["abc", "abc"], ",", "'abc' in 2 of 62"),
     "two readings": (["1,234", "2,345", "3,456"], ";", "1234 or 1.234: say --decimal"),
+    "two readings of points": (["1.234", "-2.345", "3.456"], ";", "1.234 or 1234: say --decimal"),
+    "the same among whole numbers": (["1.234", "2.345", "7"], ";", "1.234 or 1234: say --decimal"),
+    "the same after tabs": (["1.234", "2.345", "7"], "\t", "1.234 or 1234: say --decimal"),
     "points and commas": (["1.5", "2,5", "3.5", "4,5"], ",", "decimal comma"),
     "dates": (["2020-01-05", "2020-02-06", ""], ",", "dates"),
     "other dates": (["5.1.2020", "17.2.2020"], ",", "dates"),
@@ -237,12 +245,54 @@ def test_what_is_neither_is_refused_by_the_columns_name(tmp_path, name):
     assert column(tmp_path, values, sep, drop=("x",)).X.shape[1] == 1
 
 
-def test_other_columns_show_how_a_file_writes_numbers(tmp_path):
-    table = "a;b;t\n1,234;3,14;u\n2,345;2,71;v\n"
-    (tmp_path / "a.csv").write_text(table)
-    assert load(str(tmp_path / "a.csv"), target="t").X.tolist() == [[1.234, 3.14], [2.345, 2.71]]
-    (tmp_path / "a.csv").write_text(table.replace("3,14", "3.14").replace("2,71", "2.71"))
-    assert load(str(tmp_path / "a.csv"), target="t").X.tolist() == [[1234, 3.14], [2345, 2.71]]
+@pytest.mark.parametrize("written", ["1,234", "1.234"])
+@pytest.mark.parametrize("shown", ["3,14", "3.14"])
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_other_columns_show_how_a_file_writes_numbers(tmp_path, written, shown, where):
+    path = tmp_path / "a.csv"
+    other = written.replace("1", "5")
+    rows = f"{written};{shown};1\n{other};{shown}5;2\n7;{shown}9;4\n"
+    path.write_text(f"a;{where};{'y' if where == 'x' else 'x'}\n" + rows)
+    decimal = written[1] == shown[1]
+    dataset = load(str(path), target="y", task="regression")
+    assert dataset.X[:, 0].tolist() == ([1.234, 5.234, 7] if decimal else [1234, 5234, 7])
+    # And the target is read by what the columns show.
+    assert load(str(path), target="a", task="regression").y[:2].tolist() == (
+        [1.234, 5.234] if decimal else [1234, 5234]
+    )
+
+
+def test_a_value_can_show_that_its_point_is_the_decimal_one(tmp_path):
+    for third in ("0.125", "1234.567", "2.5", "1.234e3"):
+        assert column(tmp_path, ["1.234", "2.345", third], ";").X[:2, 0].tolist() == [1.234, 2.345]
+    assert column(tmp_path, ["1.234", "2.345"], ";", decimal=",").X[:, 0].tolist() == [1234, 2345]
+    assert column(tmp_path, ["1.234", "2.345"], ";", decimal=".").X[:, 0].tolist() == [1.234, 2.345]
+
+
+def test_what_is_said_to_be_missing_is_so_in_every_kind_of_column(tmp_path):
+    cells = {"text": ["1", "-999.0", "x", "-999", "x", "1"], "codes": ["01", "02", "-999.0", "99", "02", "01"]}
+    numbers = {"typed": [1.0, -999.0, 3, 4, 5, 6], "t": [1.5, 2.5, 3.5, 4, 5, 6]}
+    frame = pd.DataFrame(cells | numbers)
+    before = frame.copy()
+    for said in ("-999", "-999.0", "-999,0"):
+        dataset = from_frame("f", frame, "t", custom=Custom(Format(na=(said,))))
+        assert dataset.X.isnan().sum(0).tolist() == [2, 1, 1]
+        assert dataset.columns[0].categories == ("1", "x")
+        assert dataset.columns[1].categories == ("01", "02", "99")
+        assert not [note for note in dataset.notes if "in no column" in note]
+        for target in ([1.5, 2.5, 3.5, 4, 5, -999], ["1.5", "2.5", "3.5", "4", "5", "-999.00"]):
+            with pytest.raises(InputError, match="'t' is missing in 1 of 6 rows"):
+                from_frame("f", frame.assign(t=target), "t", custom=Custom(Format(na=(said,))))
+    pd.testing.assert_frame_equal(frame, before)
+    zeros = from_frame("f", frame, "t", custom=Custom(Format(na=("-999", "2"))))
+    assert zeros.columns[1].categories == ("01", "02", "99")  # the code 02 is another text than 2
+
+
+def test_what_is_said_to_be_missing_and_is_nowhere_is_told_once(tmp_path):
+    dataset = column(tmp_path, ["1.5", "-9.0", "2", "lost"], na=("-9", "lost", "-99", "Lost", "1234"))
+    told = [note for note in dataset.notes if "in no column" in note]
+    assert told == ["--na '-99', 'Lost', '1234': in no column, so nothing was taken as missing for it"]
+    assert not [note for note in column(tmp_path, ["1", "2"]).notes if "in no column" in note]
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])

@@ -47,6 +47,7 @@ _WRITTEN = re.compile(
     rf"[{BLANKS}]*(?P<after>{CURRENCY})?(?P<percent>%)?(?P<close>\))?"
 )
 _PLAIN = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # a number in either way
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?"
     r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?|\d{4}-W\d{2}(-\d)?|\d{4}-\d{2}|\d{4}[ -]?Q[1-4]"
@@ -94,7 +95,28 @@ class Custom:
 
 def is_mark(text: str, format: Format) -> bool:
     """Whether ``text`` stands for a missing value in a column of numbers."""
-    return text in format.na or text.casefold() in MISSING
+    return said_missing(text, format) or text.casefold() in MISSING
+
+
+def said_missing(text: str, format: Format) -> bool:
+    """Whether the caller says that ``text`` means a missing value: by this text, or by the same number (-999.0)."""
+    if not format.na or text in format.na:
+        return bool(format.na)
+    if text.isdecimal() and text[0] == "0":  # codes: 007 is not 7
+        return False
+    readings = {parse(text, point, format) for point in ".,"} - {None}
+    return len(readings) == 1 and readings <= missing_numbers(format.na).keys()
+
+
+def missing_numbers(na: Iterable[str]) -> dict[float, str]:
+    """Those of the texts that are numbers, by what number they are: with a decimal point if that can be, else a comma."""
+    numbers = {}
+    for text in na:
+        point = parse(text, ".")
+        number = point if point is not None else parse(text, ",")
+        if number is not None:
+            numbers[number] = text
+    return numbers
 
 
 def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
@@ -103,6 +125,8 @@ def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
     for text in counts:
         # Without a comma a text can ask for the point only, and most texts of a file are such.
         if ("." in found or "." not in text) and "," not in text and text.count(".") < 2:
+            continue
+        if said_missing(text, format):
             continue
         point, comma = parse(text, ".", format), parse(text, ",", format)
         if (point is None) != (comma is None):
@@ -152,6 +176,9 @@ def read_numbers(where: str, counts: Counter[str], custom: Custom) -> Numbers | 
         return None
     _check_units(where, rest)
     _check_digits(where, known)
+    said = missing_numbers(format.na)
+    marks |= {text: rest[text] for text, value in known.items() if value in said}
+    known = {text: value for text, value in known.items() if text not in marks}
     return _made(dict.fromkeys(marks, math.nan) | known, marks, decimal)
 
 
@@ -209,9 +236,10 @@ def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
         return format.decimal
     if format.thousands in (".", ","):
         return "," if format.thousands == "." else "."
-    if custom.decimals != {","} and all(_PLAIN.fullmatch(text) for text in rest):
-        return "."
     marked = [text for text in rest if "," in text or "." in text]
+    groups = bool(marked) and all(_GROUP.fullmatch(text) for text in marked)
+    if not (groups or custom.decimals == {","}) and all(_PLAIN.fullmatch(text) for text in rest):
+        return "."  # what follows takes long
     both = [(parse(text, ".", format), parse(text, ",", format), text) for text in marked]
     point = [text for p, c, text in both if p is not None and c is None]
     comma = [text for p, c, text in both if c is not None and p is None]
@@ -228,10 +256,8 @@ def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
     if not unclear:
         return "."
     if len(custom.decimals) == 1:
-        (known,) = custom.decimals
-        if known == "." or any("," in text for text in unclear):
-            return known
-    elif custom.sep in (",", None) or not any("," in text for text in unclear):
+        return next(iter(custom.decimals))
+    if custom.sep in (",", None):
         return "."
     p, c, text = next(each for each in both if each[2] == unclear[0])
     raise InputError(f"{where}: {text!r} can be {p:g} or {c:g}: say --decimal . or --decimal ,")
