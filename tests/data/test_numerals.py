@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from torchshrink.data import Format, from_frame, load
-from torchshrink.data.numerals import MISSING
+from torchshrink.data.numerals import MISSING, Custom
 from torchshrink.errors import InputError
 
 NAN = math.nan
@@ -38,6 +38,10 @@ WRITTEN = {
     "dollars": lambda v, d: ("-" if v < 0 else "") + "$" + grouped(abs(v), d, ",", "."),
     "euros": lambda v, d: grouped(v, d, ".", ",") + " €",
     "percent": lambda v, d: f"{v:.{d}f} %",
+    "text in a spreadsheet": lambda v, d: f"'{v:.{d}f}",
+    "a formula": lambda v, d: f'="{v:.{d}f}"' if v < 0 else f"={v:.{d}f}",
+    "no cents": lambda v, d: f"{v:.0f}.-" if v.is_integer() else f"{v:.{d}f}",
+    "no cents after a comma": lambda v, d: grouped(v, d, ".", ",") + (",– kr" if v.is_integer() and not d else " kr"),
     "accounting": lambda v, d: f"({-v:,.{d}f})" if v < 0 else f"{v:,.{d}f}",
 }
 
@@ -83,7 +87,17 @@ READ = {
     "points that group, by another value": (["1.234", "2.345", "7,5"], {}, [1234, 2345, 7.5]),
     "a text that is said to be missing": (["1", "2", "lost", "4"], {"na": ("lost",)}, [1, 2, NAN, 4]),
     "a number that is said to be missing": (["1", "-999", "-999.0"], {"na": ("-999", "-999.0")}, [1, NAN, NAN]),
+    "the same number, written otherwise": (["1.5", "-999.0", "−999", "2"], {"na": ("-999",)}, [1.5, NAN, NAN, 2]),
+    "the same with a comma": (["1,5", "-999,0", "-999,000", "2"], {"na": ("-999",)}, [1.5, NAN, NAN, 2]),
+    "the same, said with a comma": (["1,5", "-999", "2"], {"na": ("-999,0",)}, [1.5, NAN, 2]),
+    "another number with the same digits": (["1,5", "1,234", "2"], {"na": ("1234",)}, [1.5, 1.234, 2]),
+    "a number with other groups": (["1,5", "9.999", "2"], {"na": ("9999",)}, [1.5, NAN, 2]),
     "booleans": (["True", "false", "NA"], {}, [1, 0, NAN]),
+    "no cents": (["12.-", "77.-", "75.50", "CHF 1'200.-", "CHF 3.--"], {}, [12, 77, 75.5, 1200, 3]),
+    "no cents after a comma": (["12,-", "-7,–", "1.500,—", "75,50"], {}, [12, -7, 1500, 75.5]),
+    "no kroner": (["500,- kr", "kr 20", "1.200,50 kr."], {}, [500, 20, 1200.5]),
+    "no euro cents": (["12,- €", "12,– €", "3,50 €"], {}, [12, 12, 3.5]),
+    "no paise": (["Rs 500", "Rs. 1,200/-", "Rs 7.50"], {}, [500, 1200, 7.5]),
     "Indian groups": (["1,23,456", "12,34,567.5", "5"], {}, [123456, 1234567.5, 5]),
 }
 
@@ -98,11 +112,90 @@ def test_what_a_column_is_read_as(tmp_path, name):
 CATEGORIES = {
     "codes with letters": ["SW1A", "90210", "1A", "2B"] * 10,
     "zip codes": [f"{7 * i % 19:05}" for i in range(40)],
+    "zip codes that a spreadsheet was told to keep": [f"'{7 * i % 19:05}" for i in range(40)],
     "yes and no": ["yes", "no"] * 20,
     "countries, Namibia among them": ["NA", "DE", "FR", "ZA"] * 10,
     "None as an answer": ["None", "some", "many"] * 13,
+    "counts without an end": ["0", "1", "2", "3+"] * 10,
+    "letters with a sign": ["A-", "A", "B+", "B"] * 10,
     "grades": ["1", "2", "2B", "3A", "3B"] * 8,
 }
+
+
+# What is written beside a number: a column of such is neither numbers nor categories.
+BESIDE = {
+    "degrees": ["{} °C", "{}°", "{}ºF", "{} C"],
+    "shares": ["{} ‰", "{} % vol", "{}%RH"],
+    "units": ["{} kg", "{} g", "{}kg", "{} KG", "{}mg"],
+    "compound units": ["{} km/h", "{} W/m2", "{} m²", "{} sq ft", "{} mg/L", "{} €/kg"],
+    "rooms": ["{} Zimmer"],
+    "inches": ["{}''", '{}"', "{}'"],
+    "comparisons": [">{}", "<{}", "<= {}", "≥{}", "~{}", "ca. {}", "less than {}", "{}+"],
+    "limits beside numbers": ["{}", "<{}"],
+    "numbering": ["#{}"],
+    "errors": ["{} ± 1", "{} +/- 0.5", "{}±0.1 kg", "{} (1.2)"],
+    "powers": ["{}x10^3", "{}×10³", "{} * 10^-2", "{}*10**4"],
+    "multiples": ["{}k", "{}M", "${}k", "€{} bn", "{}"],
+    "fractions": ["1/{}", "{}/2", "1 1/{}", "{}½"],
+    "blood pressures": ["120/{}", "{}/80 mmHg"],
+    "durations": ["{} min", "{}h", "1h{}", "{} days", "{} min 5 s"],
+    "heights": ["5'{}\"", "6 ft {} in"],
+    "footnotes": ["{}*", "{}**", "{}"],
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(sorted(BESIDE)),
+    st.lists(st.integers(1, 999), min_size=25, max_size=40, unique=True),
+    st.sampled_from(["{}", "{}.5", "{},25"]),
+    st.integers(1, 3),
+    st.lists(st.sampled_from(sorted(MISSING)), max_size=20),
+)
+def test_numbers_with_something_beside_them_are_refused(name, wholes, written, times, marks):
+    ways = BESIDE[name]
+    cells = [ways[i % len(ways)].format(written.format(whole)) for i, whole in enumerate(wholes)] * times + marks
+    frame = pd.DataFrame({"x": cells, "z": range(len(cells)), "t": range(len(cells))})
+    with pytest.raises(InputError, match=r"column 'x' is numbers (with|but for)|column 'x' is dates") as caught:
+        from_frame("t", frame, "t", task="regression")
+    assert "\n" not in str(caught.value)
+    assert "--drop" in str(caught.value)
+
+
+# Names that have a number in them: there is no number to write instead.
+NAMES = {
+    "letters before": ["A{}"],
+    "letters before, of several kinds": ["A{}", "B-{}", "X-{}", "C{}"],
+    "words before": ["Room {}", "Bus {}", "No {}"],
+    "versions": ["v{}.2", "{}.0.1"],
+    "postcodes": ["{:05}"],
+    "British postcodes": ["SW{} 1AA", "N{}A 2BB", "EC{}M 3CC"],
+    "Dutch postcodes": ["1{:03} AB", "2{:03} CD", "3{:03} XZ", "4{:03} QR"],
+    "ordinals": ["{}th", "{}st", "{}nd", "{}rd"],
+    "streets": ["{}th Avenue", "{} Main Street", "{} High Street", "{} Elm Road"],
+    "houses and classes": ["{}a", "{}b", "{}c", "{}"],
+    "ranges": ["{}-1000", "{}–2000"],
+    "intervals": ["(0, {}]", "[{}, 1000)"],
+    "sizes": ["{}x20", "10x{}"],
+    "paragraphs": ["§{}", "§ {}"],
+    "addresses": ["10.0.0.{}", "192.168.{}.1"],
+    "ports": ["{}/tcp", "{}/udp"],
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(NAMES)), st.lists(st.integers(1, 999), min_size=25, max_size=40, unique=True))
+def test_names_with_numbers_in_them_stay_categories(name, wholes):
+    ways = NAMES[name]
+    cells = [ways[i % len(ways)].format(whole) for i, whole in enumerate(wholes)] * 2
+    frame = pd.DataFrame({"x": cells, "z": range(len(cells)), "t": range(len(cells))})
+    assert set(from_frame("t", frame, "t", task="regression").columns[0].categories) == set(cells)
+
+
+def test_few_values_with_units_are_categories():
+    cells = ["5 kg", "10 kg", "<5", "1/2", '30"'] * 10
+    frame = pd.DataFrame({"x": cells, "t": range(50)})
+    assert len(from_frame("t", frame, "t", task="regression").columns[0].categories) == 5
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -119,13 +212,22 @@ REFUSED = {
     "a stray text": ([f"{i / 7:.3f}" for i in range(40)] + ["see note"], ",", "'see note'"),
     "stray texts among whole numbers": ([str(i) for i in range(60)] + ["abc", "abc"], ",", "'abc' in 2 of 62"),
     "two readings": (["1,234", "2,345", "3,456"], ";", "1234 or 1.234: say --decimal"),
+    "two readings of points": (["1.234", "-2.345", "3.456"], ";", "1.234 or 1234: say --decimal"),
+    "the same among whole numbers": (["1.234", "2.345", "7"], ";", "1.234 or 1234: say --decimal"),
+    "the same after tabs": (["1.234", "2.345", "7"], "\t", "1.234 or 1234: say --decimal"),
     "points and commas": (["1.5", "2,5", "3.5", "4,5"], ",", "decimal comma"),
     "dates": (["2020-01-05", "2020-02-06", ""], ",", "dates"),
     "other dates": (["5.1.2020", "17.2.2020"], ",", "dates"),
     "times": (["12:30", "7:05"], ",", "dates or times"),
     "identifiers beyond float64": ([str(10**18 + i) for i in range(30)], ",", "more digits"),
     "percentages and shares": (["12 %", "0.5", "7 %"], ",", "percentages"),
+    "percentages beside per mille": (["12 %", "5 ‰", "7 %"], ",", "'‰' after some"),
+    "two units": ([f"{i} {'kg' if i < 9 else 'g'}" for i in range(30)], ",", "something beside each ('0 kg'"),
     "two currencies": (["$5", "€6", "$7"], ",", "currency"),
+    "a minus after numbers": (["12-", "7", "3.50-", "8"], ",", "a dash after numbers ('12-', '3.50-')"),
+    "the same, of a currency": (["12,50- €", "7,00 €", "3,20 €"], ";", "a dash after numbers ('12,50- €')"),
+    "school grades": (["1", "2-", "2+", "3-", "4"] * 5, ",", "a dash after numbers ('2-', '3-')"),
+    "school grades of one kind": (["2-", "3–"] * 5, ",", "a dash after numbers"),
     "units": ([f"{i} kg" for i in range(30)], ",", "'kg' after each"),
     "names": ([f"Ann {i}" for i in range(30)], ",", "names the rows"),
     "401 digits": (["9" * 401, "1", "2"], ",", "too large for float32, in 1 of 3"),
@@ -143,12 +245,54 @@ def test_what_is_neither_is_refused_by_the_columns_name(tmp_path, name):
     assert column(tmp_path, values, sep, drop=("x",)).X.shape[1] == 1
 
 
-def test_other_columns_show_how_a_file_writes_numbers(tmp_path):
-    table = "a;b;t\n1,234;3,14;u\n2,345;2,71;v\n"
-    (tmp_path / "a.csv").write_text(table)
-    assert load(str(tmp_path / "a.csv"), target="t").X.tolist() == [[1.234, 3.14], [2.345, 2.71]]
-    (tmp_path / "a.csv").write_text(table.replace("3,14", "3.14").replace("2,71", "2.71"))
-    assert load(str(tmp_path / "a.csv"), target="t").X.tolist() == [[1234, 3.14], [2345, 2.71]]
+@pytest.mark.parametrize("written", ["1,234", "1.234"])
+@pytest.mark.parametrize("shown", ["3,14", "3.14"])
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_other_columns_show_how_a_file_writes_numbers(tmp_path, written, shown, where):
+    path = tmp_path / "a.csv"
+    other = written.replace("1", "5")
+    rows = f"{written};{shown};1\n{other};{shown}5;2\n7;{shown}9;4\n"
+    path.write_text(f"a;{where};{'y' if where == 'x' else 'x'}\n" + rows)
+    decimal = written[1] == shown[1]
+    dataset = load(str(path), target="y", task="regression")
+    assert dataset.X[:, 0].tolist() == ([1.234, 5.234, 7] if decimal else [1234, 5234, 7])
+    # And the target is read by what the columns show.
+    assert load(str(path), target="a", task="regression").y[:2].tolist() == (
+        [1.234, 5.234] if decimal else [1234, 5234]
+    )
+
+
+def test_a_value_can_show_that_its_point_is_the_decimal_one(tmp_path):
+    for third in ("0.125", "1234.567", "2.5", "1.234e3"):
+        assert column(tmp_path, ["1.234", "2.345", third], ";").X[:2, 0].tolist() == [1.234, 2.345]
+    assert column(tmp_path, ["1.234", "2.345"], ";", decimal=",").X[:, 0].tolist() == [1234, 2345]
+    assert column(tmp_path, ["1.234", "2.345"], ";", decimal=".").X[:, 0].tolist() == [1.234, 2.345]
+
+
+def test_what_is_said_to_be_missing_is_so_in_every_kind_of_column(tmp_path):
+    cells = {"text": ["1", "-999.0", "x", "-999", "x", "1"], "codes": ["01", "02", "-999.0", "99", "02", "01"]}
+    numbers = {"typed": [1.0, -999.0, 3, 4, 5, 6], "t": [1.5, 2.5, 3.5, 4, 5, 6]}
+    frame = pd.DataFrame(cells | numbers)
+    before = frame.copy()
+    for said in ("-999", "-999.0", "-999,0"):
+        dataset = from_frame("f", frame, "t", custom=Custom(Format(na=(said,))))
+        assert dataset.X.isnan().sum(0).tolist() == [2, 1, 1]
+        assert dataset.columns[0].categories == ("1", "x")
+        assert dataset.columns[1].categories == ("01", "02", "99")
+        assert not [note for note in dataset.notes if "in no column" in note]
+        for target in ([1.5, 2.5, 3.5, 4, 5, -999], ["1.5", "2.5", "3.5", "4", "5", "-999.00"]):
+            with pytest.raises(InputError, match="'t' is missing in 1 of 6 rows"):
+                from_frame("f", frame.assign(t=target), "t", custom=Custom(Format(na=(said,))))
+    pd.testing.assert_frame_equal(frame, before)
+    zeros = from_frame("f", frame, "t", custom=Custom(Format(na=("-999", "2"))))
+    assert zeros.columns[1].categories == ("01", "02", "99")  # the code 02 is another text than 2
+
+
+def test_what_is_said_to_be_missing_and_is_nowhere_is_told_once(tmp_path):
+    dataset = column(tmp_path, ["1.5", "-9.0", "2", "lost"], na=("-9", "lost", "-99", "Lost", "1234"))
+    told = [note for note in dataset.notes if "in no column" in note]
+    assert told == ["--na '-99', 'Lost', '1234': in no column, so nothing was taken as missing for it"]
+    assert not [note for note in column(tmp_path, ["1", "2"]).notes if "in no column" in note]
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchshrink.data.dataset import Column
-from torchshrink.data.numerals import FEW, Custom, decimals_of, numbers_with_unit, parse, read_numbers
+from torchshrink.data.numerals import FEW, Custom, decimals_of, missing_numbers, parse, read_numbers, said_missing
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,19 +58,22 @@ def read_columns(name: str, frame: pd.DataFrame, labels: Sequence[str], custom: 
             read.append(None)
         else:
             read.append(_typed(label, plain, custom))
-    # What one column shows of how the file writes numbers, others are read by.
-    custom = custom.knowing(points for _, counts in texts.values() for points in decimals_of(counts, custom.format))
     for place, (text, counts) in texts.items():
         categorical = str(frame.dtypes.iloc[place]) == "category"
         read[place] = _text(f"{name}: column {labels[place]!r}", labels[place], text, counts, (custom, categorical))
     return [each for each in read if each is not None]
 
 
+def shown_decimals(columns: Iterable[pd.Series[Any]], custom: Custom) -> Custom:
+    """What some columns show of how the file writes numbers, for the others to be read by."""
+    texts = (Counter(each.strip() for each in values if isinstance(each, str)) for values in columns)
+    return custom.knowing(point for counts in texts for point in decimals_of(counts, custom.format))
+
+
 def _typed(label: str, plain: Array, custom: Custom) -> ReadColumn:
     marks = {}
-    for text in custom.format.na:
-        value = parse(text, ".")
-        if value is not None and (hits := plain == value).any():
+    for value, text in missing_numbers(custom.format.na).items():
+        if (hits := plain == value).any():
             marks[text] = int(hits.sum())
             plain = np.where(hits, np.nan, plain)
     return ReadColumn(Column(label), plain, marks)
@@ -83,9 +86,9 @@ def _text(where: str, label: str, text: pd.Series[Any], counts: Counter[str], ho
         known = {None: np.nan, "": np.nan} | dict(found.values)
         codes = [known[value if value is None else value.strip()] for value in text]
         return ReadColumn(Column(label), np.array(codes, dtype=np.float64), found.marks, found.decimal)
-    marks = {mark: counts[mark] for mark in custom.format.na if counts[mark]}
+    marks = {mark: count for mark, count in counts.items() if said_missing(mark, custom.format)}
     if marks:
-        text = text.where(~text.isin(list(marks)), None)
+        text = text.where(~text.str.strip().isin(list(marks)), None)
     levels = levels_of(text)
     _check_levels(where, levels, int(text.notna().sum()))
     code_of: dict[str | None, float] = {level: float(code) for code, level in enumerate(levels)} | {None: np.nan}
@@ -164,9 +167,6 @@ def levels_of(text: pd.Series[Any]) -> list[str]:
 def _check_levels(where: str, levels: list[str], present: int) -> None:
     if len(levels) <= FEW:
         return
-    unit = numbers_with_unit(levels)
-    if unit is not None:
-        raise InputError(f"{where} is numbers with {unit!r} after each: write the numbers alone, or --drop it")
     if len(levels) <= MAX_LEVELS and len(levels) <= 0.9 * present:
         return
     if all(parse(level, ".") is not None for level in levels):
@@ -193,8 +193,8 @@ def kinds_in_words(read: Sequence[ReadColumn], dropped: Sequence[str]) -> str:
     return "; ".join(kinds)
 
 
-def guesses_in_words(read: Sequence[ReadColumn], sep: str | None) -> tuple[str, ...]:
-    """What was found out about the text: what was taken as missing, the separator, the decimal point."""
+def guesses_in_words(read: Sequence[ReadColumn], sep: str | None, na: Iterable[str] = ()) -> tuple[str, ...]:
+    """What was found out about the text: what was taken as missing, what was not, the separator, the decimal point."""
     lines = []
     gaps = [
         f"{each.column.name!r} {sum(each.marks.values())} of {len(each.codes)} "
@@ -204,6 +204,11 @@ def guesses_in_words(read: Sequence[ReadColumn], sep: str | None) -> tuple[str, 
     ]
     if gaps:
         lines.append(f"taken as missing: {_some(gaps, 10)}")
+    marks = {mark for each in read for mark in each.marks}
+    numbers = {parse(mark, point) for mark in marks for point in ".,"}
+    unseen = [text for text in na if text not in marks and not (missing_numbers([text]).keys() & numbers)]
+    if unseen:
+        lines.append(f"--na {listed(unseen, 5)}: in no column, so nothing was taken as missing for it")
     comma = [each.column.name for each in read if each.decimal == ","]
     found = [
         *([f"{_name_of(sep)} separates the values"] if sep not in (None, ",") else []),

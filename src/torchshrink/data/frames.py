@@ -28,11 +28,12 @@ from torchshrink.data.columns import (
     levels_of,
     listed,
     read_columns,
+    shown_decimals,
     typed_numbers,
 )
 from torchshrink.data.dataset import TASKS, Dataset, Task
 from torchshrink.data.dense import check_dense
-from torchshrink.data.numerals import FEW, Custom, parse, read_numbers
+from torchshrink.data.numerals import FEW, Custom, missing_numbers, parse, read_numbers, said_missing
 from torchshrink.errors import InputError
 from torchshrink.support.text import suggestion
 
@@ -108,10 +109,11 @@ def from_parts(
         raise InputError(f"{name}: X has {len(X)} rows and {target!r} has {len(series)}: they must be as long")
     if len(X) == 0:
         raise InputError(f"{name}: there are no rows")
+    custom = shown_decimals([*(X.iloc[:, place] for place in range(X.shape[1])), series], custom)
     read = read_columns(name, X, labels, custom)
     labels_y, classes = _encode_target(name, series, target, task, custom)
     kinds = kinds_in_words(read, custom.format.drop) if table else ""
-    notes = guesses_in_words(read, None if custom.typed else custom.sep)
+    notes = guesses_in_words(read, None if custom.typed else custom.sep, custom.format.na)
     codes = np.stack([each.codes for each in read], axis=1)
     _check_range(name, read)
     dataset = Dataset(
@@ -222,13 +224,14 @@ def _encode_target(
     boolean = pd.api.types.is_bool_dtype(values.dtype)
     if plain is None or (boolean and task != "regression"):
         text = as_text(where, values)
-        empty = int((text.isna() | (text.str.strip() == "") | text.isin(list(custom.format.na))).sum())
+        empty = sum(not (each or "").strip() or said_missing(each.strip(), custom.format) for each in text)
         if empty:
             raise InputError(f"{where} is missing in {empty} of {len(values)} rows: drop these rows")
         categorical = isinstance(values.dtype, pd.CategoricalDtype)
         plain = _text_numbers(where, text, task, custom) if not (boolean or (categorical and task is None)) else None
         if plain is None:
             return _classes(where, text, task)
+    plain = np.where(np.isin(plain, list(missing_numbers(custom.format.na))), np.nan, plain)
     missing = int(np.isnan(plain).sum())
     if missing:
         raise InputError(f"{where} is missing in {missing} of {len(values)} rows: drop these rows")

@@ -2,14 +2,16 @@
 
 A column of text is numbers if each of its values is one, is empty, or is a usual mark for a missing value (``?``,
 ``NA``, ``N/A``, ``-``, ``#DIV/0!`` …). Numbers may have a sign (``−`` too), grouped digits (``1,234``, ``1.234,5``,
-``1 234``, ``1'234``), a currency, a percent sign (``12 %`` is 12) or parentheses, which mean minus.
+``1 234``, ``1'234``), a currency, a percent sign (``12 %`` is 12), parentheses, which mean minus, a dash for no cents
+(``12.-``), or what makes text of them in spreadsheets (``'5``, ``=5``).
 
 The decimal point is whichever of ``.`` and ``,`` all values of the column allow. Where both do and the values differ
 (``1,234``), the other columns of the file decide, then its separator; where these do not, the column is refused, and
 ``--decimal`` decides.
 
-A column that is numbers but for a few other texts is refused: neither guess at them would be right. Text with fewer
-numbers is a category, and so are codes: whole numbers of one length, some of which begin with 0 (``02134``).
+A column that is numbers but for a few other texts is refused, and so is one of numbers with something beside them
+(`measures`): neither guess at them would be right. Text with fewer numbers is a category, and so are codes: whole
+numbers of one length, some of which begin with 0 (``02134``).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from torchshrink.data.measures import BLANKS, CURRENCY, beside, has_dash
 from torchshrink.data.text_format import UNSAID, Format
 from torchshrink.errors import InputError
 
@@ -38,21 +41,20 @@ _FRACTIONS = 0.5  # the same where some numbers have decimals, which codes have 
 _EXACT = 15  # digits that a float64 always holds
 
 _MINUS = str.maketrans(dict.fromkeys("−–‒﹣－", "-"))
-_BLANKS = " \u00a0\u2007\u2009\u202f"
-_CURRENCY = "[$¢£¤¥֏؋৳฿៛₠-⃀﷼﹩＄￠￡￥￦]|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|US\\$|C\\$|A\\$|R\\$)"
 _WRITTEN = re.compile(
-    rf"(?P<open>\()?(?P<sign>[+-])?[{_BLANKS}]*(?P<before>{_CURRENCY})?[{_BLANKS}]*(?P<sign2>[+-])?"
-    rf"(?P<body>[.,]?\d(?:[^A-Za-z%]*\d)?[.,]?)(?P<exponent>[eE][+-]?\d+)?[{_BLANKS}]*(?P<after>{_CURRENCY})?"
-    rf"(?P<percent>%)?(?P<close>\))?(?P<trailing>-)?"
+    rf"(?P<open>\()?(?P<sign>[+-])?[{BLANKS}]*(?P<before>{CURRENCY})?[{BLANKS}]*(?P<sign2>[+-])?"
+    rf"(?P<body>[.,]?\d(?:[^A-Za-z%]*\d)?[.,]?)(?:(?<=[.,])[-—]{{1,2}}|/-)?(?P<exponent>[eE][+-]?\d+)?"
+    rf"[{BLANKS}]*(?P<after>{CURRENCY})?(?P<percent>%)?(?P<close>\))?"
 )
 _PLAIN = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # a number in either way
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?"
     r"|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?|\d{4}-W\d{2}(-\d)?|\d{4}-\d{2}|\d{4}[ -]?Q[1-4]"
     r"|(\d{1,2}[ .-]*)?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .,-]+(\d{1,2},? +)?(\d{4}|\d{2})( .*)?",
     re.IGNORECASE,
 )
-_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\W\d_][^\d]*)")
+_CELL = re.compile(r"""'(.+?)'?|=\s*"(.+)"|=\s*(.+)|"(.+)\"""")  # text in a spreadsheet
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,28 @@ class Custom:
 
 def is_mark(text: str, format: Format) -> bool:
     """Whether ``text`` stands for a missing value in a column of numbers."""
-    return text in format.na or text.casefold() in MISSING
+    return said_missing(text, format) or text.casefold() in MISSING
+
+
+def said_missing(text: str, format: Format) -> bool:
+    """Whether the caller says that ``text`` means a missing value: by this text, or by the same number (-999.0)."""
+    if not format.na or text in format.na:
+        return bool(format.na)
+    if text.isdecimal() and text[0] == "0":  # codes: 007 is not 7
+        return False
+    readings = {parse(text, point, format) for point in ".,"} - {None}
+    return len(readings) == 1 and readings <= missing_numbers(format.na).keys()
+
+
+def missing_numbers(na: Iterable[str]) -> dict[float, str]:
+    """Those of the texts that are numbers, by their number: read with a decimal point if that can be, else a comma."""
+    numbers = {}
+    for text in na:
+        point = parse(text, ".")
+        number = point if point is not None else parse(text, ",")
+        if number is not None:
+            numbers[number] = text
+    return numbers
 
 
 def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
@@ -102,6 +125,8 @@ def decimals_of(counts: Mapping[str, int], format: Format) -> frozenset[str]:
     for text in counts:
         # Without a comma a text can ask for the point only, and most texts of a file are such.
         if ("." in found or "." not in text) and "," not in text and text.count(".") < 2:
+            continue
+        if said_missing(text, format):
             continue
         point, comma = parse(text, ".", format), parse(text, ",", format)
         if (point is None) != (comma is None):
@@ -139,16 +164,21 @@ def read_numbers(where: str, counts: Counter[str], custom: Custom) -> Numbers | 
     odd = {text: count for text, count in rest.items() if values[text] is None}
     known = {text: value for text, value in values.items() if value is not None}
     if odd:
+        _check_dashes(where, odd)
         if known and _mostly_numbers(known, rest):
             raise InputError(
                 f"{where} is numbers but for {_shown(odd)} in {sum(odd.values())} of {sum(rest.values())} values: "
                 f"--na takes a text as missing (--na {next(iter(odd))!r}), or correct them, or --drop the column"
             )
+        _check_measures(where, rest, odd)
         return None
-    if _codes(rest) or (custom.typed and len(rest) <= FEW and all(text.isdecimal() for text in rest)):
+    if _codes(rest) or (custom.typed and len(rest) <= FEW and all(_bare(text).isdecimal() for text in rest)):
         return None
     _check_units(where, rest)
     _check_digits(where, known)
+    said = missing_numbers(format.na)
+    marks |= {text: rest[text] for text, value in known.items() if value in said}
+    known = {text: value for text, value in known.items() if text not in marks}
     return _made(dict.fromkeys(marks, math.nan) | known, marks, decimal)
 
 
@@ -164,13 +194,13 @@ def parse(text: str, decimal: str, format: Format = UNSAID) -> float | None:
     """
     if decimal == "." and _PLAIN.fullmatch(text):  # most texts are, and the rest of this takes long
         return float(text)
-    text = text.strip().translate(_MINUS)
+    text = _bare(text.strip()).translate(_MINUS)
     if re.fullmatch(r"[+-]?inf(inity)?", text, re.IGNORECASE):
         return float(text)
     found = _WRITTEN.fullmatch(text)
     if found is None or bool(found["open"]) != bool(found["close"]):
         return None
-    signs = [sign for sign in (found["sign"], found["sign2"], found["trailing"], found["open"]) if sign]
+    signs = [sign for sign in (found["sign"], found["sign2"], found["open"]) if sign]
     body = _digits(found["body"], decimal, format.thousands)
     if body is None or len(signs) > 1 or (found["before"] and found["after"]):
         return None
@@ -178,12 +208,18 @@ def parse(text: str, decimal: str, format: Format = UNSAID) -> float | None:
     return -value if signs and signs[0] != "+" else value
 
 
+def _bare(text: str) -> str:
+    """What a cell shows that a spreadsheet was told to take as text, or as a formula; other texts as they are."""
+    found = _CELL.fullmatch(text)
+    return found[found.lastindex or 0] if found else text
+
+
 def _digits(body: str, decimal: str, thousands: str | None) -> str | None:
     """The digits of an unsigned number as Python writes them, or None where they are not grouped as numbers are."""
     point = re.escape(decimal)
     if re.fullmatch(rf"\d+({point}\d*)?|{point}\d+", body):
         return body.replace(decimal, ".")
-    marks = thousands if thousands is not None else ("," if decimal == "." else ".") + _BLANKS + "'’"
+    marks = thousands if thousands is not None else ("," if decimal == "." else ".") + BLANKS + "'’"
     group = re.escape(marks)
     grouped = re.fullmatch(
         rf"([1-9]\d{{0,2}}([{group}])\d{{3}}(\2\d{{3}})*|[1-9]\d?([{group}])(\d{{2}}\4)+\d{{3}})({point}\d*)?", body
@@ -200,9 +236,10 @@ def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
         return format.decimal
     if format.thousands in (".", ","):
         return "," if format.thousands == "." else "."
-    if custom.decimals != {","} and all(_PLAIN.fullmatch(text) for text in rest):
-        return "."
     marked = [text for text in rest if "," in text or "." in text]
+    groups = bool(marked) and all(_GROUP.fullmatch(text) for text in marked)
+    if not (groups or custom.decimals == {","}) and all(_PLAIN.fullmatch(text) for text in rest):
+        return "."  # what follows takes long
     both = [(parse(text, ".", format), parse(text, ",", format), text) for text in marked]
     point = [text for p, c, text in both if p is not None and c is None]
     comma = [text for p, c, text in both if c is not None and p is None]
@@ -219,10 +256,8 @@ def _decimal(where: str, rest: Mapping[str, int], custom: Custom) -> str:
     if not unclear:
         return "."
     if len(custom.decimals) == 1:
-        (known,) = custom.decimals
-        if known == "." or any("," in text for text in unclear):
-            return known
-    elif custom.sep in (",", None) or not any("," in text for text in unclear):
+        return next(iter(custom.decimals))
+    if custom.sep in (",", None):
         return "."
     p, c, text = next(each for each in both if each[2] == unclear[0])
     raise InputError(f"{where}: {text!r} can be {p:g} or {c:g}: say --decimal . or --decimal ,")
@@ -234,12 +269,51 @@ def _mostly_numbers(known: Mapping[str, float], rest: Mapping[str, int]) -> bool
     share = sum(rest[text] for text in known) / cells
     if any(not value.is_integer() for value in known.values() if math.isfinite(value)):
         return share >= _FRACTIONS and len(known) >= 3
-    return share >= _MOSTLY and (len(known) > FEW or (len(known) >= 3 and len(known) > cells / 2))
+    return share >= _MOSTLY and _many(len(known), cells)
+
+
+def _many(distinct: int, cells: int) -> bool:
+    """Whether these are more distinct numbers than codes are, or than so few cells have where they are codes."""
+    return distinct > FEW or (distinct >= 3 and distinct > cells / 2)
+
+
+def _check_measures(where: str, rest: Mapping[str, int], odd: Mapping[str, int]) -> None:
+    """Refuse numbers with something beside them: units and signs, or one and the same word."""
+    found = {text: what for text in odd if (what := beside(text)) is not None}
+    most = _MOSTLY * sum(odd.values())
+    words: Counter[str] = Counter()
+    for text, what in found.items():
+        words[what] += odd[text]
+    words.pop("", None)
+    word, count = next(iter(words.most_common(1)), ("", 0))
+    if len(word) == 1 and count < most:  # the a of 12a and 12b, as houses and school classes are called
+        word = ""
+    measures = [text for text, what in found.items() if what in ("", word)]
+    if sum(odd[text] for text in measures) < most or not _many(
+        len(rest) - len(odd) + len(measures), sum(rest.values())
+    ):
+        return
+    after = {re.sub(r".*\d\s*", "", text) for text in measures}
+    each = "each" if len(measures) == len(rest) else "some"
+    what = f"{after.pop()!r} after {each}" if len(after) == 1 and after != {""} else f"something beside {each}"
+    raise InputError(
+        f"{where} is numbers with {what} ({_shown(measures)}): write the numbers alone, in one unit, or --drop it"
+    )
+
+
+def _check_dashes(where: str, odd: Mapping[str, int]) -> None:
+    dashes = [text for text in odd if has_dash(text)]
+    signed = [*dashes, *(text for text in odd if parse(text.removesuffix("+"), ".") is not None)]
+    if dashes and sum(odd[text] for text in signed) >= _MOSTLY * sum(odd.values()):
+        raise InputError(
+            f"{where} has a dash after numbers ({_shown(dashes)}), which may be a minus or a mark: write the minus "
+            "first (-12), or marks as words, or --drop it"
+        )
 
 
 def _codes(rest: Iterable[str]) -> bool:
     """Whether whole numbers are codes: all of one length, and some begin with 0."""
-    texts = list(rest)
+    texts = [_bare(text) for text in rest]
     lengths = {len(text) for text in texts}
     return (
         len(lengths) == 1 and lengths != {1} and all(t.isdecimal() for t in texts) and any(t[0] == "0" for t in texts)
@@ -255,7 +329,7 @@ def _check_units(where: str, rest: Mapping[str, int]) -> None:
         raise InputError(
             f"{where} has percentages ({_shown(percent)}) and other numbers ({_shown(plain)}): write all in one unit"
         )
-    currencies = {found[0] for text in rest if (found := re.search(_CURRENCY, text))}
+    currencies = {found[0].rstrip(".").casefold() for text in rest if (found := re.search(CURRENCY, text))}
     if len(currencies) > 1:
         raise InputError(f"{where} has more than one currency ({_shown(currencies)}): write all in one unit")
 
@@ -264,17 +338,11 @@ def _check_digits(where: str, known: Mapping[str, float]) -> None:
     long = {text: value for text, value in known.items() if len(text) > _EXACT}
     if not all(math.isfinite(value) for value in long.values()):
         return  # said of the column, with how often
-    if len({text.translate(_MINUS) for text in long if text.isdecimal()}) > len(set(long.values())):
+    if len({text.translate(_MINUS) for text in long if _bare(text).isdecimal()}) > len(set(long.values())):
         raise InputError(
             f"{where} has whole numbers of more digits than are kept apart (float64 holds {_EXACT}), as identifiers "
             f"have ({_shown(long)}): --drop it, or write it as a category"
         )
-
-
-def numbers_with_unit(texts: Iterable[str]) -> str | None:
-    """The unit, if all of these are numbers with one and the same after them."""
-    units = {found[1].strip() if (found := _UNIT.fullmatch(text)) else None for text in texts}
-    return units.pop() if len(units) == 1 else None
 
 
 def _shown(texts: Iterable[str], most: int = 5) -> str:
