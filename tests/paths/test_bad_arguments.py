@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import KFold
 from torch import nn
 from torch.nn import functional
 
@@ -32,6 +33,17 @@ def sgd(parameters):
 
 MISTAKES = {  # name -> build, y, settings, what the message says
     "class as loss": (linear(), CODES, {"loss": nn.CrossEntropyLoss}, "loss=CrossEntropyLoss: the class itself"),
+    "class as folds": (
+        linear(),
+        CODES,
+        {"folds": KFold},
+        "folds=KFold: the class itself, an instance expected: KFold()",
+    ),
+    "mask as folds": (linear(), CODES, {"folds": [CODES == 0]}, "folds[0]: a mask of shape (30,) given, row numbers"),
+    "mask as test": (linear(), CODES, {"test": CODES == 0}, "test: a mask of shape (30,) given, row numbers expected"),
+    "no test rows": (linear(), CODES, {"test": []}, "test: none given"),
+    "test rows twice": (linear(), CODES, {"test": [0, 1, 2, 1]}, "test: row 1 is given twice"),
+    "rows twice in a fold": (linear(), CODES, {"folds": [[0, 1, 2, 2]]}, "folds[0]: row 2 is given twice"),
     "name as loss": (linear(), CODES, {"loss": "mse"}, "loss='mse': a callable"),
     "loss of one argument": (linear(), CODES, {"loss": lambda o: o.mean()}, "loss does not take the model's output"),
     "class as build": (nn.Linear, CODES, {}, "cannot be called without arguments (missing a required argument: 'in_f"),
@@ -130,7 +142,7 @@ def test_says_what_is_wrong_in_one_line(name, engine, monkeypatch):
     trained = []
     monkeypatch.setattr(sys.modules[ts.path.__module__], "Trainings", lambda *_, **__: trained.append(1))
     with pytest.raises((InputError, AttachmentError)) as raised:
-        ts.path(build, (X, y), ts.L1, strengths=2, epochs=1, folds=2, progress=False, engine=engine, **settings)
+        ts.path(build, (X, y), ts.L1, strengths=2, epochs=1, progress=False, engine=engine, **({"folds": 2} | settings))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not trained

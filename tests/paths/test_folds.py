@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import RepeatedKFold, ShuffleSplit
 
 from torchshrink.errors import InputError
 from torchshrink.paths.folds import make_folds
@@ -47,6 +48,18 @@ def test_two_row_numbers_in_a_tuple_are_rows_and_no_pair():
     assert first.train.tolist() == [0, 3, 4, 5]
 
 
+class Bootstrap:
+    def split(self, X, y):
+        yield [0, 0, 1], [2, 3]
+
+
+@pytest.mark.parametrize("splitter", [RepeatedKFold(n_splits=2, n_repeats=3), ShuffleSplit(4, test_size=0.5)])
+def test_folds_of_a_splitter_may_overlap(splitter):
+    folds = make_folds(torch.zeros(12), splitter, seed=0)
+    held_out = torch.cat([fold.validation for fold in folds])
+    assert len(held_out.unique()) < len(held_out)
+
+
 @pytest.mark.parametrize(
     ("y", "folds", "message"),
     [
@@ -66,6 +79,19 @@ def test_two_row_numbers_in_a_tuple_are_rows_and_no_pair():
         (CLASSES, [["a"], [1]], "row numbers expected"),
         (CLASSES, [([0, 1], [1, 2]), ([0], [3])], "both trained on and held out"),
         (torch.zeros(3), [[0, 1, 2], [0]], "none to train on"),
+        (
+            CLASSES,
+            [CLASSES == 0, CLASSES == 1],
+            r"folds\[0\]: a mask of shape \(48,\) given.*: mask.nonzero\(\)\[:, 0\]",
+        ),
+        (CLASSES, [(CLASSES != 0).numpy()], r"folds\[0\]: a mask .*: np.flatnonzero\(mask\)"),
+        (CLASSES, [(CLASSES.numpy() != 0, [1])], r"folds\[0\]\[0\]: a mask"),
+        (CLASSES, CLASSES == 0, r"folds: a mask given.*: mask.nonzero"),
+        (CLASSES, [[0, 1], [4, 5, 7, 5, 4]], r"folds\[1\]: row 4 is given twice"),
+        (CLASSES, [([0, 1, 2, 1], [3])], r"folds\[0\]\[0\]: row 1 is given twice"),
+        (CLASSES, [([0, 1], [3]), ([0, 1], [3, 3])], r"folds\[1\]\[1\]: row 3 is given twice"),
+        (CLASSES, Bootstrap(), r"folds\[0\]\[0\]: row 0 is given twice"),
+        (CLASSES, [([], [3])], r"folds\[0\]\[0\]: none given"),
     ],
 )
 def test_what_is_no_fold_is_refused_in_one_line(y, folds, message):

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torchshrink.errors import InputError
 from torchshrink.models.networks import build as build_from
 from torchshrink.models.networks import is_users, sizes
-from torchshrink.support.storage import PathLike, brief, digest_of, read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import (
+    PathLike,
+    brief,
+    digest_of,
+    folder_path,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 TENSORS, SETTINGS = "model.safetensors", "model.json"
 _WHAT, _WEIGHTS = "model", "weights"  # what the two are sealed as
@@ -30,14 +39,15 @@ def save_model(folder: PathLike, model: nn.Module, settings: Mapping[str, Any]) 
     Raises:
         InputError: the folder cannot be written, or the model's state has something that is not a tensor.
     """
+    place = folder_path(folder)
     state = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise InputError(f"the model's state has {name!r}, a {type(value).__name__}: only tensors can be saved")
     # The JSON last, and bound to the tensors: where both are, they are of one model.
-    tensors = Path(folder) / TENSORS
+    tensors = place / TENSORS
     write_tensors(tensors, state, what=_WEIGHTS)
-    write_json(Path(folder) / SETTINGS, {**settings, _DIGEST: digest_of(tensors)}, what=_WHAT)
+    write_json(place / SETTINGS, {**settings, _DIGEST: digest_of(tensors)}, what=_WHAT)
 
 
 def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -58,7 +68,7 @@ def load_model(folder: PathLike, *, build: Callable[[], nn.Module] | None = None
         >>> model = load_model("runs/train-digits")                                       # doctest: +SKIP
         >>> model = load_model("runs/train-images", build=my_models.convolutional)        # doctest: +SKIP
     """
-    place = Path(folder)
+    place = folder_path(folder)
     settings = read_json(place / SETTINGS, what=_WHAT)
     if build is None and is_users(settings):
         named = settings["model"]

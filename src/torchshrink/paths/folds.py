@@ -93,8 +93,8 @@ def make_folds(
 
     Raises:
         InputError: fewer than two folds, more than rows, a class with fewer rows than folds; given rows that are
-            none, out of range, or both trained on and held out; folds that hold out a class which they do not train
-            on, or that train on or hold out no target that counts.
+            none, a mask, out of range, given twice in one place, or both trained on and held out; folds that hold out
+            a class which they do not train on, or that train on or hold out no target that counts.
     """
     y = y.cpu()
     if isinstance(folds, bool) or not isinstance(folds, int):
@@ -227,6 +227,10 @@ def _listed(folds: object, *, rows: int, numbers: Tensor | None) -> Iterator[Fol
             raise InputError(f"{name}: row {int(found[place[found] < 0][0])} is one of the test rows")
         return place[found]
 
+    if isinstance(folds, Tensor | np.ndarray) and folds.ndim == 1 and folds.dtype in (torch.bool, np.bool_):
+        raise InputError(
+            f"folds: a mask given, for each fold the row numbers that it holds out expected: {_cure(folds)}"
+        )
     for number, given in enumerate(folds):
         if isinstance(given, tuple) and len(given) == 2 and not any(isinstance(part, int) for part in given):
             train, held_out = among(f"folds[{number}][0]", given[0]), among(f"folds[{number}][1]", given[1])
@@ -263,9 +267,20 @@ def _row_numbers(name: str, given: object, *, rows: int) -> Tensor:
         part = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: {type(given).__name__} given, row numbers expected") from error
-    if part.ndim != 1 or part.numel() == 0 or part.is_floating_point() or part.dtype == torch.bool:
+    if part.numel() == 0:
+        raise InputError(f"{name}: none given, at least one row number expected")
+    if part.dtype == torch.bool:
+        raise InputError(f"{name}: a mask of shape {tuple(part.shape)} given, row numbers expected: {_cure(given)}")
+    if part.ndim != 1 or part.is_floating_point() or part.is_complex():
         raise InputError(f"{name}: {part.dtype} of shape {tuple(part.shape)} given, row numbers expected")
-    found: Tensor = torch.unique(part.cpu().long())
+    found: Tensor
+    found, counts = torch.unique(part.cpu().long(), return_counts=True)
     if found[0] < 0 or found[-1] >= rows:
         raise InputError(f"{name}: rows {int(found[0])} to {int(found[-1])} given, 0 to {rows - 1} expected")
+    if bool((counts > 1).any()):
+        raise InputError(f"{name}: row {int(found[counts > 1][0])} is given twice, each row once expected")
     return found
+
+
+def _cure(mask: object) -> str:
+    return "mask.nonzero()[:, 0]" if isinstance(mask, Tensor) else "np.flatnonzero(mask)"

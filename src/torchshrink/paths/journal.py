@@ -19,7 +19,7 @@ from torch import Tensor
 from torchshrink.errors import InputError, JournalWarning
 from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
-from torchshrink.support.storage import PathLike, brief, read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import PathLike, brief, folder_path, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
 _SETTINGS = "settings.json"
@@ -42,7 +42,7 @@ class Journal:
     """
 
     def __init__(self, folder: PathLike, fingerprint: Mapping[str, Any]) -> None:
-        self.folder = Path(folder) / FOLDER
+        self.folder = folder_path(folder) / FOLDER
         text = json.dumps(fingerprint)
         self._whose = hashlib.sha256(text.encode()).hexdigest()
         wanted = json.loads(text)
@@ -137,7 +137,7 @@ class Journal:
 
 def clear_journal(folder: PathLike) -> None:
     """Delete the journal under a working folder, once what it led to has been saved."""
-    shutil.rmtree(Path(folder) / FOLDER, ignore_errors=True)
+    shutil.rmtree(folder_path(folder) / FOLDER, ignore_errors=True)
 
 
 def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,11 +14,20 @@ from torchshrink.errors import InputError
 from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.refit import Source
+from torchshrink.paths.saved_path import check_saved
 from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.report.view import Part, View
-from torchshrink.support.storage import PathLike, brief, read_sealed, read_tensors, seal_of, write_json, write_tensors
+from torchshrink.support.storage import (
+    PathLike,
+    folder_path,
+    read_sealed,
+    read_tensors,
+    seal_of,
+    write_json,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -212,24 +220,26 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
     """What `PathResult.save` or `PathComparison.save` wrote; all but ``refit``, which needs the data and the code.
 
     Raises:
-        InputError: a file is missing, truncated, changed, another program's, or the two are not of one path.
+        InputError: a file is missing, truncated, changed, another program's, or the two are not of one path; or a value
+            is of another type than is written there, or out of its range.
     """
-    place = Path(folder)
+    place = folder_path(folder)
     saved, seal = read_sealed(place / RESULT, what=_WHAT)
     tensors, _ = read_tensors(place / LOSSES, what=_losses_of(seal))
     if saved.get("format") != _FORMAT:
         raise InputError(f"{place / RESULT} is not a path of this version: format {_FORMAT!r} expected")
     try:
-        if "results" not in saved:
-            return _loaded(saved, tensors["losses"], tensors["fold"])
-        results = {
-            name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
-        }
-        against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
-        test = final_test_from_dict(saved["test"])
-        return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{place / RESULT} is not a whole path ({brief(error)}): run it again") from error
+        check_saved(saved, tensors)
+    except InputError as error:
+        raise InputError(f"{place / RESULT}: {error}: run it again") from error
+    if "results" not in saved:
+        return _loaded(saved, tensors["losses"], tensors["fold"])
+    results = {
+        name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
+    }
+    against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
+    test = final_test_from_dict(saved["test"])
+    return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
 
 
 def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResult:
@@ -247,7 +257,7 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
 
 
 def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    place = Path(folder)
+    place = folder_path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -147,9 +147,10 @@ class PathSettings:
             )
         if given is not None and not callable(given):
             raise InputError(f"optimizer: {type(given).__name__} given, a function of a model's parameters expected")
-        if isinstance(self.loss, type):
-            name = self.loss.__name__
-            raise InputError(f"loss={name}: the class itself, an instance expected: {name}()")
+        for what, value in (("loss", self.loss), ("folds", self.folds)):
+            if isinstance(value, type):
+                name = value.__name__
+                raise InputError(f"{what}={name}: the class itself, an instance expected: {name}()")
         if self.loss is not None and not callable(self.loss):
             raise InputError(
                 f"loss={self.loss!r}: a callable (output, target) -> mean expected, such as nn.CrossEntropyLoss()"

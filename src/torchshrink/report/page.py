@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable
-from pathlib import Path
 
 from torchshrink.errors import InputError
 from torchshrink.report.picture import png, save_picture
 from torchshrink.report.view import Part, Point, View
-from torchshrink.support.storage import PathLike, write_text
+from torchshrink.support.storage import PathLike, folder_path, write_text
 
 _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -27,7 +26,8 @@ def write_report(view: View, path: PathLike) -> None:
     Raises:
         InputError: another ending, or the file cannot be written.
     """
-    ending = Path(path).suffix.lower()
+    path = folder_path(path, "path")
+    ending = path.suffix.lower()
     if ending == ".png":
         save_picture(view, path)
     elif ending in (".html", ".htm"):

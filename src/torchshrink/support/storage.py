@@ -54,6 +54,18 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+def folder_path(given: object, name: str = "folder") -> Path:
+    """A path as it may be given: text, bytes, or whatever is ``os.PathLike``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        return Path(os.fsdecode(given))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(f"{name}: {type(given).__name__} given, a path expected, as text or a pathlib.Path") from error
+
+
 def write_bytes(path: PathLike, *parts: bytes | memoryview) -> None:
     """Write the ``parts``, one after another, to ``path``, whole or not at all.
 

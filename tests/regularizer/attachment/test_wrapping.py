@@ -385,6 +385,83 @@ def test_what_is_no_optimizer_but_holds_one_is_refused_by_naming_it(wrap):
         ts.Regularizer(model, ts.L1(0.1)).attach(wrap(Adam(model.parameters())))
 
 
+class Slotted:
+    __slots__ = ("empty", "inner")
+
+    def __init__(self, inner):
+        self.inner = inner
+
+
+class Knowing(Trainer):
+    """Holds itself, and the optimizer under two names."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.again, self.me, self.sizes = optimizer, self, [torch.zeros(2)] * 3
+
+    @property
+    def param_groups(self):
+        raise RuntimeError("not yet")
+
+
+HOLDERS = {
+    "slot": (Slotted, ".inner"),
+    "two deep": (lambda o: Trainer(Trainer(o)), ".optimizer.optimizer"),
+    "three deep": (lambda o: Trainer(Slotted(Trainer(o))), ".optimizer.inner.optimizer"),
+    "in a list of holders": (lambda o: Trainer([3, Slotted(o)]), ".optimizer[1].inner"),
+    "a list": (lambda o: [o], "[0]"),
+    "a mapping": (lambda o: {"optimizer": o, "monitor": "loss"}, "['optimizer']"),
+    "knows itself": (Knowing, ".optimizer"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_the_optimizer_is_found_deep_in_what_is_none(name):
+    make, place = HOLDERS[name]
+    model = problem()[0]
+    with pytest.raises(InputError) as raised:
+        ts.Regularizer(model, ts.L1(0.1)).attach(make(Adam(model.parameters())))
+    assert str(raised.value).endswith(f"attach to the Adam that it holds as {place}")
+
+
+def test_a_wrapper_that_is_held_is_named_and_not_what_it_wraps():
+    model = problem()[0]
+    holder = Trainer([wrapper := SAM(model.parameters(), Adam), wrapper.base_optimizer])
+    with pytest.raises(InputError, match=r"attach to the SAM that it holds as \.optimizer\[0\]$"):
+        ts.Regularizer(model, ts.L1(0.1)).attach(holder)
+
+
+class HelpedDuck(DuckWrapper):
+    """Holds the inner one in a helper, which is no optimizer."""
+
+    def __init__(self, optimizer):
+        self.helper = Slotted(optimizer)
+
+    optimizer = property(lambda self: self.helper.inner)
+
+
+def test_a_wrapper_that_holds_its_base_in_another_object_is_followed_there():
+    model, X, y = problem()
+    inner = SGD(model.parameters(), lr=0.05)
+    outer = HelpedDuck(inner)
+    reg = ts.Regularizer(model, ts.L1(50.0)).attach(outer)
+    for _ in range(20):
+        closure_for(model, X, y)()
+        outer.step()
+    assert reg._attachment.optimizer is inner
+    assert not model.weight.any()
+
+
+@pytest.mark.parametrize("hold", [lambda both: Trainer(both), lambda both: Trainer(Slotted(tuple(both))), list])
+def test_several_in_what_is_no_optimizer_come_before_the_first_of_them(hold):
+    model = problem()[0]
+    with pytest.raises(
+        AttachmentError, match=r"is no optimizer, and holds several: .*\[0\] \(Adam\), .*\[1\] \(SGD\)"
+    ) as told:
+        ts.Regularizer(model, ts.L1(0.1)).attach(hold([Adam([model.weight]), SGD([model.bias], lr=0.1)]))
+    assert "attach a Regularizer to each" in str(told.value)
+
+
 def test_another_models_optimizer_among_the_attributes_is_not_taken_for_the_inner_one():
     class Partnered(SGD):
         pass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchshrink import distributed
@@ -17,39 +20,44 @@ from torchshrink.support.private_torch import version_of
 WATCHED = 50  # steps in which the weights are looked at: the averages of Lookahead come every 5th or 10th
 SAME = 1e-5  # in relation: what adding a perturbation and subtracting it again may leave
 
+_OPAQUE = (str, bytes, int, float, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType, Tensor)
+_DEEP = 3  # objects in objects
+_LONG = 1000  # of a longer list or mapping the beginning is looked at
+
 
 def stepping(given: object) -> Optimizer:
     """The optimizer whose own ``step()`` moves the weights: the one given, or the one that it wraps.
 
     It is told by structure and not by name: an object that holds one other optimizer over the same parameters leaves
-    the steps to that one (Lightning's and Accelerate's, SAM over its base, Lookahead). Hooks of the outer one would
-    run where its own ``step()`` is called, which SAM's two half-steps never do.
+    the steps to that one (Lightning's and Accelerate's, SAM over its base, Lookahead), be it in an object of its own or
+    in a slot. Hooks of the outer one would run where its own ``step()`` is called, which SAM's two half-steps never do.
 
     Raises:
         InputError: ``given`` is no optimizer; where it holds one, as a learning rate scheduler does, the message names
             it.
-        AttachmentError: it holds several, or one over other parameters than its own.
+        AttachmentError: it holds several, whether it is an optimizer or not, or one over other parameters than its own.
     """
     seen: set[int] = set()
     now = given
     while id(now) not in seen and not _is_torchs_own(now):
         seen.add(id(now))
-        held = {name: each for name, each in _held(now) if id(each) not in seen and _related(now, each)}
+        held = {name: each for name, each in _held(now).items() if id(each) not in seen and _related(now, each)}
         inner = {id(each): each for each in held.values()}
         if not inner:
             break
+        (only,) = inner.values() if len(inner) == 1 else (None,)
+        if only is None or (_acts_as_optimizer(now) and _parameters(now) and _parameters(only) != _parameters(now)):
+            what = ", ".join(f"{place} ({type(each).__name__})" for place, each in held.items())
+            what = f"holds {what}" if _acts_as_optimizer(now) else f"is no optimizer, and holds several: {what}"
+            raise AttachmentError(
+                f"{type(now).__name__} {what}, which move its parameters or a part of them: attach a Regularizer "
+                "to each, with rules for the parameters that it holds, or add reg.value() to the loss."
+            )
         if not _acts_as_optimizer(now):
-            place, each = next(iter(held.items()))
+            (place,) = held
             raise InputError(
                 f"optimizer: a {type(now).__name__} given, a torch.optim.Optimizer expected: attach to the "
-                f"{type(each).__name__} that it holds as .{place}"
-            )
-        (only,) = inner.values() if len(inner) == 1 else (None,)
-        if only is None or (_parameters(now) and _parameters(only) != _parameters(now)):
-            what = ", ".join(f".{place} ({type(each).__name__})" for place, each in held.items())
-            raise AttachmentError(
-                f"{type(now).__name__} holds {what}, which move its parameters or a part of them: attach a Regularizer "
-                "to each, with rules for the parameters that it holds, or add reg.value() to the loss."
+                f"{type(only).__name__} that it holds as {place}"
             )
         now = only
     if not isinstance(now, Optimizer):
@@ -61,27 +69,64 @@ def _is_torchs_own(optimizer: object) -> bool:
     return isinstance(optimizer, Optimizer) and type(optimizer).__module__.startswith("torch.optim.")
 
 
-def _held(holder: object) -> Iterator[tuple[str, Any]]:
-    """The optimizers among an object's attributes, or in lists and mappings of these, each with its place."""
-    for name, value in getattr(holder, "__dict__", {}).items():
+def _held(holder: object) -> dict[str, Any]:
+    """The optimizers that an object holds, by their places: as attributes, or in lists, mappings and objects of these.
+
+    Not those that another one of them holds, as SAM holds its base.
+    """
+    found = dict(_found_in(holder))
+    within = {id(each) for outer in found.values() for _, each in _found_in(outer)}
+    outermost = {place: each for place, each in found.items() if id(each) not in within}
+    return outermost or found
+
+
+def _found_in(holder: object) -> Iterator[tuple[str, Any]]:
+    """The nearest first; what is in an optimizer that was found is its own."""
+    visited = {id(holder)}
+    level = [("", holder)]
+    for _ in range(_DEEP):
+        below: list[tuple[str, object]] = []
+        for prefix, outer in level:
+            for place, each in _attributes(outer):
+                if isinstance(each, _OPAQUE) or id(each) in visited:
+                    continue
+                visited.add(id(each))
+                if _acts_as_optimizer(each):
+                    yield prefix + place, each
+                else:
+                    below.append((prefix + place, each))
+        level = below
+
+
+def _attributes(holder: object) -> Iterator[tuple[str, object]]:
+    """Those of an instance's own, in its ``__dict__`` or its slots, and what is in lists and mappings of these."""
+    named = {f".{name}": value for name, value in getattr(holder, "__dict__", {}).items() if name != "state"}
+    for cls in type(holder).__mro__:
+        for name, slot in vars(cls).items():
+            if isinstance(slot, MemberDescriptorType) and cls.__module__ != "builtins":
+                with contextlib.suppress(AttributeError):  # nothing is in it yet
+                    named.setdefault(f".{name}", slot.__get__(holder))
+    if isinstance(holder, list | tuple | Mapping):
+        named[""] = holder
+    for name, value in named.items():
         if isinstance(value, list | tuple):
-            within: Mapping[str, object] = {f"{name}[{i}]": each for i, each in enumerate(value)}
-        elif isinstance(value, Mapping) and name != "state":
-            within = {f"{name}[{key!r}]": each for key, each in value.items()}
+            yield from ((f"{name}[{i}]", each) for i, each in enumerate(value[:_LONG]))
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}[{key!r}]", each) for key, each in itertools.islice(value.items(), _LONG))
         else:
-            within = {name: value}
-        for place, each in within.items():
-            if each is not holder and _acts_as_optimizer(each):
-                yield place, each
+            yield name, value
 
 
 def _acts_as_optimizer(found: object) -> bool:
     if isinstance(found, Optimizer):
         return True
     wanted = ("step", "zero_grad")
-    return isinstance(getattr(found, "param_groups", None), list) and all(
-        callable(getattr(found, name, None)) for name in wanted
-    )
+    try:
+        return isinstance(getattr(found, "param_groups", None), list) and all(
+            callable(getattr(found, name, None)) for name in wanted
+        )
+    except Exception:  # whatever a property of anybody's raises
+        return False
 
 
 def _parameters(optimizer: object) -> set[int]:
@@ -91,7 +136,7 @@ def _parameters(optimizer: object) -> set[int]:
 
 def _related(outer: object, inner: object) -> bool:
     """Whether they share a parameter, as far as the outer one says what it has."""
-    mine = _parameters(outer)
+    mine = _parameters(outer) if _acts_as_optimizer(outer) else set()
     return not mine or bool(mine & _parameters(inner))
 
 
