@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from torchshrink.data.dense import check_dense
 from torchshrink.data.lazy import LazyRows, Rows
-from torchshrink.errors import InputError, TorchshrinkError
+from torchshrink.errors import InputError, ObjectiveWarning, TorchshrinkError
+from torchshrink.paths.shared_state import SharedState
 from torchshrink.support.storage import brief
 from torchshrink.training import Loss, train_step
 
@@ -68,8 +70,13 @@ def made_optimizer(make_optimizer: Callable[[Any], object], model: nn.Module) ->
 
 
 def check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: torch.optim.Optimizer) -> None:
-    """Try a step of a model that is thrown away, so that what fails in training only is told before any training."""
+    """Try a step of a model that is thrown away, so that what fails in training only is told before any training.
+
+    Warns:
+        ObjectiveWarning: the step changes a tensor that is no part of the model, so that trainings are not independent.
+    """
     model.train()
+    shared = SharedState(model, loss)
     try:
         mean = loss(model(X), y)
         if not mean.requires_grad:
@@ -85,6 +92,14 @@ def check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: to
         raise InputError(
             f"a training step of {type(optimizer).__name__} on {len(X)} rows raised {brief(error)}{hint}"
         ) from error
+    if (place := shared.changed()) is not None:
+        warnings.warn(
+            f"a training step changes {place}, which is no part of the model: each training of the path goes on with "
+            "what those before it left there, held-out rows among it; keep it in a buffer of the model",
+            ObjectiveWarning,
+            stacklevel=5,
+        )
+    shared.put_back()
 
 
 def checked_data(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:

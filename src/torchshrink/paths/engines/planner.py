@@ -55,9 +55,10 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.stack import CANNOT_STACK
 from torchshrink.paths.engines.stack_models import initial_model
-from torchshrink.paths.engines.stack_trial import convolves, costs_of, try_stack
+from torchshrink.paths.engines.stack_trial import check_unspoilt, convolves, costs_of, try_stack
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.shared_state import SharedState
 from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.storage import brief
@@ -165,11 +166,17 @@ def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, stre
     steps = strengths * spec.settings.epochs * sum(_batch_count(spec, fold) for fold in folds)
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
         return _sequential("too little work for a stack to pay", jobs=jobs)
+    shared: SharedState | None = None
     try:
-        trial = try_stack(spec, folds, family)
         model = initial_model(spec, 0, folds[0])
+        shared = SharedState(model, spec.loss)
+        trial = try_stack(spec, folds, family)
         work, memory = costs_of(spec, model, folds[0])
     except CANNOT_STACK as error:
+        if shared is not None:
+            shared.put_back()
+            check_unspoilt(spec, folds[0])
+            shared.put_back()
         return _sequential(f"no lanes, since {brief(error)}", jobs=jobs, refused=True)
     kind = "chain" if trial.chain else "convolution" if convolves(model) else "general"
     if engine == "auto" and work > MOST_WORK[kind]:

@@ -7,40 +7,44 @@ trained alone goes on with it. It may begin late, so every step looks for it.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import final
 
 from torch import Tensor, nn
 
 from torchshrink.errors import CannotStackError
+from torchshrink.paths.shared_state import SharedState, tensors_in
 from torchshrink.support.private_torch import DropoutBase
 
 _TORCHS_OWN = frozenset((*vars(nn.Module()), "_flat_weights"))  # a module's tables and its mode; of recurrent layers
-_OPAQUE = (str, bytes, int, float, complex, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType)
-_DEEP = 3  # lists in objects in lists
-_LONG = 100  # of a longer container only the length is looked at
 
 
 @final
 class Watch:
-    """Remembers which tensors a model holds, as objects.
+    """Remembers which tensors a model holds, as objects, and which its code keeps elsewhere.
 
     Args:
         model: before any pass.
+        loss: whose code is run too.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[..., object] | None = None) -> None:
         self._model = model
+        self._shared = SharedState(model, loss)
         self._registered, self._kept = _registered(model), dict(_of_modules(model))
 
     def check(self) -> None:
-        """Raise if a pass has left other tensors in the model than were there.
+        """Raise if a pass has left other tensors in the model than were there, or elsewhere.
+
+        What is elsewhere, as in a class, is put back: the models that are trained alone would meet it.
 
         Raises:
             CannotStackError: naming the first.
         """
+        if (place := self._shared.changed()) is not None:
+            self._shared.put_back()
+            raise CannotStackError(f"the model's code keeps something from one pass to the next, in {place}")
         now = _registered(self._model)
         for name in self._registered | now:
             if self._registered.get(name) is not now.get(name):
@@ -49,6 +53,16 @@ class Watch:
             known = self._kept.get(name)
             if known is not each and not (isinstance(each, int) and known == each):
                 raise CannotStackError(f"the model keeps something from one pass to the next, in {name}")
+
+    @contextlib.contextmanager
+    def over_a_pass(self) -> Iterator[None]:
+        """`check` after what is inside, and put back what is elsewhere if that fails."""
+        try:
+            yield
+        except BaseException:
+            self._shared.put_back()
+            raise
+        self.check()
 
 
 def made_anew(name: str) -> CannotStackError:
@@ -66,26 +80,8 @@ def _of_modules(model: nn.Module) -> Iterator[tuple[str, object]]:
         if type(module).__module__.startswith("torch.nn.modules."):
             continue  # their code is known
         for key, value in vars(module).items():
-            if key not in _TORCHS_OWN and not isinstance(value, _OPAQUE):
-                yield from _tensors(f"{name}.{key}" if name else key, value, _DEEP)
-
-
-def _tensors(place: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Tensor):
-        yield place, value
-        return
-    if isinstance(value, (*_OPAQUE, nn.Module)) or depth == 0:
-        return
-    if isinstance(value, list | tuple | set | frozenset | dict | deque):
-        if len(value) > _LONG:
-            yield f"len({place})", len(value)
-            return
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, each in items:
-            yield from _tensors(f"{place}[{key!r}]", each, depth - 1)
-    else:
-        for key, each in getattr(value, "__dict__", {}).items():
-            yield from _tensors(f"{place}.{key}", each, depth - 1)
+            if key not in _TORCHS_OWN:
+                yield from tensors_in(f"{name}.{key}" if name else key, value)
 
 
 def without_dropout(model: nn.Module) -> nn.Module:

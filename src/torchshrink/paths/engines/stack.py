@@ -92,7 +92,7 @@ class Stack:
         self._randomness = "same" if same_draws else "different"
         self._initial = models[0]
         self._skeleton = copy.deepcopy(models[0])
-        self._watch = Watch(self._skeleton)
+        self._watch = Watch(self._skeleton, spec.loss)
         first = next(iter(folds.values()))
         changing = changing_buffers(models[0], spec, first)
         self.chain = not changing and dense_fits(spec, models[0], len(folds))
@@ -122,7 +122,7 @@ class Stack:
         self.strengths = tuple(strengths)
         if not self.chain:  # its code may count its passes
             self._skeleton = copy.deepcopy(self._initial)
-            self._watch = Watch(self._skeleton)
+            self._watch = Watch(self._skeleton, self.spec.loss)
         self._begin(self.strengths)
         with torch.no_grad():
             for f, number in enumerate(self.folds):
@@ -252,10 +252,8 @@ class Stack:
                     self._prox_of[p].prox_(p, rule, settings, state, compiled=self._compiled_prox)
 
     def _on_batch(self, program: Program, rows: Tensor, batch: Tensor | None, weights: Tensor | None) -> Tensor:
-        with batchable(self._skeleton):
-            losses = program(self.parameters, self.own, self._shared, rows, batch, weights)
-        self._watch.check()
-        return losses
+        with self._watch.over_a_pass(), batchable(self._skeleton):
+            return program(self.parameters, self.own, self._shared, rows, batch, weights)
 
     def _lane_by_lane(
         self, parameters: Named, own: Named, shared: Named, rows: Tensor, batch: Tensor | None, weights: Tensor | None
@@ -329,7 +327,8 @@ class Stack:
         fold = [
             {name: t[f] for name, t in all_folds.items()} for all_folds in (self.parameters, self.own, self._shared)
         ]
-        return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], spec=self.spec, rows=rows)
+        with self._watch.over_a_pass():
+            return evaluate_lanes(self._skeleton, fold[0], fold[1], fold[2], spec=self.spec, rows=rows)
 
 
 def _mean_loss(loss: Loss, output: Tensor, y: Tensor) -> Tensor:

@@ -57,14 +57,13 @@ def changing_buffers(model: nn.Module, spec: TrainingSpec, fold: Fold) -> set[st
             order of the rows then matters.
     """
     trial = copy.deepcopy(model).train()
-    watch = Watch(trial)
+    watch = Watch(trial, spec.loss)
     before = {name: b.clone() for name, b in trial.named_buffers()}
     some = spec.X[fold.train[: max(2, min(len(fold.train), spec.settings.batch_size))].to(spec.device)]
 
     def changed() -> set[str]:
-        with torch.no_grad(), seeded(0):
+        with watch.over_a_pass(), torch.no_grad(), seeded(0):
             trial(some)
-        watch.check()
         return {name for name, b in trial.named_buffers() if not torch.equal(before[name], b)}
 
     changing = changed()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchshrink.errors import CannotStackError
+from torchshrink.errors import CannotStackError, InputError
 from torchshrink.paths.engines.side_effects import without_dropout
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.engines.stack_models import initial_model
@@ -113,6 +113,26 @@ def _plain(spec: TrainingSpec, fold: Fold, number: int, strength: float, family:
         regularizer.detach()
         loss = evaluate(model, X, y, loss=spec.loss).loss
     return {**weights_of(model), _LOSS: torch.tensor(loss)}
+
+
+def check_unspoilt(spec: TrainingSpec, fold: Fold) -> None:
+    """Try a pass of a model that is trained alone, after lanes have failed.
+
+    Raises:
+        InputError: it meets a tensor of the lanes', which the model's code keeps where nobody saw it.
+    """
+    rows = fold.train[:2].to(spec.device)
+    model = initial_model(spec, 0, fold).train()
+    try:
+        with torch.no_grad(), seeded(0):
+            spec.loss(model(spec.X[rows]), spec.y[rows])
+    except Exception as error:  # of any kind: what else fails, fails again when it is trained
+        if "vmap" in str(error):
+            raise InputError(
+                f"the code of {type(model).__name__} or of the loss keeps a tensor outside of the model, which the "
+                "trial of lanes has made unusable: keep it in a buffer of the model, or make it anew and give "
+                "engine='sequential'"
+            ) from error
 
 
 def _rows(spec: TrainingSpec, folds: Mapping[int, Fold]) -> Tensor:
