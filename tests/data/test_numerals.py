@@ -140,6 +140,7 @@ BESIDE = {
     "blood pressures": ["120/{}", "{}/80 mmHg"],
     "durations": ["{} min", "{}h", "1h{}", "{} days", "{} min 5 s"],
     "heights": ["5'{}\"", "6 ft {} in"],
+    "latitudes": ["{}°N", "{} °S", "{}N"],
     "footnotes": ["{}*", "{}**", "{}"],
 }
 
@@ -196,6 +197,13 @@ def test_few_values_with_units_are_categories():
     cells = ["5 kg", "10 kg", "<5", "1/2", '30"'] * 10
     frame = pd.DataFrame({"x": cells, "t": range(50)})
     assert len(from_frame("t", frame, "t", task="regression").columns[0].categories) == 5
+
+
+def test_a_target_of_grades_is_classes_if_that_is_said():
+    frame = pd.DataFrame({"a": range(9), "t": ["2-", "1", "3+"] * 3})
+    with pytest.raises(InputError, match=r"'t' has a dash after numbers.*--task classification"):
+        from_frame("t", frame, "t")
+    assert from_frame("t", frame, "t", task="classification").classes == ("1", "2-", "3+")
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
