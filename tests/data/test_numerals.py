@@ -173,6 +173,8 @@ NAMES = {
     "British postcodes": ["SW{} 1AA", "N{}A 2BB", "EC{}M 3CC"],
     "Dutch postcodes": ["1{:03} AB", "2{:03} CD", "3{:03} XZ", "4{:03} QR"],
     "ordinals": ["{}th", "{}st", "{}nd", "{}rd"],
+    "ordinals of one kind": ["{}th"],
+    "French ordinals": ["{}e", "{}er"],
     "streets": ["{}th Avenue", "{} Main Street", "{} High Street", "{} Elm Road"],
     "houses and classes": ["{}a", "{}b", "{}c", "{}"],
     "ranges": ["{}-1000", "{}–2000"],
@@ -294,6 +296,11 @@ def test_what_is_said_to_be_missing_is_so_in_every_kind_of_column(tmp_path):
     pd.testing.assert_frame_equal(frame, before)
     zeros = from_frame("f", frame, "t", custom=Custom(Format(na=("-999", "2"))))
     assert zeros.columns[1].categories == ("01", "02", "99")  # the code 02 is another text than 2
+
+
+def test_what_is_missing_shows_no_decimal_point(tmp_path):
+    with pytest.raises(InputError, match=r"1.234 or 1234: say --decimal"):
+        column(tmp_path, ["1.234", "2.345", "-999.0"], ";", na=("-999",))
 
 
 def test_what_is_said_to_be_missing_and_is_nowhere_is_told_once(tmp_path):

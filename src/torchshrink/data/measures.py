@@ -86,9 +86,7 @@ def measures_among(counts: Mapping[str, int], share: float) -> list[str]:
     for text, what in found.items():
         words[what] += counts[text]
     words.pop("", None)
-    word, count = next(iter(words.most_common(1)), ("", 0))
-    if len(word) == 1 and count < least:  # the a of 12a and 12b, as houses and school classes are called
-        word = ""
+    word, _ = next(iter(words.most_common(1)), ("", 0))
     measures = [text for text, what in found.items() if what in ("", word)]
     return measures if sum(counts[text] for text in measures) >= least else []
 
