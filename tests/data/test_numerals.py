@@ -140,6 +140,7 @@ BESIDE = {
     "blood pressures": ["120/{}", "{}/80 mmHg"],
     "durations": ["{} min", "{}h", "1h{}", "{} days", "{} min 5 s"],
     "heights": ["5'{}\"", "6 ft {} in"],
+    "latitudes": ["{}°N", "{} °S", "{}N"],
     "footnotes": ["{}*", "{}**", "{}"],
 }
 
@@ -172,6 +173,8 @@ NAMES = {
     "British postcodes": ["SW{} 1AA", "N{}A 2BB", "EC{}M 3CC"],
     "Dutch postcodes": ["1{:03} AB", "2{:03} CD", "3{:03} XZ", "4{:03} QR"],
     "ordinals": ["{}th", "{}st", "{}nd", "{}rd"],
+    "ordinals of one kind": ["{}th"],
+    "French ordinals": ["{}e", "{}er"],
     "streets": ["{}th Avenue", "{} Main Street", "{} High Street", "{} Elm Road"],
     "houses and classes": ["{}a", "{}b", "{}c", "{}"],
     "ranges": ["{}-1000", "{}–2000"],
@@ -196,6 +199,13 @@ def test_few_values_with_units_are_categories():
     cells = ["5 kg", "10 kg", "<5", "1/2", '30"'] * 10
     frame = pd.DataFrame({"x": cells, "t": range(50)})
     assert len(from_frame("t", frame, "t", task="regression").columns[0].categories) == 5
+
+
+def test_a_target_of_grades_is_classes_if_that_is_said():
+    frame = pd.DataFrame({"a": range(9), "t": ["2-", "1", "3+"] * 3})
+    with pytest.raises(InputError, match=r"'t' has a dash after numbers.*--task classification"):
+        from_frame("t", frame, "t")
+    assert from_frame("t", frame, "t", task="classification").classes == ("1", "2-", "3+")
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -286,6 +296,11 @@ def test_what_is_said_to_be_missing_is_so_in_every_kind_of_column(tmp_path):
     pd.testing.assert_frame_equal(frame, before)
     zeros = from_frame("f", frame, "t", custom=Custom(Format(na=("-999", "2"))))
     assert zeros.columns[1].categories == ("01", "02", "99")  # the code 02 is another text than 2
+
+
+def test_what_is_missing_shows_no_decimal_point(tmp_path):
+    with pytest.raises(InputError, match=r"1.234 or 1234: say --decimal"):
+        column(tmp_path, ["1.234", "2.345", "-999.0"], ";", na=("-999",))
 
 
 def test_what_is_said_to_be_missing_and_is_nowhere_is_told_once(tmp_path):

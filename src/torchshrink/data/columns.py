@@ -66,8 +66,9 @@ def read_columns(name: str, frame: pd.DataFrame, labels: Sequence[str], custom: 
 
 def shown_decimals(columns: Iterable[pd.Series[Any]], custom: Custom) -> Custom:
     """What some columns show of how the file writes numbers, for the others to be read by."""
-    texts = (Counter(each.strip() for each in values if isinstance(each, str)) for values in columns)
-    return custom.knowing(point for counts in texts for point in decimals_of(counts, custom.format))
+    texts = [values for values in columns if values.dtype.kind == "O"]
+    counted = (Counter(each.strip() for each in values if isinstance(each, str)) for values in texts)
+    return custom.knowing(point for counts in counted for point in decimals_of(counts, custom.format))
 
 
 def _typed(label: str, plain: Array, custom: Custom) -> ReadColumn:

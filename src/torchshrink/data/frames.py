@@ -259,7 +259,11 @@ def _text_numbers(where: str, text: pd.Series[Any], task: Task | None, custom: C
         if any(value is None for value in values.values()):
             return None
         return np.array([values[each.strip()] for each in text], dtype=np.float64)
-    found = read_numbers(where, counts, custom)
+    try:
+        found = read_numbers(where, counts, custom)
+    except InputError as error:
+        advice = "; say --task classification if these are classes" if task is None else ""
+        raise InputError(f"{error}{advice}") from None
     booleans = {each.casefold() for each in counts} <= {"true", "false"}
     if task == "regression" and found is None:
         odd = sorted(each for each in counts if parse(each, ".", custom.format) is None)

@@ -8,6 +8,8 @@ letter that is no unit or a word that differs after it (``12b``, ``5 Main Street
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 BLANKS = " \u00a0\u2007\u2009\u202f"
 CURRENCY = (
@@ -33,7 +35,7 @@ _ONE = re.compile(
     rf"[+-]?(?P<before>{CURRENCY}|{_SYMBOL}{{1,2}}|{_ABOUT})?\s*[+-]?\s*{_NUMBER}"
     rf"(?:(?P<gap>\s*)(?P<after>(?:{_LETTER}|{_SYMBOL})[^\d]{{0,19}}[23]?))?"
 )
-_ORDINAL = re.compile(r"(st|nd|rd|th|e|er|re|ère|ème|eme|[ºª])\b(?!/)", re.IGNORECASE)
+_ORDINAL = re.compile(r"((?i:st|nd|rd|th)|er?|re|ère|[eè]me|[ºª])\b(?!/)")
 _FRACTION = "[½⅓⅔¼¾⅕-⅞]"
 _TWO = re.compile(
     rf"[+-]?(?:(?:\d+\s+)?{_NUMBER}(?:\s*(?:±|\+/?-|[/:^]|\*\*)\s*[+-]?{_NUMBER}|\s*[(\[]\s*[+-]?{_NUMBER}\s*%?\s*[)\]]"
@@ -42,7 +44,7 @@ _TWO = re.compile(
 )
 _PARTS = re.compile(rf"(?:{_NUMBER}\s*(?:[°'\"′″’”]{{1,2}}|{_LETTER}{{1,7}}\.?)\s*){{1,3}}(?:{_NUMBER}|[NSEW])?")
 _LONGEST = 40  # characters: what is longer is prose
-_DASH = re.compile(rf"{CURRENCY}?\s*{_NUMBER}\s?-\s*(?:{CURRENCY}|%)?")
+_DASH = re.compile(rf"[+-]?{CURRENCY}?\s*{_NUMBER}\s?-\s*(?:{CURRENCY}|%)?")
 _DASHES = str.maketrans(dict.fromkeys("−–‒—﹣－", "-"))
 
 
@@ -69,6 +71,24 @@ def beside(text: str) -> str | None:
     symbol = len(after) <= 8 and re.search(_SYMBOL, after)
     degrees = gap and after in ("C", "F")  # but 12C is a name
     return "" if symbol or degrees or _are_units(after) else after.strip()
+
+
+def measures_among(counts: Mapping[str, int], share: float) -> list[str]:
+    """Those of the texts that are numbers with a unit, a sign, or the commonest word beside them; none if too few are.
+
+    Args:
+        counts: how often each occurs.
+        share: how much of all must be.
+    """
+    found = {text: what for text in counts if (what := beside(text)) is not None}
+    least = share * sum(counts.values())
+    words: Counter[str] = Counter()
+    for text, what in found.items():
+        words[what] += counts[text]
+    words.pop("", None)
+    word, _ = next(iter(words.most_common(1)), ("", 0))
+    measures = [text for text, what in found.items() if what in ("", word)]
+    return measures if sum(counts[text] for text in measures) >= least else []
 
 
 def _are_units(text: str) -> bool:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from torchshrink.data.measures import BLANKS, CURRENCY, beside, has_dash
+from torchshrink.data.measures import BLANKS, CURRENCY, has_dash, measures_among
 from torchshrink.data.text_format import UNSAID, Format
 from torchshrink.errors import InputError
 
@@ -109,7 +109,7 @@ def said_missing(text: str, format: Format) -> bool:
 
 
 def missing_numbers(na: Iterable[str]) -> dict[float, str]:
-    """Those of the texts that are numbers, by their number: read with a decimal point if that can be, else a comma."""
+    """Those of the texts that are numbers, by what number they are, with a decimal point if that can be."""
     numbers = {}
     for text in na:
         point = parse(text, ".")
@@ -279,19 +279,8 @@ def _many(distinct: int, cells: int) -> bool:
 
 def _check_measures(where: str, rest: Mapping[str, int], odd: Mapping[str, int]) -> None:
     """Refuse numbers with something beside them: units and signs, or one and the same word."""
-    found = {text: what for text in odd if (what := beside(text)) is not None}
-    most = _MOSTLY * sum(odd.values())
-    words: Counter[str] = Counter()
-    for text, what in found.items():
-        words[what] += odd[text]
-    words.pop("", None)
-    word, count = next(iter(words.most_common(1)), ("", 0))
-    if len(word) == 1 and count < most:  # the a of 12a and 12b, as houses and school classes are called
-        word = ""
-    measures = [text for text, what in found.items() if what in ("", word)]
-    if sum(odd[text] for text in measures) < most or not _many(
-        len(rest) - len(odd) + len(measures), sum(rest.values())
-    ):
+    measures = measures_among(odd, _MOSTLY)
+    if not measures or not _many(len(rest) - len(odd) + len(measures), sum(rest.values())):
         return
     after = {re.sub(r".*\d\s*", "", text) for text in measures}
     each = "each" if len(measures) == len(rest) else "some"
