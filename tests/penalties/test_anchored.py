@@ -116,6 +116,12 @@ def test_an_anchor_must_fit():
         L2SP(0.1, torch.ones(2, 2)).value(START[:1])
 
 
+def test_what_is_equal_has_one_hash():
+    anchors = [float("1234.5"), float("1234.5")]  # two objects
+    assert len({L2SP(0.3, anchor) for anchor in anchors}) == 1
+    assert len({L2SP(0.3, START), L2SP(0.3, START)}) == 1
+
+
 def test_equality_is_by_strength_and_by_the_very_anchor():
     bound = L2SP(0.1).bind(START)
     assert L2SP(0.1) == L2SP(0.1) != L2SP(0.2)
