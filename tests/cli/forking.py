@@ -46,7 +46,8 @@ for number, name in enumerate(("stdin", "stdout", "stderr")):
             os.dup2(opened, number)
             os.close(opened)
         setattr(sys, name, open(number, "r" if number == 0 else "w"))
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whatever the tests themselves were started with
+    signal.signal(number, signal.SIG_DFL)
 for number in wish["ignored"]:
     signal.signal(number, signal.SIG_IGN)
 if wish["largest"]:  # bytes of a file: a disk that is full
