@@ -138,10 +138,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(run, small_csv, options, e
 
 
 def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
-    from torchshrink.paths import spec
+    from torchshrink.paths import training_spec
 
     assert run(*BASE, "--penalty", "l1", "--quiet", "--out", "whole").status == 0
-    real, calls = spec.train_epoch, []
+    real, calls = training_spec.train_epoch, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_what_is_done(run, small_csv, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(spec, "train_epoch", interrupted)
+    monkeypatch.setattr(training_spec, "train_epoch", interrupted)
     ran = run(*BASE, "--penalty", "l1", "--quiet", "--out", "broken")
     assert (ran.status, ran.out) == (130, "")
     (line,) = ran.lines

@@ -402,7 +402,7 @@ class TestInputs:
             ({"build": lambda: nn.Linear(5, 3)}, "does not take rows"),
             ({"data": (np.zeros((4, 2)),)}, r"a pair \(X, y\)"),
             ({"data": (np.zeros((4, 2)), np.zeros(3))}, "one target for each row"),
-            ({"data": (np.zeros((4, 4)), np.array(["a", "b", "c", "d"]))}, "y: ndarray"),
+            ({"data": (np.zeros((4, 4)), np.array(["a", "b", "c", "d"]))}, "y: text given"),
             ({"data": (np.zeros((4, 4)), np.array([0, 1, math.nan, 2]))}, "y has 1 values"),
             ({"data": (np.full((4, 4), math.inf), np.arange(4) % 2)}, "X has infinite"),
             ({"data": (np.zeros((4, 4)), np.zeros(4, dtype=int))}, "one class only"),

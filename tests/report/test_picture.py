@@ -14,6 +14,7 @@ from torchshrink.paths.assemble import Layout, compare, make_result, penalising
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import make_splits
 from torchshrink.paths.grid import given_grid
+from torchshrink.paths.null_model import NullLoss
 from torchshrink.paths.penalty_family import family
 from torchshrink.paths.refit import Source
 from torchshrink.paths.training_result import TrainingResult
@@ -30,7 +31,7 @@ def made(penalty=ts.L1, **settings):
 
 def compared(*penalties):
     results, splits, ways = zip(*(made_with_ways(penalty) for penalty in penalties), strict=True)
-    return compare(results, Evidence(splits[0], ways, seed=0), ways)
+    return compare(results, Evidence(splits[0], ways, seed=0), ways, NullLoss(None, None))
 
 
 def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=1.0):
@@ -74,7 +75,7 @@ def made_with_ways(penalty, *, strengths=(1e-4, 1e-3, 1e-2), diverged=(), scale=
         ways,
         layout=Layout(splits, torch.arange(24), 24),
         verdict=penalising(Evidence(splits, [ways], seed=0), [0]),
-        null_loss=0.69 * scale,
+        null=NullLoss(0.69 * scale, 0.69 * scale),
     )
     return result, splits, ways
 

@@ -191,7 +191,7 @@ class TestTrouble:
 
         sent = parallel._packed(Gone(), (), ())
         with pytest.raises(InputError, match=r"a worker cannot load .*no_such_module.*install it there"):
-            parallel.Task(sent, None)()
+            parallel.PackedTask(sent, None)()
 
     def test_tasks_of_one_process_wait_for_each_other(self):
         """A worker may have several threads, and they share the random number generators."""
@@ -208,7 +208,7 @@ class TestTrouble:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parallel, "do", do)
             patch.setattr(parallel.pickle, "loads", lambda _: (parallel.TorchSettings.now(), (1, 2, 3)))
-            threads = [threading.Thread(target=parallel.Task(sent, None)) for _ in range(3)]
+            threads = [threading.Thread(target=parallel.PackedTask(sent, None)) for _ in range(3)]
             for thread in threads:
                 thread.start()
             for thread in threads:
