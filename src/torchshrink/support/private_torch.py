@@ -95,16 +95,8 @@ def without_vmap_fallback() -> Iterator[None]:
     Raises:
         CannotStackError: this torch has no such switch.
     """
-    functorch = getattr(torch._C, "_functorch", None)
-    is_enabled, enable = (getattr(functorch, name, None) for name in _FALLBACK)
-    if is_enabled is None or enable is None:
-        raise CannotStackError(_lacks("a switch for vmap's fallback"))
-    enabled = is_enabled()
-    enable(False)
-    try:
+    with _off(getattr(torch._C, "_functorch", None), _FALLBACK, "a switch for vmap's fallback"):
         yield
-    finally:
-        enable(enabled)
 
 
 @contextlib.contextmanager
@@ -114,9 +106,16 @@ def without_onednn() -> Iterator[None]:
     Raises:
         CannotStackError: this torch has no such switch.
     """
-    is_enabled, enable = (getattr(torch._C, name, None) for name in _ONEDNN)
+    with _off(torch._C, _ONEDNN, "a switch for oneDNN"):
+        yield
+
+
+@contextlib.contextmanager
+def _off(owner: object, names: tuple[str, str], what: str) -> Iterator[None]:
+    """A switch of torch's, (asks, sets) by name, off inside, and as it was outside."""
+    is_enabled, enable = (getattr(owner, name, None) for name in names)
     if is_enabled is None or enable is None:
-        raise CannotStackError(_lacks("a switch for oneDNN"))
+        raise CannotStackError(_lacks(what))
     enabled = is_enabled()
     enable(False)
     try:
