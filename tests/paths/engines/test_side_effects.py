@@ -171,7 +171,7 @@ def with_dropout(kind):
     return lambda: nn.Sequential(nn.Dropout(0.0), kind())
 
 
-REFUSED = {
+KINDS = {  # refused from the first pass on, and where they begin late
     "buffer made anew": MadeAnew,
     "not persistent": MadeAnewNotPersistent,
     "by .data": DataAnew,
@@ -181,26 +181,14 @@ REFUSED = {
     "registered in a pass": RegisteredLate,
     "none at first": NoneAtFirst,
     "parameter made anew": ParameterAnew,
+}
+REFUSED = KINDS | {
     "in evaluation too": InEvaluationToo,
     "nested": lambda: Nested(MadeAnew()),
     "with dropout": with_dropout(MadeAnew),
     "with dropout, .data": with_dropout(DataAnew),
 }
-LATE = {
-    f"late {name}": late(kind)
-    for name, kind in {
-        "buffer made anew": MadeAnew,
-        "not persistent": MadeAnewNotPersistent,
-        "by .data": DataAnew,
-        "plain tensor": PlainTensor,
-        "in a list in an object": InAnObject,
-        "list that grows": History,
-        "registered in a pass": RegisteredLate,
-        "none at first": NoneAtFirst,
-        "parameter made anew": ParameterAnew,
-        "of the head": OfTheHead,
-    }.items()
-}
+LATE = {f"late {name}": late(kind) for name, kind in (KINDS | {"of the head": OfTheHead}).items()}
 ALIKE = {
     "in place": InPlace,
     "in place, late": late(InPlace),
