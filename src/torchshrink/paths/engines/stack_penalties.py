@@ -193,9 +193,10 @@ def _one(
         strengths = torch.tensor(values, dtype=p.dtype, device=spec.device)
     if reference.bind(p) is not reference:
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
-    method = "loss" if spec.settings.method == "loss" else resolve_method(reference, spec.settings.method)
-    if method == "decoupled":
-        raise CannotStackError("method 'decoupled' has no lanes")
+    how = spec.settings.method
+    method = "loss" if how == "loss" else resolve_method(reference, how, optimizer, optimizer.param_groups[0])
+    if method in ("decoupled", "latent"):
+        raise CannotStackError(f"method {method!r} has no lanes")
     if method == "prox" and step_size_of(optimizer).remember is not None:
         raise CannotStackError(f"{type(optimizer).__name__}'s step size needs a look before each step")
     return LanePenalty(reference, strengths, method, folds)

@@ -3,5 +3,6 @@
 from torchshrink.regularizer.attachment.attachment import Attachment
 from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
+from torchshrink.regularizer.attachment.latent import Offsets
 
-__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Resolved", "is_plain_descent", "resolve_method"]
+__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Offsets", "Resolved", "is_plain_descent", "resolve_method"]
