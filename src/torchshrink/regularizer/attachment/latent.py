@@ -70,24 +70,47 @@ class Offset:
     version: int | None = None
 
 
-def default_rho(penalty: Penalty, z: Tensor, grad: Tensor) -> float:
-    """ρ = κ·‖∂Ω(z)‖/‖z‖, which scales with the penalty and inversely with the weights.
+def start_for_rho(z: Tensor) -> Tensor:
+    """Where to look at ∂Ω to choose ρ: at the weights as they start; away from 0, where all of them are 0."""
+    return torch.where(_norm(z) > 0, z, _least(z))
 
-    Where Ω pulls at nothing, as a constraint does inside its set, the loss's gradient stands in for ∂Ω.
+
+def default_rho(z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
+    """ρ = κ·‖∂Ω(z)‖/‖z‖, a scalar, in proportion to the penalty and inversely to the weights.
+
+    Args:
+        z: the weights at the start.
+        pull: ∂Ω at `start_for_rho`.
+        grad: the loss's gradient, which stands in for ∂Ω where that is 0, as it is of a constraint inside its set.
     """
-    shape = z.shape
-    inputs = z.numel() / shape[0] if len(shape) > 1 else z.numel()
-    least = SMALLEST / math.sqrt(max(inputs, 1.0))
-    size = max(_norm(z), least * math.sqrt(z.numel()))
-    start = z if _norm(z) > 0 else torch.full_like(z, least)
-    pull = _norm(distributed.gradients(penalty, [start], 1.0)[0]) or _norm(grad)
-    rho = KAPPA * pull / size
-    return rho if 0 < rho < math.inf else 1.0
+    size = _norm(z).clamp(min=_least(z) * math.sqrt(z.numel()))
+    against = _norm(pull)
+    rho = KAPPA * torch.where(against > 0, against, _norm(grad)) / size
+    return torch.where((rho > 0) & rho.isfinite(), rho, 1.0)
 
 
-def _norm(tensor: Tensor) -> float:
-    norm = torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
-    return float(distributed.whole(norm))
+def _least(z: Tensor) -> float:
+    inputs = z.numel() / z.shape[0] if z.ndim > 1 and z.numel() else z.numel()
+    return SMALLEST / math.sqrt(max(inputs, 1.0))
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    return distributed.whole(torch.linalg.vector_norm(tensor))
+
+
+def bounded_rho(rho: Tensor, optimizer: Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
+    """ρ, at most 1/s where one step size s is known for the whole tensor, as after SGD: there it is the prox."""
+    with contextlib.suppress(StepSizeError, KeyError):  # a state may not have begun
+        rule = step_size_of(optimizer, group)
+        if not rule.coordinatewise and rule.remember is None:
+            step = float(rule.step_size(group, state))
+            return rho.clamp(max=1 / step) if step > 0 else rho
+    return rho
+
+
+def coupled_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> float:
+    """What an optimizer adds to the gradient of a weight, in units of the weight."""
+    return sum(decay.rate for decay in weight_decays(optimizer, group) if decay.kind == "coupled")
 
 
 @final
@@ -159,8 +182,7 @@ class LatentWeights:
         """
         for bundle in self._acting():
             group = self._optimizer.param_groups[bundle.group]
-            decays = weight_decays(self._optimizer, group)
-            coupled = sum(decay.rate for decay in decays if decay.kind == "coupled")
+            coupled = coupled_decay(self._optimizer, group)
             sign = -1.0 if group.get("maximize", False) else 1.0
             for name, p in bundle.live_by_name():
                 offset = self._offset(bundle, name, p, loss_scale)
@@ -249,19 +271,17 @@ class LatentWeights:
         """u = ∂Ω(z)/ρ, of which z is the prox: nothing that the model computes changes."""
         penalty = self._convex(bundle)
         z = working(p.detach())
-        unit = self._rho if self._rho is not None else default_rho(penalty, z, grad) / scale
+        if self._rho is not None:
+            unit = self._rho
+        else:
+            pull = distributed.gradients(penalty, [start_for_rho(z)], 1.0)[0]
+            unit = float(default_rho(z, pull, grad)) / scale
         rho = self._bounded(unit * scale, bundle, p)
         return Offset(distributed.gradients(penalty, [z], 1 / rho)[0], unit, rho, scale)
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
-        """ρ, at most 1/s where one step size s is known for the whole tensor, as after SGD: there it is the prox."""
-        group = self._optimizer.param_groups[bundle.group]
-        with contextlib.suppress(StepSizeError, KeyError):  # a state may not have begun
-            rule = step_size_of(self._optimizer, group)
-            if not rule.coordinatewise and rule.remember is None:
-                step = float(rule.step_size(group, self._optimizer.state.get(p, {})))
-                return min(rho, 1 / step) if step > 0 else rho
-        return rho
+        group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})
+        return float(bounded_rho(torch.tensor(rho, dtype=torch.float64), self._optimizer, group, state))
 
     def _look(self, bundle: Bundle, name: str, p: nn.Parameter, offset: Offset) -> None:
         """Notice where a tensor is no longer what the last step left.
@@ -274,7 +294,7 @@ class LatentWeights:
         before = working(p.detach())
         after = before + offset.u
         distributed.prox_(self._convex(bundle), [after], [1 / offset.rho])
-        if _norm(after - before) > SAME * _norm(before):  # not merely exchanged, and put back
+        if float(_norm(after - before)) > SAME * float(_norm(before)):  # not merely exchanged, and put back
             note = (
                 f"{name} was changed between the steps, by load_state_dict, clamping or averaging perhaps: its latent "
                 "weights move along with it. To go on from a checkpoint restore the regularizer's state too; to begin "
