@@ -383,7 +383,7 @@ class TestDivergence:
             for (rows, batch), (_, weights) in zip(stack._read([rows for rows, _ in made]), made, strict=True):
                 stack.step(rows, weights, batch)
 
-        spec, folds, family = spec_of(build, ts.L1, optimizer=torch.optim.Adam, method="latent")
+        spec, folds, family = spec_of(build, ts.L1, optimizer=partial(torch.optim.Adam, lr=0.02), method="latent")
         ends = []
         for leaves in (False, True):
             stack = Stack(spec, {0: folds[0]}, family, (1e-3, 1e-2, 0.1))
@@ -393,7 +393,7 @@ class TestDivergence:
             epoch(stack)
             ends.append([p[:, [0, -1]].flatten() for p in stack.parameters.values()])
         for all_stayed, one_left in zip(*ends, strict=True):
-            torch.testing.assert_close(all_stayed, one_left, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(all_stayed, one_left, rtol=1e-8, atol=1e-10)
         assert any((p == 0).any() for p in ends[0])
 
 

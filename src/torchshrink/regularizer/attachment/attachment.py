@@ -113,6 +113,7 @@ class Attachment:
         Raises:
             AttachmentError: the terms no longer act: hooks or parameters have been taken out of the optimizer.
         """
+        self._settle()  # a step may have ended in an exception
         if not self._installation.intact:
             raise AttachmentError(
                 f"the hooks have been removed from this {type(self.optimizer).__name__}, so that the penalty no longer "
@@ -152,7 +153,7 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return None
         if self._latent is not None:
-            self._settle()  # where the last step ended in an exception
+            self._settle()  # the last step may have ended in an exception
         if self._between is not None:
             self._between.before_step()
         if self._remembering:
