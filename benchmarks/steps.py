@@ -35,6 +35,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Sequential], int]] = {
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": lambda p, **more: torch.optim.SGD(p, lr=1e-3, momentum=0.9, **more),
     "Adam": lambda p, **more: torch.optim.Adam(p, lr=1e-3, **more),
+    "fused Adam": lambda p, **more: torch.optim.Adam(p, lr=1e-3, fused=True, **more),
 }
 
 
@@ -56,7 +57,7 @@ def step(make_model: Callable[[], nn.Sequential], make_optimizer: Callable[..., 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if how.startswith("attached"):
-            reg.attach(optimizer)
+            reg.attach(optimizer, method="latent" if "latent" in how else "auto")
     extra: Callable[[], torch.Tensor] | None = {
         "tutorial's loop L1": lambda: STRENGTH * sum(p.abs().sum() for p in penalised),
         "tutorial's loop L2": lambda: STRENGTH * sum(p.pow(2).sum() for p in penalised),
@@ -83,6 +84,7 @@ WAYS = [
     "value() L2",
     "attached gradient L2",
     "attached prox L1",
+    "attached latent L1",
     "torch weight_decay",
 ]
 

@@ -37,7 +37,13 @@ def covers(*names):
 
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.randn(24, 3, generator=torch.Generator().manual_seed(2))
-PENALTIES = {"gradient": ts.L2(0.05), "prox": ts.L1(0.01), "decoupled": ts.L1(0.01), "decoupled L2": ts.L2(0.05)}
+PENALTIES = {
+    "gradient": ts.L2(0.05),
+    "prox": ts.L1(0.01),
+    "latent": ts.L1(0.01),
+    "decoupled": ts.L1(0.01),
+    "decoupled L2": ts.L2(0.05),
+}
 MAKE = {
     "SGD": lambda p, **more: torch.optim.SGD(p, lr=0.1, **more),
     "momentum": lambda p, **more: torch.optim.SGD(p, lr=0.05, momentum=0.9, **more),
@@ -94,7 +100,7 @@ def difference(a, b):
     return max(float((x.double() - y.double()).abs().max()) for x, y in zip(a, b, strict=True))
 
 
-both = pytest.mark.parametrize("method", ["gradient", "prox"])
+both = pytest.mark.parametrize("method", ["gradient", "prox", "latent"])
 each_method = pytest.mark.parametrize("method", PENALTIES)
 few = pytest.mark.parametrize("make", ["SGD", "momentum", "Adam"])
 
@@ -112,6 +118,31 @@ def shrink(optimizer, weights, strength):
             step = group["lr"] / (corrected.sqrt() + group["eps"])
         most = 2 * float(group["lr"]) if isinstance(optimizer, torch.optim.Adam) else math.inf
         w.add_((w.sign() * (w.abs() - step * strength).clamp(min=0) - w).clamp(-most, most))
+
+
+class LatentByHand:
+    """An optimizer's step of latent weights under L1, kept as what the optimizer moves; one ρ for each weight."""
+
+    def __init__(self, optimizer, weights, strength):
+        self.strength = strength
+        self.rho = [10 * strength * math.sqrt(w.numel()) / float(w.detach().norm()) for w in weights]
+        if isinstance(optimizer, torch.optim.SGD):
+            group = optimizer.param_groups[0]
+            self.rho = [min(rho, (1 - group["momentum"]) / group["lr"]) for rho in self.rho]
+        self.weights = weights
+        self.latent = [
+            w.detach() + strength / rho * w.detach().sign() for w, rho in zip(weights, self.rho, strict=True)
+        ]
+
+    @torch.no_grad()
+    def step(self, optimizer):
+        for w, latent, rho in zip(self.weights, self.latent, self.rho, strict=True):
+            w.grad += rho * (latent - w)
+            w.copy_(latent)
+        optimizer.step()
+        for w, latent, rho in zip(self.weights, self.latent, self.rho, strict=True):
+            latent.copy_(w)
+            w.copy_(latent.sign() * (latent.abs() - self.strength / rho).clamp(min=0))
 
 
 def closure_of(model):

@@ -70,6 +70,11 @@ TRAININGS += [("fsdp", penalty, "fused adam", "auto", 10) for penalty in ("L1", 
 TRAININGS += [
     (spread, penalty, "sgd", "loss", 10) for spread in ("ddp", "fsdp", "tp") for penalty in ("L2", "columns", "L2SP")
 ]
+TRAININGS += [
+    (spread, penalty, optimizer, "latent", 10)
+    for spread in ("ddp", "fsdp", "tp")
+    for penalty, optimizer in (("L1", "sgd"), ("columns", "adam"), ("nuclear", "adam"), ("MCP", "nadam"))
+]
 TRAININGS += [("hybrid", penalty, "adam", "auto", 10) for penalty in ("L1", "columns")]
 TRAININGS += [("fsdp and tp", penalty, "adam", "auto", 10) for penalty in ("L1", "rows", "columns")]
 

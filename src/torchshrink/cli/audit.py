@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchshrink.data import Dataset
-    from torchshrink.penalties import Penalty
     from torchshrink.regularizer import Regularizer
 
 
@@ -57,7 +56,7 @@ def audit(
     dataset = None if data is None else from_options.load_data(data, target=target, task=task, format=text)
     built = _model(dataset, model=model, hidden=hidden, seed=seed)
     regularizer = Regularizer(built, penalising.rules_or_zero, on=penalising.on)
-    if penalising.rules is not None and method != "loss":
+    if method != "loss":
         # Which optimizer does not matter for how the terms act; this one has a step size for every method.
         sgd = from_options.OptimizerSettings("sgd", lr=1.0, momentum=0.0)
         regularizer.attach(sgd(built.parameters()), method=method)  # type: ignore[arg-type]
@@ -90,15 +89,6 @@ def _model(dataset: Dataset | None, *, model: str, hidden: str | None, seed: int
 
 def table(regularizer: Regularizer, method: str) -> dict[str, Any]:
     """The summary as JSON: every parameter of the model, penalised or exempt with the reason."""
-    from torchshrink.regularizer.attachment import resolve_method
-
-    def acting(penalty: Penalty | None) -> str | None:
-        if penalty is None:
-            return None
-        if method == "loss":
-            return method
-        return resolve_method(penalty, method)  # type: ignore[arg-type]  # checked by its option
-
     counts = {each.name: each for each in regularizer.sparsity().by_parameter}
     parameters = []
     for choice in regularizer.choices:
@@ -110,7 +100,7 @@ def table(regularizer: Regularizer, method: str) -> dict[str, Any]:
                 "shape": list(choice.parameter.shape),
                 "rule": choice.rule or None,
                 "penalty": None if choice.penalty is None else str(choice.penalty),
-                "method": acting(choice.penalty),
+                "method": None if choice.penalty is None else regularizer.methods.get(choice.name, method),
                 "reason": choice.reason or None,
                 "groups": count and count.groups,
                 "zeros": count and count.zeros,

@@ -11,7 +11,7 @@ PENALTIES = (  # in the help only; a test holds it to BUILTIN
     "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, l1_ball"
 )
 TASKS = ("auto", "classification", "regression")
-METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
+METHODS = ("auto", "loss", "gradient", "prox", "latent", "decoupled")
 SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
@@ -209,7 +209,7 @@ Method = Annotated[
         "--method",
         metavar="NAME",
         rich_help_panel=_PENALTY,
-        help="How the penalty acts: auto, loss, gradient, prox, decoupled.",
+        help="How the penalty acts: auto, loss, gradient, prox, latent, decoupled.",
     ),
 ]
 Optimizer = Annotated[

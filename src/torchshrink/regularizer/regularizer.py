@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +18,7 @@ from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import reduced_dims
-from torchshrink.regularizer.attachment import Attachment, Method
+from torchshrink.regularizer.attachment import Attachment, Method, Offsets
 from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.certificate import Certificate, measure
@@ -84,6 +86,7 @@ class Regularizer:
             _check_groups(term)
         self._binding = Binding(bare, self._choices, self._terms)
         self._schedule = Schedule()
+        self._offsets = Offsets()
         self._constraint = next((term for term in self._terms if term.penalty.constraint), None)
         self._bundled: tuple[list[Any], list[Bundle]] | None = None
         self._attachment: Attachment | None = None
@@ -122,6 +125,11 @@ class Regularizer:
     def choices(self) -> tuple[Choice, ...]:
         """What was decided for each parameter of the model, and why."""
         return self._choices
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """How each penalised parameter's penalty acts in the attached optimizer; empty where none is attached."""
+        return {} if self._attachment is None else dict(self._attachment.methods)
 
     @property
     def scale(self) -> Scale:
@@ -230,7 +238,7 @@ class Regularizer:
             SelectionWarning: parameters have been added or unfrozen since binding.
             ObjectiveWarning: there are gradients, and the attached optimizer has taken no step.
         """
-        methods = {} if self._attachment is None else dict(self._attachment.methods)
+        methods = self.methods
         frozen = {term.name: "none (frozen)" for term in self._terms if not term.parameter.requires_grad}
         self._notes()
         thawed = self._binding.thawed()
@@ -259,16 +267,21 @@ class Regularizer:
 
     # --- acting ---
 
-    def attach(self, optimizer: Optimizer, method: Method = "auto") -> Self:
+    def attach(self, optimizer: Optimizer, method: Method = "auto", *, rho: float | None = None) -> Self:
         """Let the terms act inside ``optimizer.step()``, whoever calls it, until `detach`.
 
         Args:
             optimizer: holds every penalised parameter. Of one that wraps another (SAM, Lookahead, a framework's), the
                 inner one is taken, whose steps move the weights.
             method: ``"gradient"`` adds ∂Ω(w) to the gradients; ``"prox"`` applies the exact proximal operator after
-                the step, in the optimizer's own step sizes; ``"auto"`` takes prox for a penalty that is not smooth
-                and gradient for one that is. Both end at a stationary point of F. ``"decoupled"`` is AdamW's way,
-                and in general does not: it warns, and `certify` repeats it.
+                the step, in the optimizer's own step sizes; ``"latent"`` lets the optimizer move latent weights,
+                whatever it does, and the model holds their prox. All three end at a stationary point of F. ``"auto"``
+                takes gradient for a penalty that is smooth, prox for one that is not, and latent where no prox after
+                the step is exact (Muon, LBFGS, an optimizer that nobody has described; `NuclearNorm` under Adam).
+                ``"decoupled"`` is AdamW's way, and in general does not: it warns, and `certify` repeats it.
+            rho: for latent weights, ρ > 0 of the prox prox_{Ω/ρ} at scale 1, in units of loss per squared weight, for
+                every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD. The end
+                does not depend on it, the way there does.
 
         Returns:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
@@ -284,8 +297,11 @@ class Regularizer:
         """
         if self._attachment is not None:
             raise AttachmentError("already attached to an optimizer; call detach() first")
+        _check_rho(rho)
         self._binding.check()
-        self._attachment = Attachment(optimizer, self._terms, method=method, schedule=self._schedule)
+        self._attachment = Attachment(
+            optimizer, self._terms, method=method, schedule=self._schedule, offsets=self._offsets, rho=rho
+        )
         return self
 
     def detach(self) -> None:
@@ -293,6 +309,7 @@ class Regularizer:
         if self._attachment is not None:
             self._attachment.detach()
             self._attachment = None
+            self._offsets.of.clear()
 
     def __enter__(self) -> Self:
         if self._attachment is None:
@@ -371,9 +388,10 @@ class Regularizer:
         """The step count, the scale (None where it is a callable, which is yours to give again), and what binding kept.
 
         The last is under ``"bound"``, where there is any: for each term, copies of the tensors that its penalty
-        remembers, such as the weights that `L2SP` pulls towards.
+        remembers, such as the weights that `L2SP` pulls towards. Under ``"latent"``, where that method acts, is what
+        latent weights have beyond the model's.
         """
-        return saved_state(self._terms, self._schedule)
+        return saved_state(self._terms, self._schedule, self._offsets)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, also where the terms are attached already.
@@ -381,7 +399,13 @@ class Regularizer:
         Raises:
             InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
-        restore(self._terms, self._schedule, state)
+        restore(self._terms, self._schedule, self._offsets, state)
+
+
+def _check_rho(rho: Any) -> None:
+    known = isinstance(rho, numbers.Real) and not isinstance(rho, bool)
+    if rho is not None and not (known and 0 < rho < math.inf):
+        raise InputError(f"rho={rho!r}: expected a finite number > 0, or None")
 
 
 def _check_groups(term: Term) -> None:

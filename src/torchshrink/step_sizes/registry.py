@@ -249,7 +249,7 @@ def _look_up(optimizer_class: type[Optimizer]) -> StepSizeRule:
     )
     raise StepSizeError(
         f"{name}: its effective step size per coordinate is not known, so a prox after its step would solve for "
-        "another strength. Use method='gradient', or register the step size with "
+        "another strength. Use method='latent', or 'gradient' for a smooth penalty, or register the step size with "
         f"torchshrink.step_sizes.register_step_size{same}."
     )
 

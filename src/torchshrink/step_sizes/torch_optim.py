@@ -328,12 +328,12 @@ def adafactor(group: Group, state: State) -> Tensor:
 refuse_step_size(
     LBFGS,
     reason="steps along a dense approximation of the inverse Hessian, not by one step size per coordinate",
-    instead="Use method='gradient' for a smooth penalty, or SGD or Adam for exact zeros",
+    instead="Use method='latent' for exact zeros, or method='gradient' for a smooth penalty",
 )
 refuse_step_size(
     Rprop,
     reason="moves each weight by a length of its own whatever the size of the gradient",
-    instead="Use method='gradient', or Adam or RMSprop for exact zeros",
+    instead="Use method='latent' for exact zeros, or method='gradient' for a smooth penalty",
 )
 refuse_step_size(
     SparseAdam,
@@ -346,6 +346,6 @@ if _MUON is not None:  # torch 2.8 has none yet
     refuse_step_size(
         _MUON,
         reason="orthogonalises the gradient of a whole matrix, so that no displacement is in proportion to it",
-        instead="Use method='gradient', or Adam or SGD for the parameters that shall have exact zeros",
+        instead="Use method='latent' for exact zeros, or method='gradient' for a smooth penalty",
         weight_decay="decoupled",
     )

@@ -183,7 +183,7 @@ class TestAgreement:
             assert float((stack.parameters[name] == 0).double().mean()) < 0.2  # an unlimited prox leaves none
         assert largest_difference(spec, folds, family, stacks) < 1e-8
 
-    @pytest.mark.parametrize("method", ["loss", "gradient", "prox"])
+    @pytest.mark.parametrize("method", ["loss", "gradient", "prox", "latent"])
     @pytest.mark.parametrize(
         "optimizer",
         [
@@ -196,6 +196,22 @@ class TestAgreement:
     )
     def test_methods_and_other_optimizers(self, method, optimizer):
         spec, folds, family = spec_of(partial(mlp, 16, 3), ts.L1, optimizer=optimizer, method=method, epochs=5)
+        stacks = stacks_of(spec, folds, family)
+        for stack in stacks:
+            stack.train()
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
+
+    @pytest.mark.filterwarnings("ignore:.*weight_decay:torchshrink.errors.ObjectiveWarning")
+    @pytest.mark.parametrize(
+        "penalty",
+        [ts.ElasticNet(1, 1), ts.GroupLasso, ts.MCP, ts.SCAD, ts.NuclearNorm],
+    )
+    @pytest.mark.parametrize(
+        "optimizer",
+        [partial(torch.optim.SGD, lr=0.05, momentum=0.9), partial(torch.optim.Adam, weight_decay=0.01)],
+    )
+    def test_latent_weights(self, optimizer, penalty):
+        spec, folds, family = spec_of(partial(mlp, 16, 3), penalty, optimizer=optimizer, method="latent", epochs=5)
         stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
@@ -359,6 +375,26 @@ class TestDivergence:
             ends.append(torch.cat([p[:, 0].flatten() for p in stack.parameters.values()]))
         torch.testing.assert_close(ends[0], ends[1], rtol=1e-10, atol=1e-12)
         assert not diverged.any()
+
+    @pytest.mark.parametrize("build", [ARCHITECTURES["mlp"], Conv], ids=["chain", "any"])
+    def test_the_latent_weights_of_the_lanes_that_stay(self, build):
+        def epoch(stack):
+            made = list(stack._batches(0))
+            for (rows, batch), (_, weights) in zip(stack._read([rows for rows, _ in made]), made, strict=True):
+                stack.step(rows, weights, batch)
+
+        spec, folds, family = spec_of(build, ts.L1, optimizer=partial(torch.optim.Adam, lr=0.02), method="latent")
+        ends = []
+        for leaves in (False, True):
+            stack = Stack(spec, {0: folds[0]}, family, (1e-3, 1e-2, 0.1))
+            epoch(stack)
+            if leaves:
+                stack.keep([0, 2])
+            epoch(stack)
+            ends.append([p[:, [0, -1]].flatten() for p in stack.parameters.values()])
+        for all_stayed, one_left in zip(*ends, strict=True):
+            torch.testing.assert_close(all_stayed, one_left, rtol=1e-8, atol=1e-10)
+        assert any((p == 0).any() for p in ends[0])
 
 
 class TestDropout:

@@ -171,21 +171,41 @@ def test_auto_is_prox_where_not_smooth_and_gradient_where_smooth():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     reg = ts.Regularizer(model, {"0.*": ts.L1(0.1), "1.*": ts.L2(0.1)})
     reg.attach(torch.optim.SGD(model.parameters(), lr=0.1))
-    assert reg._attachment.methods == {"0.weight": "prox", "1.weight": "gradient"}
+    assert reg.methods == {"0.weight": "prox", "1.weight": "gradient"}
+
+
+class Homemade(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= 0.1 * p.grad
+
+
+@pytest.mark.parametrize(
+    ("make", "penalty", "method"),
+    [
+        (Homemade, ts.L1(0.1), "latent"),
+        (torch.optim.LBFGS, ts.GroupLasso(0.1), "latent"),
+        (torch.optim.Rprop, ts.MaxNorm(1.0), "latent"),
+        (torch.optim.Adam, ts.NuclearNorm(0.1), "latent"),
+        (lambda p: torch.optim.SGD(p, lr=0.1), ts.NuclearNorm(0.1), "prox"),
+        (torch.optim.Adam, ts.L1(0.1), "prox"),
+        (torch.optim.LBFGS, ts.L2(0.1), "gradient"),
+        (torch.optim.Adam, ts.Orthogonal(0.1), "gradient"),
+    ],
+)
+def test_auto_takes_latent_weights_where_no_prox_after_the_step_is_exact(make, penalty, method):
+    *_, reg = linear_with(make, penalty)
+    assert reg.methods == {"weight": method}
+    assert f" {method} " in reg.summary()
 
 
 def test_an_unknown_optimizer_is_refused_by_name_for_prox_and_taken_for_gradient():
-    class Homemade(torch.optim.Optimizer):
-        def __init__(self, params):
-            super().__init__(params, {"lr": 0.1})
-
-        def step(self, closure=None):
-            with torch.no_grad():
-                for p in self.param_groups[0]["params"]:
-                    p -= 0.1 * p.grad
-
     with pytest.raises(StepSizeError, match=r"Homemade.*gradient"):
-        linear_with(Homemade)
+        linear_with(Homemade, method="prox")
     model, optimizer, _ = linear_with(Homemade, ts.L2(0.5), "gradient")
     before = model.weight.detach().clone()
     optimizer.zero_grad()
@@ -199,7 +219,7 @@ def test_a_subclass_may_step_differently_and_is_refused():
         pass
 
     with pytest.raises(StepSizeError, match="MyAdam"):
-        linear_with(MyAdam)
+        linear_with(MyAdam, method="prox")
 
 
 def test_a_parameter_that_the_optimizer_lacks_is_named():

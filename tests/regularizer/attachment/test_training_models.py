@@ -253,7 +253,7 @@ def test_a_model_that_is_converted_is_still_bound(swap, part, method):
     for w, old in zip(model.parameters(), before, strict=True):
         expected = old
         if old.ndim == 2:
-            step = 0.05 if method == "decoupled" else 0.5
+            step = 0.5 if method == "prox" else 0.05  # of latent weights the first step is the rate's
             expected = old * (1 - 0.05 * 2 * 0.05) if PENALTIES[method].smooth else ts.L1(0.01).prox(old, step)
         torch.testing.assert_close(w.detach(), expected)
 

@@ -18,6 +18,7 @@ from situations import (
     PENALTIES,
     SITUATIONS,
     TESTS,
+    LatentByHand,
     both,
     closure_of,
     covers,
@@ -96,6 +97,7 @@ def test_the_clip_bounds_the_loss_gradient_alone(clip, make, method):
     by_hand = net(torch.float64)
     reference = MAKE[make](by_hand.parameters())
     weights = [p for p in by_hand.parameters() if p.ndim == 2]
+    latent = LatentByHand(reference, weights, 0.01)
     for _ in range(6):
         optimizer.zero_grad()
         mean_loss(model).backward()
@@ -107,7 +109,10 @@ def test_the_clip_bounds_the_loss_gradient_alone(clip, make, method):
         if method == "gradient":
             for w in weights:
                 w.grad.add_(w.detach(), alpha=2 * 0.05)
-        reference.step()
+        if method == "latent":
+            latent.step(reference)
+        else:
+            reference.step()
         if method == "prox":
             shrink(reference, weights, 0.01)
     assert difference(values(model), values(by_hand)) <= 1e-12
@@ -281,7 +286,7 @@ def test_a_closure_is_a_step(make, method, by_name):
         objective = optimizer.step(closure=closure_of(model)) if by_name else optimizer.step(closure_of(model))
     assert same_bits(values(model), plain(make, method))
     assert reg.steps == 6
-    assert objective.requires_grad == (method != "gradient")
+    assert objective.requires_grad == (method not in ("gradient", "latent"))
     assert optimizer.step(lambda: None) is None
 
 

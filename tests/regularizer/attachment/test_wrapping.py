@@ -327,7 +327,7 @@ def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():
 def test_an_unknown_step_size_is_that_of_the_inner_optimizer(wrap):
     model = problem()[0]
     with pytest.raises(StepSizeError, match=r"^Rprop moves each weight"):
-        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Rprop([model.weight])))
+        ts.Regularizer(model, ts.L1(0.1)).attach(wrap(torch.optim.Rprop([model.weight])), method="prox")
 
 
 class Composite(Optimizer):
@@ -556,7 +556,7 @@ def test_attachments_that_fail_elsewhere_leave_none(stage):
     with warnings.catch_warnings():
         warnings.simplefilter("error" if stage == "a warning as error" else "ignore")
         with pytest.raises((ObjectiveWarning, AttachmentError)):
-            ts.Regularizer(model, ts.L1(0.1)).attach(optimizer)
+            ts.Regularizer(model, ts.L1(0.1)).attach(optimizer, method="prox")
     assert _traces(optimizer) == before
 
 

@@ -31,6 +31,7 @@ from torchshrink.errors import CannotStackError
 from torchshrink.paths.engines.linear_chain import dense_fits
 from torchshrink.paths.engines.linear_chain_program import DenseProgram, Named
 from torchshrink.paths.engines.side_effects import Watch, made_anew
+from torchshrink.paths.engines.stack_latent import LatentLanes
 from torchshrink.paths.engines.stack_models import (
     changing_buffers,
     check_stackable,
@@ -153,6 +154,7 @@ class Stack:
         found = lane_penalties(self.spec, self._skeleton, self._family, beside, self._optimizer, folds=len(self.folds))
         self._penalties = {name: each.first(len(strengths)) for name, each in found.items()}
         self._prox_of = self._by_prox()
+        self._latent = LatentLanes(self._by_latent(), self._optimizer)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -204,11 +206,16 @@ class Stack:
         narrow_optimizer(self._optimizer, {p: self.parameters[name] for name, p in old.items()}, places)
         self._penalties = {name: each.keep(places) for name, each in self._penalties.items()}
         self._prox_of = self._by_prox()
+        now = {p: self.parameters[name] for name, p in old.items()}
+        self._latent = self._latent.narrowed(now, self._by_latent(), places)
         if self._dense:
             self._dense.forget()
 
     def _by_prox(self) -> dict[Tensor, LanePenalty]:
         return {self.parameters[name]: each for name, each in self._penalties.items() if each.by_prox}
+
+    def _by_latent(self) -> dict[nn.Parameter, LanePenalty]:
+        return {self.parameters[name]: each for name, each in self._penalties.items() if each.latent}
 
     def _read(self, requests: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) and their rows (F, B, …), which a program that has them encoded does without."""
@@ -237,7 +244,11 @@ class Stack:
         with torch.no_grad():
             for name, each in self._penalties.items():
                 each.add_gradient(self.parameters[name])
+            if self._latent:
+                self._latent.show()
             self._optimizer.step()
+            if self._latent:
+                self._latent.hide()
             if self._prox_of:
                 self._prox()
             return losses.detach()

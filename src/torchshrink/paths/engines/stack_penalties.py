@@ -35,7 +35,8 @@ class LanePenalty:
     Args:
         penalty: at some strength above 0, or as it is where ``strengths`` is None.
         strengths: (S,), one per lane of a fold; None: the same in every lane.
-        method: ``gradient``, ``prox``, or ``loss``, which is a gradient that is there even where the loss has none.
+        method: ``gradient``, ``prox``, ``latent``, or ``loss``, which is a gradient that is there even where the loss
+            has none.
         folds: F.
     """
 
@@ -49,6 +50,11 @@ class LanePenalty:
         """Whether it acts after the optimizer's step, by a prox, too."""
         return self.method == "prox"
 
+    @property
+    def latent(self) -> bool:
+        """Whether it acts by latent weights (`LatentLanes`)."""
+        return self.method == "latent"
+
     @functools.cached_property
     def per_lane(self) -> Tensor | None:
         """(F·S,), fold after fold."""
@@ -61,17 +67,18 @@ class LanePenalty:
     def add_gradient(self, p: Tensor) -> None:
         """p.grad += ∂Ω(p), lane by lane; with a prox, that of the rest beside the convex part, if there is any."""
         convex = self.penalty.convex_part
-        if self.by_prox and (convex is None or convex is self.penalty):
+        split = self.by_prox or self.latent
+        if split and (convex is None or convex is self.penalty):
             return
         if p.grad is None:
             if self.method != "loss":
                 return
             p.grad = torch.zeros_like(p)
-        if isinstance(self.penalty, L2) and self.strengths is not None:
+        if isinstance(self.penalty, L2) and self.strengths is not None and not split:
             p.grad.addcmul_(p, 2 * self.strengths.view(1, -1, *(1,) * (p.ndim - 2)))
         else:
             lanes = p.detach().flatten(0, 1)
-            gradient = _gradient_of_rest if self.by_prox else _gradient
+            gradient = _gradient_of_rest if split else _gradient
             p.grad += _lanewise(gradient, self.penalty, self.per_lane, lanes).view_as(p)
 
     def prox_(self, p: Tensor, rule: StepSizeRule, group: Group, state: State, *, compiled: Prox | None) -> None:
@@ -90,6 +97,23 @@ class LanePenalty:
             states = {**state, **{key: v[some] if v.ndim else v for key, v in flat.items()}}
             mine = None if self.per_lane is None else self.per_lane[some]
             (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, rule, group, states)
+
+    def prox_of_steps_(self, p: Tensor, steps: Tensor) -> None:
+        """P ← prox(p, step), lane by lane, with one step (F, S) for each lane."""
+        lanes, steps = p.detach().flatten(0, 1), steps.flatten()
+        at_once = max(1, COORDINATES_AT_ONCE // max(1, lanes[0].numel()))
+        for first in range(0, len(lanes), at_once):
+            some = slice(first, first + at_once)
+            mine = None if self.per_lane is None else self.per_lane[some]
+            moved = _lanewise(
+                lambda penalty, w, s: _acting(penalty).prox(w, s), self.penalty, mine, lanes[some], steps[some]
+            )
+            lanes[some] = moved
+
+    def each_lane(self, method: Callable[..., Tensor], *stacks: Tensor) -> Tensor:
+        """What a function of the penalty that acts, and of tensors, is in each lane: (F·S, …)."""
+        flat = [stack.flatten(0, 1) for stack in stacks]
+        return _lanewise(lambda penalty, *each: method(_acting(penalty), *each), self.penalty, self.per_lane, *flat)
 
     def keep(self, places: Tensor) -> LanePenalty:
         """The same for these lanes of each fold alone."""
@@ -193,7 +217,8 @@ def _one(
         strengths = torch.tensor(values, dtype=p.dtype, device=spec.device)
     if reference.bind(p) is not reference:
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
-    method = "loss" if spec.settings.method == "loss" else resolve_method(reference, spec.settings.method)
+    how = spec.settings.method
+    method = "loss" if how == "loss" else resolve_method(reference, how, optimizer, optimizer.param_groups[0])
     if method == "decoupled":
         raise CannotStackError("method 'decoupled' has no lanes")
     if method == "prox" and step_size_of(optimizer).remember is not None:

@@ -3,5 +3,18 @@
 from torchshrink.regularizer.attachment.attachment import Attachment
 from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
+from torchshrink.regularizer.attachment.latent import Offsets, bounded_rho, coupled_decay, default_rho, start_for_rho
 
-__all__ = ["DECOUPLED_NOTE", "Attachment", "Method", "Resolved", "is_plain_descent", "resolve_method"]
+__all__ = [
+    "DECOUPLED_NOTE",
+    "Attachment",
+    "Method",
+    "Offsets",
+    "Resolved",
+    "bounded_rho",
+    "coupled_decay",
+    "default_rho",
+    "is_plain_descent",
+    "resolve_method",
+    "start_for_rho",
+]

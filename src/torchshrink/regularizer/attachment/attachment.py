@@ -1,12 +1,14 @@
 """How terms act inside an optimizer's step.
 
-Three methods, each exact or saying that it is not:
+Four methods, each exact or saying that it is not:
 
 - ``gradient``: before the step, grad += ∂Ω(w). Any optimizer then ends at a stationary point of F where Ω is smooth.
 - ``prox``: after the step, w ← prox(w, s), with the optimizer's step size s (`torchshrink.step_sizes`), and no
   further than twice its reach. Ends at a stationary point of F, with exact zeros. A penalty that is not
   convex is split: its convex part C acts by its prox, for which no step is too long, and before the step
   grad += ∂(Ω − C)(w).
+- ``latent``: the optimizer moves latent weights, and the model holds their prox (see `latent`). Ends at a stationary
+  point of F, with exact zeros, whatever the optimizer.
 - ``decoupled``: AdamW's way, with the learning rate alone: a smooth term moves the weights by −lr·∂Ω(w) before the
   step, any other by its prox with step lr after it. Its fixed point is in general not a stationary point of F.
 
@@ -25,9 +27,17 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
-from torchshrink.regularizer.attachment.bundling import Bundle, Method, bundled, check_settings, resolve_method
+from torchshrink.regularizer.attachment.bundling import (
+    Bundle,
+    Method,
+    Resolved,
+    bundled,
+    check_settings,
+    dense_gradient,
+)
 from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
+from torchshrink.regularizer.attachment.latent import LatentWeights, Offsets
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
 from torchshrink.step_sizes import PREVIOUS, State, step_size_of
@@ -42,6 +52,8 @@ class Attachment:
         terms: what acts.
         method: how; resolved for each term.
         schedule: the scale, and the step count that this attachment advances.
+        offsets: where what belongs to latent weights is kept.
+        rho: of latent weights, at scale 1; None: by rule.
 
     Raises:
         AttachmentError: the optimizer lacks a parameter, a penalty cannot act by this method, or it holds others of
@@ -50,14 +62,27 @@ class Attachment:
         InputError: it is no optimizer.
     """
 
-    def __init__(self, given: Optimizer, terms: Sequence[Term], *, method: Method, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        given: Optimizer,
+        terms: Sequence[Term],
+        *,
+        method: Method,
+        schedule: Schedule,
+        offsets: Offsets,
+        rho: float | None = None,
+    ) -> None:
         self.optimizer = optimizer = stepping(given)
         self.stepped = False  # whether the optimizer has taken a step since
         self.schedule = schedule
-        self.methods = {term.name: resolve_method(term.penalty, method) for term in terms}
-        self._bundles = bundled(optimizer, terms, self.methods)
+        self._bundles = bundled(optimizer, terms, method)
+        self.methods: dict[str, Resolved] = {name: bundle.method for bundle in self._bundles for name in bundle.names}
         self._before = [bundle for bundle in self._bundles if bundle.acts_before or bundle.has_rest]
-        self._after = [bundle for bundle in self._bundles if not bundle.acts_before]
+        latent = [bundle for bundle in self._bundles if bundle.method == "latent"]
+        self._after = [bundle for bundle in self._bundles if not bundle.acts_before and bundle not in latent]
+        self._latent: LatentWeights | None = None
+        if latent:
+            self._latent = LatentWeights(optimizer, latent, schedule=schedule, offsets=offsets, rho=rho)
         self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._nesting = may_nest(type(optimizer))
@@ -73,10 +98,13 @@ class Attachment:
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,
-            before=self._before_step if self._before or self._remembering or self._between else None,
+            before=self._before_step if self._before or self._remembering or self._between or self._latent else None,
             after=self._after_step,
             loaded=self._after_load,
+            around=None if self._latent is None else self._latent.shown,
         )
+        for each in _attached(optimizer):
+            each.keep_innermost()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -85,6 +113,7 @@ class Attachment:
         Raises:
             AttachmentError: the terms no longer act: hooks or parameters have been taken out of the optimizer.
         """
+        self._settle()  # a step may have ended in an exception
         if not self._installation.intact:
             raise AttachmentError(
                 f"the hooks have been removed from this {type(self.optimizer).__name__}, so that the penalty no longer "
@@ -95,13 +124,19 @@ class Attachment:
         earlier = self._others([other for other in self._earlier if other in now])
         others = self._others([other for other in now if other is not self])
         between = () if self._between is None else self._between.notes
-        return (*caveats(self.optimizer, self._bundles, earlier), *of_other_regularizers(others), *between)
+        edited = () if self._latent is None else self._latent.notes
+        return (*caveats(self.optimizer, self._bundles, earlier), *of_other_regularizers(others), *between, *edited)
 
     @property
     def other_terms(self) -> tuple[str, ...]:
         """Those of `notes` that say that the optimizer minimises more than F."""
         others = [other for other in _attached(self.optimizer) if other is not self]
         return of_other_terms(self.optimizer, self._bundles, self._others(others))
+
+    def keep_innermost(self) -> None:
+        """Let nobody else's hooks see latent weights: they are put in last before the step, and out first after it."""
+        if self._latent is not None:
+            self._installation.make_innermost()
 
     def detach(self) -> None:
         """Remove the hooks. The optimizer is as it was."""
@@ -117,11 +152,13 @@ class Attachment:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if self._nesting and is_nested(optimizer):
             return None
+        if self._latent is not None:
+            self._settle()  # the last step may have ended in an exception
         if self._between is not None:
             self._between.before_step()
         if self._remembering:
             self._remember()
-        if not self._before:
+        if not self._before and self._latent is None:
             return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
@@ -129,6 +166,9 @@ class Attachment:
             return None
         if self._loss_scale() != 1.0:
             raise AttachmentError("GradScaler cannot unscale what a closure computes in the step; take one of the two.")
+        if self._latent is not None:
+            with torch.no_grad():
+                self._latent.show(without_gradient=True)
         # The closure computes the gradients inside the step, after this hook: act after it, then.
         penalised = self._penalised(closure)
         if "closure" in kwargs:
@@ -139,6 +179,7 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return
         self.stepped = True
+        self._settle()
         if self._loaded:
             self._check_resumed()
         taken = self._step_taken()
@@ -179,6 +220,12 @@ class Attachment:
 
     # --- inside the step ---
 
+    def _settle(self) -> None:
+        """Give the model its weights back, where it holds latent ones."""
+        if self._latent is not None:
+            with torch.no_grad(), without_autocast():
+                self._latent.hide()
+
     @torch.no_grad()
     def _remember(self) -> None:
         """Keep what step sizes need and the step overwrites, for all: a closure may yet make gradients."""
@@ -199,17 +246,19 @@ class Attachment:
                     f"{type(self.optimizer).__name__} evaluates its closure more than once per step, and method "
                     "'decoupled' would move the weights each time; use method='gradient'."
                 )
+            self._settle()
             with torch.enable_grad():
                 loss = closure()
+            objective = loss if loss is None else self._plus_penalty(loss)
             self._act_on_gradients()
-            return loss if loss is None else self._plus_penalty(loss)
+            return objective
 
         return penalised
 
     @torch.no_grad()
     def _plus_penalty(self, loss: Any) -> Any:
-        for bundle in self._before:
-            if bundle.method == "gradient":
+        for bundle in self._bundles:
+            if bundle.method in ("gradient", "latent"):
                 sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
                 with without_autocast():
                     value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
@@ -229,7 +278,7 @@ class Attachment:
                 penalty = self.schedule.scaled(bundle.penalty)
                 if bundle.method != "decoupled":
                     sign = -1.0 if group.get("maximize", False) else 1.0
-                    grads = [_dense_gradient(p) for p in live]
+                    grads = [dense_gradient(p) for p in live]
                     distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
                     if bundle.has_rest and penalty.convex_part is not None:
                         distributed.add_gradients_(penalty.convex_part, live, grads, -sign * self._loss_scale())
@@ -237,6 +286,9 @@ class Attachment:
                     moves = distributed.gradients(penalty, live, -_masked(group["lr"], taken, live[0]))
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
+            if self._latent is not None:
+                self._latent.add_pull(self._loss_scale())
+                self._latent.show()
 
     def _steps(
         self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None
@@ -291,17 +343,3 @@ def _masked(step: float | Tensor, taken: Tensor | None, like: Tensor) -> float |
 
 def _attached(optimizer: Optimizer) -> list[Attachment]:
     return [owner for owner in owners_of_hooks(optimizer) if isinstance(owner, Attachment)]
-
-
-def _dense_gradient(parameter: nn.Parameter) -> Tensor:
-    grad = parameter.grad
-    if type(grad) is Tensor and grad.layout is torch.strided:
-        return grad
-    distributed.align_gradient_(parameter)
-    grad = parameter.grad
-    if grad is None or grad.layout is not torch.strided:
-        raise AttachmentError(
-            f"a penalised parameter of shape {tuple(parameter.shape)} has a sparse gradient, to which a dense penalty "
-            "cannot be added; use sparse=False, or exempt it with a rule None."
-        )
-    return grad

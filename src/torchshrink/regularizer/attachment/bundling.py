@@ -10,25 +10,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import nn
-from torch.optim import Optimizer
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer, SparseAdam
 
+from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer.terms import Term
 from torchshrink.step_sizes import StepSizeRule, step_size_of
 
-Method = Literal["auto", "gradient", "prox", "decoupled"]
-Resolved = Literal["gradient", "prox", "decoupled"]
+Method = Literal["auto", "gradient", "prox", "latent", "decoupled"]
+Resolved = Literal["gradient", "prox", "latent", "decoupled"]
 
 
-def resolve_method(penalty: Penalty, method: Method) -> Resolved:
-    """What ``auto`` means for a penalty: ``gradient`` where it is smooth, ``prox`` where it is not."""
+def resolve_method(penalty: Penalty, method: Method, optimizer: Optimizer, group: Mapping[str, Any]) -> Resolved:
+    """What ``auto`` means for a penalty in a parameter group of an optimizer.
+
+    ``gradient`` where the penalty is smooth, else ``prox``; and where no prox after the optimizer's step is exact,
+    ``latent``.
+    """
     if method not in get_args(Method):
         raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, get_args(Method)))}")
-    if method == "auto":
-        return "gradient" if penalty.smooth else "prox"
-    return method
+    if method != "auto":
+        return method
+    if penalty.smooth:
+        return "gradient"
+    if penalty.prox_steps == "none":
+        return "prox"  # which will be refused by the reason
+    try:
+        rule = step_size_of(optimizer, group)
+    except StepSizeError:
+        return "latent"
+    return "latent" if rule.coordinatewise and penalty.prox_steps == "scalar" else "prox"
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,15 @@ class Bundle:
     def has_rest(self) -> bool:
         """Whether its prox is that of the penalty's convex part, so that the rest acts through the gradient."""
         convex = self.penalty.convex_part
-        return self.method == "prox" and convex is not None and convex is not self.penalty
+        return self.method in ("prox", "latent") and convex is not None and convex is not self.penalty
+
+    def by_name(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that are not frozen now, with their names."""
+        return [(name, p) for name, p in zip(self.names, self.parameters, strict=True) if p.requires_grad]
+
+    def live_by_name(self) -> list[tuple[str, nn.Parameter]]:
+        """`live`, with their names."""
+        return [(name, p) for name, p in self.by_name() if p.grad is not None]
 
     def live(self) -> list[nn.Parameter]:
         """The parameters that this step moves. Like the optimizer, a term leaves alone what has no gradient.
@@ -70,7 +92,7 @@ class Bundle:
         return [p for p in self.parameters if p.grad is not None and p.requires_grad]
 
 
-def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, Resolved]) -> list[Bundle]:
+def bundled(optimizer: Optimizer, terms: Sequence[Term], method: Method) -> list[Bundle]:
     """The terms by parameter group, method, penalty, dtype and device.
 
     Raises:
@@ -86,15 +108,16 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], methods: Mapping[str, R
         )
     together: dict[tuple[Any, ...], list[Term]] = defaultdict(list)
     for term in terms:
-        p = term.parameter
-        together[group_of[id(p)], methods[term.name], term.penalty, p.dtype, p.device].append(term)
+        p, group = term.parameter, group_of[id(term.parameter)]
+        how = resolve_method(term.penalty, method, optimizer, optimizer.param_groups[group])
+        together[group, how, term.penalty, p.dtype, p.device].append(term)
     bundles = []
-    for (group, method, penalty, _, _), found in together.items():
-        _check_possible(optimizer, group, method, penalty)
-        rule = step_size_of(optimizer, optimizer.param_groups[group]) if method == "prox" else None
+    for (group, how, penalty, _, _), found in together.items():
+        _check_possible(optimizer, group, how, penalty)
+        rule = step_size_of(optimizer, optimizer.param_groups[group]) if how == "prox" else None
         parameters = [term.parameter for term in found]
         names = [term.name for term in found]
-        bundles.append(Bundle(group, method, penalty, names, parameters, rule))
+        bundles.append(Bundle(group, how, penalty, names, parameters, rule))
     return bundles
 
 
@@ -130,12 +153,39 @@ def _check_possible(optimizer: Optimizer, group: int, method: Resolved, penalty:
                 f"{type(optimizer).__name__}: differentiable=True, and autograd does not see what is added inside the "
                 "step; add reg.value() to the loss instead."
             )
-        return
+        if method != "latent":
+            return
     if penalty.prox_steps == "none":
         raise AttachmentError(f"{name} has no closed prox; use method='gradient'.")
+    if method == "latent":
+        if isinstance(optimizer, SparseAdam):
+            raise AttachmentError(
+                f"{type(optimizer).__name__} takes sparse gradients only, and latent weights have a gradient "
+                "everywhere; use sparse=False in the embedding, with Adam, or exempt it with a rule None."
+            )
+        return
     rule = step_size_of(optimizer, optimizer.param_groups[group])
     if rule.coordinatewise and penalty.prox_steps == "scalar":
         raise StepSizeError(
             f"{name}'s prox is exact for one step size only, and {type(optimizer).__name__} has one per coordinate; "
-            "use SGD, or method='gradient'."
+            "use method='latent', or SGD, or method='gradient'."
         )
+
+
+def dense_gradient(parameter: nn.Parameter) -> Tensor:
+    """A parameter's gradient, placed as the parameter is, to add to.
+
+    Raises:
+        AttachmentError: it is sparse.
+    """
+    grad = parameter.grad
+    if type(grad) is Tensor and grad.layout is torch.strided:
+        return grad
+    distributed.align_gradient_(parameter)
+    grad = parameter.grad
+    if grad is None or grad.layout is not torch.strided:
+        raise AttachmentError(
+            f"a penalised parameter of shape {tuple(parameter.shape)} has a sparse gradient, to which a dense penalty "
+            "cannot be added; use sparse=False, or exempt it with a rule None."
+        )
+    return grad

@@ -6,8 +6,11 @@ word, so that the copy would train without the penalty.
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import MethodType
 from typing import Any
 
@@ -20,10 +23,13 @@ from torchshrink.support.private_torch import steps_under_way
 BeforeStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None]
 AfterStep = Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]
 AfterLoad = Callable[[Optimizer], None]
+Around = Callable[[], AbstractContextManager[None]]
 
 # An attribute of the instance wins over the class's, both for the copy module and for pickle, and is itself not
 # copied: `Optimizer.__getstate__` names what is.
 _GUARD = "__reduce_ex__"
+
+_EXCHANGES = ("train", "eval")  # of schedule-free optimizers
 
 _TABLES = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_optimizer_load_state_dict_post_hooks")
 
@@ -36,12 +42,22 @@ class Installation:
         before: runs before each step; None where nothing is to be done there.
         after: runs after each step.
         loaded: runs after each ``load_state_dict``.
+        around: a context for what moves the weights besides a step: ``train`` and ``eval`` of optimizers that have
+            them, which exchange the weights for their average.
 
     Raises:
         AttachmentError: the optimizer has no place for hooks.
     """
 
-    def __init__(self, optimizer: Optimizer, *, before: BeforeStep | None, after: AfterStep, loaded: AfterLoad) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        before: BeforeStep | None,
+        after: AfterStep,
+        loaded: AfterLoad,
+        around: Around | None = None,
+    ) -> None:
         missing = [table for table in _TABLES if table not in vars(optimizer)]
         if missing:
             raise AttachmentError(
@@ -50,6 +66,7 @@ class Installation:
             )
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = []
+        self._exchanges: list[str] = []
         guarded = _GUARD in vars(optimizer)
         try:
             if before is not None:
@@ -57,12 +74,21 @@ class Installation:
             self._handles.append(optimizer.register_step_post_hook(after))
             self._handles.append(optimizer.register_load_state_dict_post_hook(loaded))
             vars(optimizer)[_GUARD] = MethodType(_reduce_with_a_warning, optimizer)
+            if around is not None:
+                self._wrap_exchanges(around)
         except BaseException:
             self.remove(others=guarded)
             for table in _TABLES:  # what a register method of the optimizer's own has put there before it failed
                 for key in [key for key, hook in vars(optimizer)[table].items() if hook in (before, after, loaded)]:
                     del vars(optimizer)[table][key]
             raise
+
+    def _wrap_exchanges(self, around: Around) -> None:
+        for name in _EXCHANGES:
+            exchange = getattr(self._optimizer, name, None)
+            if callable(exchange) and name not in vars(self._optimizer):
+                vars(self._optimizer)[name] = _inside(around, exchange)
+                self._exchanges.append(name)
 
     @property
     def intact(self) -> bool:
@@ -72,12 +98,31 @@ class Installation:
             table is not None and handle.id in table for handle, table in zip(self._handles, tables, strict=True)
         )
 
+    def make_innermost(self) -> None:
+        """Run the hook before a step after everybody else's, and the one after it before theirs."""
+        before, after, *_ = self._handles
+        for handle, last in ((before, True), (after, False)):
+            table = handle.hooks_dict_ref()
+            if isinstance(table, OrderedDict) and handle.id in table:
+                table.move_to_end(handle.id, last=last)
+
     def remove(self, *, others: bool) -> None:
         """Take out everything; the guard only where no ``others`` need it."""
         for handle in self._handles:
             handle.remove()
+        for name in self._exchanges:
+            vars(self._optimizer).pop(name, None)
         if not others:
             vars(self._optimizer).pop(_GUARD, None)
+
+
+def _inside(around: Around, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with around():
+            return method(*args, **kwargs)
+
+    return inside
 
 
 def owners_of_hooks(optimizer: Optimizer) -> list[object]:

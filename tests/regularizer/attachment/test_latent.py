@@ -1,0 +1,518 @@
+"""Latent weights: any optimizer moves them, the model holds their prox, and the end is a stationary point of F."""
+
+import copy
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import ElasticNet, Lasso
+from torch import nn
+
+import torchshrink as ts
+from torchshrink.errors import InputError, ObjectiveWarning
+
+STRENGTH = 0.05
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    X, y = load_diabetes(return_X_y=True)
+    X = (X - X.mean(0)) / X.std(0)
+    y = (y - y.mean()) / y.std()
+    return torch.tensor(X), torch.tensor(y)[:, None]
+
+
+@pytest.fixture(scope="module")
+def several(diabetes):
+    """Three targets of features that are nearly uncorrelated, so that a few hundred steps suffice."""
+    X, y = diabetes
+    U, S, V = torch.linalg.svd(X, full_matrices=False)
+    X = U @ torch.diag(S.mean() * torch.linspace(1.2, 0.8, 10, dtype=X.dtype)) @ V
+    return X, torch.cat([y, X[:, [2]] * 0.3 - y, 0.2 * X[:, [8]] + 0.3 * X[:, [3]]], dim=1)
+
+
+@pytest.fixture(scope="module")
+def lasso(diabetes):
+    X, y = diabetes
+    found = Lasso(alpha=STRENGTH, tol=1e-14, max_iter=100_000).fit(X.numpy(), y.numpy()[:, 0]).coef_
+    assert (found == 0).sum() == 4
+    return torch.tensor(found)[None]
+
+
+def half_square(output, y):
+    return (output - y).square().sum(1).mean() / 2
+
+
+class Training:
+    """A linear model of full batches, or of a few rows, whose rates are level for a while and fall then."""
+
+    def __init__(self, data, make, penalty, *, method="latent", loss=half_square, start=None, **how):
+        torch.manual_seed(0)
+        self.X, self.y = data
+        self.loss = loss
+        self.model = nn.Linear(self.X.shape[1], self.y.shape[1]).double()
+        if start is not None:
+            with torch.no_grad():
+                self.model.weight.copy_(start)
+        made = make(self.model)
+        self.optimizers = made if isinstance(made, list) else [made]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ObjectiveWarning)  # of weight decay
+            self.reg = ts.Regularizer(self.model, penalty).attach(self.optimizers[0], method=method, **how)
+
+    def closure(self, rows=slice(None)):
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss = self.loss(self.model(self.X[rows]), self.y[rows])
+        loss.backward()
+        return loss
+
+    def run(self, steps, *, batch=None, fall=6.0, level=0.5, by_closure=False):
+        draw = torch.Generator().manual_seed(1)
+        rates = [(group, group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
+        flips, last = 0, None
+        for step in range(steps):
+            for group, rate in rates:
+                group["lr"] = rate * 10 ** (-fall * max(0.0, (step / steps - level) / (1 - level)))
+            if not by_closure:
+                self.closure(slice(None) if batch is None else torch.randint(len(self.X), (batch,), generator=draw))
+            for optimizer in self.optimizers:
+                optimizer.step(*([self.closure] if by_closure else []))
+            if step >= steps // 2:
+                zeros = self.model.weight == 0
+                flips += 0 if last is None else int((zeros != last).sum())
+                last = zeros
+        self.flips = flips
+        return self
+
+    @property
+    def weight(self):
+        return self.model.weight.detach()
+
+    @property
+    def certificate(self):
+        return self.reg.certify(self.closure)
+
+
+def muon(model):
+    return [
+        torch.optim.Muon([model.weight], lr=0.02, weight_decay=0),
+        torch.optim.Adam([model.bias], lr=0.01),
+    ]
+
+
+def adam(model, **more):
+    return torch.optim.Adam(model.parameters(), lr=0.01, **more)
+
+
+def momentum(model):
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+OPTIMIZERS = {
+    "momentum": momentum,
+    "Adam": adam,
+    "fused Adam": lambda model: adam(model, fused=True),
+    "Adafactor": lambda model: torch.optim.Adafactor(model.parameters(), lr=0.1, eps=(None, 0.1)),
+    "RMSprop": lambda model: torch.optim.RMSprop(model.parameters(), lr=0.01, momentum=0.5),
+    "Adagrad": lambda model: torch.optim.Adagrad(model.parameters(), lr=0.5),
+}
+if hasattr(torch.optim, "Muon"):
+    OPTIMIZERS["Muon"] = muon
+has_muon = pytest.mark.skipif("Muon" not in OPTIMIZERS, reason="torch has none before 2.9")
+
+PENALTIES = {
+    "lasso": ts.L1(STRENGTH),
+    "elastic net": ts.ElasticNet(STRENGTH, STRENGTH / 2),
+    "groups": ts.GroupLasso(STRENGTH, dim=1),
+    "nuclear norm": ts.NuclearNorm(0.3),
+    "max norm": ts.MaxNorm(0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def references(several):
+    """Plain descent with the prox of its own step, which test_attachment.py holds to scikit-learn."""
+    return {
+        name: Training(several, lambda m: torch.optim.SGD(m.parameters(), lr=0.1), penalty, method="prox")
+        .run(400, fall=0)
+        .weight
+        for name, penalty in PENALTIES.items()
+    }
+
+
+# --- it ends where F is stationary ---
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_each_optimizer_ends_at_the_solution_with_its_zeros_and_rank(name, penalty, several, references):
+    expected = references[penalty]
+    training = Training(several, OPTIMIZERS[name], PENALTIES[penalty]).run(800)
+    assert (training.weight - expected).abs().max() <= 1e-6
+    assert torch.equal(training.weight == 0, expected == 0)
+    assert torch.linalg.matrix_rank(training.weight, tol=1e-9) == torch.linalg.matrix_rank(expected, tol=1e-9)
+    assert training.certificate.ok(1e-4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: torch.optim.LBFGS(m.parameters(), lr=0.5, max_iter=4),
+        lambda m: torch.optim.LBFGS(m.parameters(), line_search_fn="strong_wolfe"),
+        lambda m: torch.optim.Rprop(m.parameters(), lr=0.01),
+    ],
+    ids=["LBFGS", "LBFGS with a line search", "Rprop"],
+)
+def test_optimizers_without_a_rate_that_falls(make, diabetes, lasso):
+    training = Training(diabetes, make, ts.L1(STRENGTH), method="auto")
+    assert training.reg.methods == {"weight": "latent"}
+    training.run(400, fall=0, by_closure=True)
+    assert (training.weight - lasso).abs().max() <= 1e-4
+    assert torch.equal(training.weight == 0, lasso == 0)
+
+
+@pytest.mark.parametrize("penalty", [ts.MCP(STRENGTH), ts.SCAD(STRENGTH), ts.MCP(STRENGTH, gamma=1.1)], ids=str)
+@pytest.mark.parametrize("make", [momentum, adam])
+def test_penalties_that_are_not_convex_come_to_rest(penalty, make, diabetes):
+    training = Training(diabetes, make, penalty, loss=lambda output, y: (output - y).square().mean()).run(3000)
+    assert training.certificate.relative <= 1e-8
+    assert (training.weight == 0).any()
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.parametrize("make", [adam, pytest.param(muon, marks=has_muon)])
+def test_the_scales_of_loss_and_features_do_not_matter(factor, make, several, references):
+    X, y = several
+    lasso = references["lasso"]
+    scaled = Training(
+        several, make, ts.L1(STRENGTH * factor), loss=lambda output, y: factor * half_square(output, y)
+    ).run(800)
+    assert (scaled.weight - lasso).abs().max() <= 1e-6
+    assert torch.equal(scaled.weight == 0, lasso == 0)
+
+    def rated(model):
+        made = make(model)
+        for optimizer in made if isinstance(made, list) else [made]:
+            (group,) = optimizer.param_groups
+            weight, *others = group["params"]
+            group["params"] = [weight]
+            if weight is model.weight:
+                group["lr"] /= factor
+            if others:
+                optimizer.add_param_group({"params": others})
+        return made
+
+    start = nn.Linear(10, 3).double().weight.detach() / factor
+    features = Training((X * factor, y), rated, ts.L1(STRENGTH * factor), start=start).run(800)
+    assert (features.weight * factor - lasso).abs().max() <= 1e-6
+    assert torch.equal(features.weight == 0, lasso == 0)
+
+
+def test_coupled_decay_is_a_ridge_of_the_models_weights(diabetes):
+    X, y = diabetes
+    expected = ElasticNet(alpha=STRENGTH + 0.1, l1_ratio=STRENGTH / (STRENGTH + 0.1), tol=1e-14, max_iter=100_000)
+    expected = expected.fit(X.numpy(), y.numpy()[:, 0]).coef_
+    training = Training(diabetes, lambda model: adam(model, weight_decay=0.1), ts.L1(STRENGTH)).run(2000)
+    assert np.abs(training.weight[0].numpy() - expected).max() <= 1e-6
+    assert np.array_equal(training.weight[0] == 0, expected == 0)
+
+
+def test_the_zeros_of_minibatches_stay(diabetes, lasso):
+    found = {
+        method: Training(diabetes, adam, ts.L1(STRENGTH), method=method).run(4000, batch=32, fall=3, level=0.0)
+        for method in ("latent", "prox")
+    }
+    assert torch.equal(found["latent"].weight == 0, lasso == 0)
+    assert found["latent"].flips <= 20
+    assert found["prox"].flips > 200
+
+
+@pytest.mark.parametrize("rho", [0.5, 5.0, 20.0])
+def test_the_end_does_not_depend_on_rho(rho, several, references):
+    training = Training(several, adam, ts.L1(STRENGTH), rho=rho).run(800)
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-5
+    assert torch.equal(training.weight == 0, references["lasso"] == 0)
+
+
+# --- and how it gets there ---
+
+
+def test_after_plain_descent_it_is_the_prox(diabetes):
+    def descent(model):
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+    latent = Training(diabetes, descent, ts.L1(STRENGTH), rho=10.0)
+    prox = Training(diabetes, descent, ts.L1(STRENGTH), method="prox")
+    # The prox acts on what the step makes of the weights, latent weights have been moved by the pull already.
+    with torch.no_grad():
+        prox.model.weight.copy_(ts.L1(STRENGTH).prox(prox.model.weight, 0.0))
+    for _ in range(50):
+        for training in (latent, prox):
+            training.run(1, fall=0)
+    assert (latent.weight - prox.weight).abs().max() <= 1e-12
+    assert torch.equal(latent.weight == 0, prox.weight == 0)
+
+
+@pytest.mark.parametrize("make", [momentum, adam])
+def test_at_the_solution_nothing_moves(make, several):
+    found = Training(several, make, ts.L1(STRENGTH)).run(800)
+    again = Training(several, make, ts.L1(STRENGTH))
+    again.model.load_state_dict(found.model.state_dict())
+    again.reg.load_state_dict(found.reg.state_dict())
+    again.optimizers[0].load_state_dict(found.optimizers[0].state_dict())
+    again.run(100, fall=0)
+    assert (again.weight - found.weight).abs().max() <= 1e-9
+
+
+@pytest.mark.parametrize("penalty", [*PENALTIES.values(), ts.MCP(0.05), ts.SparseGroupLasso(0.05, 0.05)], ids=str)
+@pytest.mark.parametrize("make", [momentum, adam])
+def test_attaching_changes_nothing_that_the_model_computes(penalty, make, several):
+    training = Training(several, make, penalty)
+    with torch.no_grad():
+        before = training.model.weight.copy_(penalty.prox(training.model.weight, 1.0)).clone()
+    for group in training.optimizers[0].param_groups:
+        group["lr"] = 0.0
+    training.run(3, fall=0)
+    assert (training.weight - before).abs().max() <= 1e-14
+    assert torch.equal(training.weight == 0, before == 0)
+
+
+@pytest.mark.parametrize("penalty", [ts.L1(STRENGTH), ts.GroupLasso(STRENGTH, dim=1)], ids=str)
+@pytest.mark.parametrize("make", [momentum, adam])
+def test_weights_that_start_at_0_live(penalty, make, several, references):
+    expected = references["lasso" if isinstance(penalty, ts.L1) else "groups"]
+    training = Training(several, make, penalty, start=torch.zeros(3, 10).double()).run(1600)
+    assert (training.weight - expected).abs().max() <= 1e-5
+
+
+def test_a_net_under_groups_does_not_collapse():
+    X, y = load_digits(return_X_y=True)
+    X, y = torch.tensor(X / 16.0, dtype=torch.float32), torch.tensor(y)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    reg = ts.Regularizer(model, ts.GroupLasso(5e-4)).attach(optimizer, method="latent")
+    for _ in range(25):
+        for rows in torch.randperm(1500).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X[rows]), y[rows]).backward()
+            optimizer.step()
+    assert (model(X[1500:]).argmax(1) == y[1500:]).float().mean() > 0.85  # as without a penalty
+    assert reg.sparsity().zeros > 0
+
+
+# --- λ, and the rate, may change on the way ---
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda step: min(1.0, step / 400),
+        lambda step: 10 * 0.1 ** min(1.0, step / 400),
+        lambda step: float(step % 100 >= 50) if step < 400 else 1.0,
+    ],
+    ids=["from 0", "from tenfold", "on and off"],
+)
+@pytest.mark.parametrize("make", [momentum, adam])
+def test_a_strength_that_changes_ends_at_the_last_one(scale, make, several, references):
+    training = Training(several, make, ts.L1(STRENGTH))
+    training.reg.scale = scale
+    training.run(1600)
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+    assert torch.equal(training.weight == 0, references["lasso"] == 0)
+
+
+def test_at_strength_0_the_models_weights_are_the_latent_ones(diabetes):
+    training = Training(diabetes, adam, ts.L1(0.0)).run(20)
+    bare = Training(diabetes, adam, {"weight": None}).run(20)
+    assert torch.equal(training.weight, bare.weight)
+    assert "latent" not in training.reg.state_dict()
+
+
+def test_a_rate_that_rises_never_makes_steps_longer_than_the_prox(several, references):
+    """Under SGD ρ is at most 1/s, now: with the ρ of the small first rates the iteration would diverge."""
+    training = Training(several, lambda m: torch.optim.SGD(m.parameters(), lr=1e-6), ts.L1(STRENGTH), rho=1e5)
+    for rate in (1e-6, 0.1):
+        training.optimizers[0].param_groups[0]["lr"] = rate
+        training.run(400, fall=0)
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+
+
+# --- whoever else touches the weights ---
+
+
+def test_an_edit_between_the_steps_is_noticed_once(several, references):
+    training = Training(several, adam, ts.L1(STRENGTH)).run(50, fall=0)
+    with torch.no_grad():
+        training.model.weight.add_(0.1)
+    with pytest.warns(ObjectiveWarning, match=r"weight was changed between the steps.*restore the regularizer's state"):
+        training.run(1, fall=0)
+    with torch.no_grad():
+        training.model.weight.add_(0.1)
+    training.run(800)  # warnings are errors here
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+    assert "weight was changed between the steps" in training.certificate.notes[0]
+
+
+def test_an_edit_that_no_version_tells_moves_the_latent_weights_along(diabetes):
+    training = Training(diabetes, adam, ts.L1(STRENGTH)).run(50, fall=0)
+    training.model.weight.data.add_(1.0)
+    edited = training.weight.clone()
+    training.optimizers[0].param_groups[0]["lr"] = 1e-9
+    training.run(1, fall=0)
+    assert (training.weight - edited).abs().max() < 0.1
+
+
+def test_weights_that_are_exchanged_and_put_back_are_no_edit(diabetes):
+    training = Training(diabetes, adam, ts.L1(STRENGTH)).run(50, fall=0)
+    own = training.weight.clone()
+    with torch.no_grad():
+        training.model.weight.zero_()
+        training.model.weight.copy_(own)
+    training.run(1, fall=0)
+
+
+@pytest.mark.parametrize("latent_first", [True, False])
+def test_another_regularizers_gradient_is_that_of_the_models_weights(latent_first, diabetes):
+    X, y = diabetes
+    expected = ElasticNet(alpha=0.1, l1_ratio=0.5, tol=1e-14, max_iter=100_000)
+    expected = expected.fit(X.numpy(), y.numpy()[:, 0]).coef_
+    model = nn.Linear(10, 1).double()
+    optimizer = adam(model)
+    first, second = (ts.Regularizer(model, ts.L1(0.05)), "latent"), (ts.Regularizer(model, ts.L2(0.025)), "gradient")
+    for reg, method in (first, second) if latent_first else (second, first):
+        reg.attach(optimizer, method=method)
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(model.weight.detach().clone()))
+    optimizer.register_step_post_hook(lambda *_: seen.append(model.weight.detach().clone()))
+    for step in range(2000):
+        optimizer.param_groups[0]["lr"] = 0.01 * 10 ** (-6 * max(0.0, step / 1000 - 1))
+        optimizer.zero_grad()
+        half_square(model(X), y).backward()
+        optimizer.step()
+    assert np.abs(model.weight[0].detach().numpy() - expected).max() <= 1e-6
+    assert torch.equal(seen[-1], model.weight.detach())
+
+
+class Averaging(torch.optim.Optimizer):
+    """Schedule-free descent: gradients are taken between the weights and their mean, which ``eval()`` puts in place."""
+
+    def __init__(self, parameters, lr, between=0.9):
+        super().__init__(parameters, {"lr": lr, "between": between, "steps": 0, "train_mode": True})
+
+    @torch.no_grad()
+    def _exchange(self, factor):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p in self.state:
+                    p.lerp_(self.state[p]["z"], factor(group["between"]))
+
+    def eval(self):
+        self._exchange(lambda between: 1 - 1 / between)
+
+    def train(self):
+        self._exchange(lambda between: 1 - between)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["steps"] += 1
+            share, between, lr = 1 / group["steps"], group["between"], group["lr"]
+            for p in group["params"]:
+                z = self.state[p].setdefault("z", p.clone())
+                p.lerp_(z, 1 - 1 / between)  # the mean
+                z.sub_(p.grad, alpha=lr)
+                p.lerp_(z, share)
+                p.lerp_(z, 1 - between)
+
+
+def test_an_optimizer_that_exchanges_the_weights_for_their_mean_exchanges_the_latent_ones(several, references):
+    training, lasso = (
+        Training(several, lambda m: Averaging(m.parameters(), lr=0.3), ts.L1(STRENGTH)),
+        references["lasso"],
+    )
+    optimizer = training.optimizers[0]
+    for _ in range(5):
+        training.run(200, fall=0)
+        before = training.weight.clone()
+        optimizer.eval()
+        mean = training.weight.clone()
+        optimizer.train()
+        assert (training.weight - before).abs().max() <= 1e-12
+    assert not torch.equal(mean, before)
+    assert torch.equal(mean == 0, lasso == 0)
+    assert (mean - lasso).abs().max() <= 1e-5
+    training.reg.detach()
+    assert "eval" not in vars(optimizer)
+
+
+# --- what is kept ---
+
+
+def test_half_precision_weights_keep_their_latent_weights_in_float32():
+    torch.manual_seed(0)
+    model = nn.Linear(64, 8).bfloat16()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    reg = ts.Regularizer(model, ts.L1(0.01))
+    with pytest.warns(ObjectiveWarning, match="weight is bfloat16"):
+        reg.attach(optimizer, method="latent")
+    x, y = torch.randn(128, 64).bfloat16(), torch.randn(128, 8).bfloat16()
+    for _ in range(100):
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    assert reg.state_dict()["latent"]["weight"]["offset"].dtype is torch.float32
+    assert model.weight.dtype is torch.bfloat16
+    assert 0 < reg.sparsity().zeros < model.weight.numel()
+
+
+def test_a_model_that_is_converted_on_the_way_goes_on(several):
+    training = Training(several, adam, ts.L1(STRENGTH)).run(50, fall=0)
+    training.model.float()
+    training.X, training.y = training.X.float(), training.y.float()
+    training.optimizers[0].state.clear()
+    training.run(10, fall=0)
+    training.model.double()
+    training.X, training.y = training.X.double(), training.y.double()
+    training.optimizers[0].state.clear()
+    training.run(800)
+    assert training.certificate.ok(1e-6)
+
+
+def test_a_state_of_another_model_is_refused_and_nothing_is_changed(diabetes):
+    training = Training(diabetes, adam, ts.L1(STRENGTH)).run(3)
+    state = training.reg.state_dict()
+    for name, part in (("other", state["latent"]["weight"]), ("weight", {**state["latent"]["weight"], "offset": X1})):
+        broken = {**copy.deepcopy(state), "latent": {name: part}, "steps": 77}
+        with pytest.raises(InputError, match=f"latent weights of '{name}'"):
+            training.reg.load_state_dict(broken)
+        assert training.reg.steps == 3
+    training.reg.detach()
+    assert "latent" not in training.reg.state_dict()
+
+
+X1 = torch.zeros(3)
+
+
+def test_a_step_that_fails_leaves_the_model_at_its_weights(diabetes):
+    class Failing(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ArithmeticError
+
+    training = Training(diabetes, lambda m: Failing(m.parameters(), lr=0.1), ts.L1(STRENGTH))
+    before = training.weight.clone()
+    with pytest.raises(ArithmeticError):
+        training.run(1, fall=0)
+    with pytest.warns(ObjectiveWarning, match="has not taken a step"):
+        training.reg.summary()
+    assert (training.weight - before).abs().max() <= 1e-14
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, math.inf, math.nan, "1", True])
+def test_a_rho_that_is_none_is_named(bad, diabetes):
+    with pytest.raises(InputError, match=r"rho=.*: expected a finite number > 0"):
+        Training(diabetes, adam, ts.L1(STRENGTH), rho=bad)
