@@ -146,8 +146,10 @@ def _value_is_a_scalar(subject: _Subject) -> None:
         value = subject.penalty.value(w)
         if value.shape != () or not bool(value >= 0):
             subject.fail("value", value, "a scalar ≥ 0")
-        # A smooth penalty may have its least value elsewhere: L2SP at its anchor, Orthogonal at a frame.
-        if not subject.penalty.smooth and bool(subject.penalty.value(torch.zeros_like(w)) > value):
+        # A smooth penalty may have its least value elsewhere: L2SP at its anchor, Orthogonal at a frame; a box as well.
+        if not (subject.penalty.smooth or subject.penalty.constraint) and bool(
+            subject.penalty.value(torch.zeros_like(w)) > value
+        ):
             subject.fail("value(w)", value, "at least value(0)")
 
 
@@ -161,7 +163,7 @@ def _grad_is_the_derivative(subject: _Subject) -> None:
     for w in subject.samples():
         x = _away_from_kinks(penalty, w)
         if penalty.constraint:
-            x = penalty.prox(x, 1.0) / 2  # finite differences must not reach across the boundary
+            x = penalty.prox(x, 1.0)
         x.requires_grad_()
         value = penalty.value(x)
         (auto,) = torch.autograd.grad(value, x) if x.numel() else (torch.zeros_like(x),)
@@ -174,6 +176,8 @@ def _grad_is_the_derivative(subject: _Subject) -> None:
             up[i] += h
             down[i] -= h
             slope = (penalty.value(up.view(w.shape)) - penalty.value(down.view(w.shape))) / (2 * h)
+            if penalty.constraint and not bool(slope.isfinite()):
+                continue  # one of the two is outside
             subject.near("grad against finite differences", grad.flatten()[i], slope, 1e-5)
 
 
@@ -320,6 +324,7 @@ def _convexity_is_true(subject: _Subject) -> None:
             for part in (1.0, 0.2):  # of the coordinates that differ
                 changed = (torch.rand(w.shape, generator=generator) < part).to(w.dtype)
                 there = w + size * changed * torch.randn(w.shape, dtype=w.dtype, generator=generator)
+                there = penalty.prox(there, 1.0) if penalty.constraint else there
                 for a, b in ((w, there), (torch.zeros_like(w), there), (there, 2 * there)):
                     ends = (penalty.value(a) + penalty.value(b)) / 2
                     middle = penalty.value((a + b) / 2)
@@ -376,7 +381,7 @@ def _kinks_are_where_it_says(subject: _Subject) -> None:
         subject.fail("kinks = 'groups'", "group_dims None", "the dimensions that number the groups")
     h = 1e-6
     for w in subject.members():
-        for x in (w, torch.ones_like(w)):  # the latter as a matrix is of rank one
+        for x in (w,) if penalty.constraint else (w, torch.ones_like(w)):  # the latter as a matrix is of rank one
             value = penalty.value(x)
             free = x != 0
             if penalty.kinks == "groups":

@@ -13,15 +13,20 @@ from torchshrink.penalties import (
     L2,
     L2SP,
     MCP,
+    NM,
     SCAD,
+    Box,
     ElasticNet,
     GroupLasso,
+    L0Ball,
     L1Ball,
     MaxNorm,
+    NonNegative,
     NuclearNorm,
     Orthogonal,
     Penalty,
     SparseGroupLasso,
+    UnitNorm,
 )
 from torchshrink.testing import SHAPES, check_penalty
 
@@ -37,7 +42,12 @@ EXAMPLES = {
     "nuclear_norm": [NuclearNorm(0.3)],
     "orthogonal": [Orthogonal(0.3)],
     "max_norm": [MaxNorm(0.8), MaxNorm(1.5, dim=-1)],
+    "unit_norm": [UnitNorm(), UnitNorm(dim=-1), UnitNorm(dim=())],
     "l1_ball": [L1Ball(1.2)],
+    "non_negative": [NonNegative()],
+    "box": [Box(-0.4, 0.7), Box(0.2, 1.5), Box(-torch.inf, 0.0)],
+    "l0_ball": [L0Ball(3), L0Ball(0.4), L0Ball(1)],
+    "nm": [NM(2, 4), NM(1, 2), NM(2, 3)],
 }
 
 
@@ -58,7 +68,12 @@ SAYS = {  # smooth, convex, constraint, elementwise, kinks, prox_steps: where Fa
     "nuclear_norm": (False, True, False, False, "unknown", "scalar"),
     "orthogonal": (True, False, False, False, "unknown", "none"),
     "max_norm": (False, True, True, False, "unknown", "coordinate"),
+    "unit_norm": (False, False, True, False, "unknown", "coordinate"),
     "l1_ball": (False, True, True, False, "unknown", "coordinate"),
+    "non_negative": (False, True, True, True, "coordinates", "coordinate"),
+    "box": (False, True, True, True, "unknown", "coordinate"),
+    "l0_ball": (False, False, True, False, "coordinates", "coordinate"),
+    "nm": (False, False, True, False, "coordinates", "coordinate"),
 }
 
 

@@ -73,7 +73,7 @@ def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
             raise InputError("--penalty none: strength 0 is among the points anyway; leave it out")
         if penalty_class(name).constraint:
             raise InputError(
-                f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes a --radius"
+                f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes it as it is"
             )
         if split.count(name) > 1:
             raise InputError(f"--penalty {name} is given twice; give each once")
