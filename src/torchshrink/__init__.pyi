@@ -19,6 +19,7 @@ from torchshrink.penalties import L1 as L1
 from torchshrink.penalties import L1Ball as L1Ball
 from torchshrink.penalties import L2 as L2
 from torchshrink.penalties import L2SP as L2SP
+from torchshrink.penalties import LogSum as LogSum
 from torchshrink.penalties import MCP as MCP
 from torchshrink.penalties import MaxNorm as MaxNorm
 from torchshrink.penalties import NM as NM

@@ -19,6 +19,7 @@ from torchshrink.penalties import (
     ElasticNet,
     GroupLasso,
     L0Ball,
+    LogSum,
     MaxNorm,
     NonNegative,
     SparseGroupLasso,
@@ -76,6 +77,7 @@ def test_penalties_by_name():
     assert penalty_of("sparse_group_lasso", 1.0, Shape(l1_ratio=0.2, dim=1)) == SparseGroupLasso(0.2, 0.8, dim=1)
     assert penalty_of("mcp", 0.5, Shape(gamma=2.0)) == MCP(0.5, gamma=2.0)
     assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, gamma=4.0)
+    assert penalty_of("log_sum", 0.5, Shape(epsilon=0.2)) == LogSum(0.5, 0.2)
     assert penalty_of("max_norm", 0.5, Shape(radius=2.0)) == MaxNorm(2.0)
     assert penalty_of("unit_norm", 0.5, Shape(dim=1)) == UnitNorm(dim=1)
     assert penalty_of("non_negative", 0.5, Shape()) == NonNegative()

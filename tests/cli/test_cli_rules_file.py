@@ -15,6 +15,7 @@ from torchshrink import (
     ElasticNet,
     GroupLasso,
     L0Ball,
+    LogSum,
     NonNegative,
     SparseGroupLasso,
     UnitNorm,
@@ -38,6 +39,7 @@ def test_every_form_of_a_rule():
           f.weight: {group_lasso: {strength: 2, dim: [0, 1]}}
           g.weight: {sparse_group_lasso: {l1: 1, group: 2}}
           h.weight: {l1: 1, l2: 2}    # a sum
+          o.weight: {log_sum: {strength: 1, epsilon: 0.01}}
           i.weight: non_negative      # what has no strength
           j.weight: {unit_norm: {dim: 1}}
           k.weight: {box: {low: -1, high: inf}}
@@ -59,6 +61,7 @@ def test_every_form_of_a_rule():
         "f.weight": GroupLasso(2.0, dim=(0, 1)),
         "g.weight": SparseGroupLasso(1.0, 2.0),
         "h.weight": L1(1.0) + L2(2.0),
+        "o.weight": LogSum(1.0, 0.01),
         "i.weight": NonNegative(),
         "j.weight": UnitNorm(dim=1),
         "k.weight": Box(-1.0, math.inf),

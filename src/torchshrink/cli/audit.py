@@ -31,6 +31,7 @@ def audit(
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
     keep: options.Keep = None,
     low: options.Low = None,
@@ -54,7 +55,7 @@ def audit(
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.regularizer import Regularizer
 
-    shape = Shape(l1_ratio, dim, gamma, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
     penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
     if data is None and text.given():

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 PENALTIES = (  # in the help only; a test holds it to BUILTIN
-    "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, "
-    "unit_norm, l1_ball, non_negative, box, l0_ball, nm"
+    "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, log_sum, l2sp, nuclear_norm, orthogonal, "
+    "max_norm, unit_norm, l1_ball, non_negative, box, l0_ball, nm"
 )
 TASKS = ("auto", "classification", "regression")
 METHODS = ("auto", "loss", "gradient", "prox", "decoupled")
@@ -175,6 +175,16 @@ Gamma = Annotated[
         help="Where mcp (default 3) and scad (default 3.7) level off.",
     ),
 ]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        "--epsilon",
+        metavar="NUMBER",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of log_sum: the size of weight from which on it lets go. Default: 0.1.",
+    ),
+]
 Radius = Annotated[
     float | None,
     typer.Option(
@@ -281,6 +291,15 @@ Polish = Annotated[
         metavar="",
         rich_help_panel=_FIT,
         help="End with full-batch steps that settle which weights are zero; the certificate says how exactly.",
+    ),
+]
+Relaxed = Annotated[
+    bool,
+    typer.Option(
+        "--relaxed",
+        metavar="",
+        rich_help_panel=_FIT,
+        help="Refit without the penalty on the weights that it left nonzero: the others stay zero.",
     ),
 ]
 Folds = Annotated[int, typer.Option("--folds", metavar="COUNT", rich_help_panel=_FIT, help="Cross-validation folds.")]

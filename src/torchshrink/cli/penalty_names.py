@@ -73,6 +73,7 @@ class Shape:
     l1_ratio: float | None = None
     dim: int | None = None
     gamma: float | None = None
+    epsilon: float | None = None
     radius: float | None = None
     keep: int | float | None = None
     low: float | None = None
@@ -103,8 +104,9 @@ class Shape:
                 )
         if self.l1_ratio is not None and not 0 <= self.l1_ratio <= 1:
             raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
-        if self.radius is not None:
-            positive("--radius", self.radius)
+        for option in ("radius", "epsilon"):
+            if getattr(self, option) is not None:
+                positive(f"--{option}", getattr(self, option))
         if self.gamma is not None:
             positive("--gamma", self.gamma)
             if self.gamma > MOST_GAMMA:
@@ -160,6 +162,8 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
         values["dim"] = shape.dim
     if shape.gamma is not None:
         values["gamma"] = shape.gamma
+    if shape.epsilon is not None:
+        values["epsilon"] = shape.epsilon
     return build_penalty(name, values)
 
 
@@ -169,6 +173,7 @@ def _takers(option: str) -> list[str]:
         "l1_ratio": lambda parts: len(parts.strengths) == 2 and not set(parts.strengths) & set(_MADE_OF),
         "dim": lambda parts: "dim" in parts.settings,
         "gamma": lambda parts: "gamma" in parts.settings,
+        "epsilon": lambda parts: "epsilon" in parts.settings,
         "radius": lambda parts: "radius" in parts.strengths,
         "keep": lambda parts: "keep" in parts.strengths,
         "low": lambda parts: "low" in parts.strengths,

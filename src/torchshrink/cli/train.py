@@ -42,6 +42,7 @@ def train(
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
     keep: options.Keep = None,
     low: options.Low = None,
@@ -88,7 +89,7 @@ def train(
     where = from_options.device(device)
     from_options.use_threads(threads)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
-    shape = Shape(l1_ratio, dim, gamma, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
     penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
     dataset = from_options.load_data(data, target=target, task=task, format=text)

@@ -7,6 +7,7 @@ from torchshrink.penalties.constraints import L1Ball, MaxNorm, UnitNorm
 from torchshrink.penalties.elementwise import L1, L2, ElasticNet
 from torchshrink.penalties.groups import GroupLasso, SparseGroupLasso
 from torchshrink.penalties.hard_sparsity import NM, Gradual, L0Ball
+from torchshrink.penalties.log_sum import LogSum
 from torchshrink.penalties.nonconvex import MCP, SCAD
 from torchshrink.penalties.spectral import NuclearNorm, Orthogonal
 from torchshrink.penalties.support import Support
@@ -19,6 +20,7 @@ BUILTIN: dict[str, type[Penalty]] = {
     "sparse_group_lasso": SparseGroupLasso,
     "mcp": MCP,
     "scad": SCAD,
+    "log_sum": LogSum,
     "l2sp": L2SP,
     "nuclear_norm": NuclearNorm,
     "orthogonal": Orthogonal,
@@ -45,6 +47,7 @@ __all__ = [
     "GroupLasso",
     "L0Ball",
     "L1Ball",
+    "LogSum",
     "MaxNorm",
     "NonNegative",
     "NuclearNorm",
