@@ -201,7 +201,7 @@ def _objective(penalty: Penalty, z: Tensor, w: Tensor, step: float | Tensor) -> 
 
 
 def _prox_is_the_minimiser(subject: _Subject) -> None:
-    """No candidate beats prox: not on lines to 0 and to w, not nearby, not with single coordinates or all moved."""
+    """No candidate beats prox: on lines to 0 and to w, nearby, with one or all coordinates moved, or two exchanged."""
     penalty = subject.penalty
     if penalty.prox_steps == "none":
         return
@@ -231,6 +231,10 @@ def _candidates(w: Tensor, u: Tensor, generator: torch.Generator) -> Iterator[Te
             moved = flat.clone()
             moved[i] = value
             yield moved.view(w.shape)
+    for i, j in itertools.permutations(range(min(flat.numel(), 4)), 2):  # one gives way to another
+        moved = flat.clone()
+        moved[i], moved[j] = 0.0, w.flatten()[j]
+        yield moved.view(w.shape)
 
 
 def _steps_like(w: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,6 @@ from scipy.optimize import lsq_linear, nnls
 
 import torchshrink as ts
 from torchshrink.errors import InputError
-from torchshrink.penalties import multitensor
 
 F64 = torch.float64
 OPTIMIZERS = {
@@ -95,18 +94,17 @@ def test_zero_is_stationary_where_the_gradient_pushes_out():
     assert ts.Box(1, 2).critical_strength(0 * up) == math.inf
 
 
-@pytest.mark.parametrize("penalty", [ts.NonNegative(), ts.Box(-0.5, 0.25)], ids=str)
-@pytest.mark.parametrize("step", [0.1, 0.0])
+@pytest.mark.parametrize("penalty", [ts.NonNegative(), ts.Box(-0.5, 0.25), ts.Box(-math.inf, 0)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, F64, torch.bfloat16])
-def test_lists_of_tensors_are_as_one_by_one(penalty, step, dtype):
-    tensors = [torch.randn(shape, dtype=dtype) for shape in ((5, 3), (4,), (), (0, 2))]
-    tensors[0][0, 0] = math.nan
-    for steps in ([step] * 4, [torch.full_like(w, step) for w in tensors]):
-        together = [w.clone() for w in tensors]
-        multitensor.prox_(penalty, together, steps)
-        for found, w in zip(together, tensors, strict=True):
-            torch.testing.assert_close(found, penalty.prox(w, step), rtol=0, atol=0, equal_nan=True)
-            assert step or torch.equal(found.nan_to_num(7), w.nan_to_num(7))
+def test_what_diverged_and_what_has_no_step_stays_as_it_is(penalty, dtype):
+    w = torch.tensor([-math.inf, math.inf, math.nan, -3.0, 3.0], dtype=dtype)
+    for step in (0.1, torch.full_like(w, 0.1)):
+        assert penalty.prox(w, step)[:3].nan_to_num(7).tolist() == w[:3].nan_to_num(7).tolist()
+        assert penalty.prox(w, step)[3:].tolist() != w[3:].tolist()
+        assert penalty.value(w[:1]).isnan()
+        assert penalty.distance(w, w)[:3].isnan().all()
+    for nothing in (0.0, torch.zeros(()), torch.zeros_like(w)):
+        assert torch.equal(penalty.prox(w, nothing).nan_to_num(7), w.nan_to_num(7))
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,23 @@ MUTANTS = {
     ),
     "an elastic net that it is not": mutant(MCP(0.3), as_elastic_net=property(lambda self: (self.strength, 0.0))),
     "an elastic net with a lost ½": mutant(L2(0.2), as_elastic_net=property(lambda self: (0.0, self.strength / 2))),
+    "the smallest weights stay": mutant(L0Ball(3), constraint=True, prox=lambda self, w, s: w - L0Ball(3).prox(w, s)),
+    "the largest stay, whatever the steps": mutant(
+        L0Ball(3), constraint=True, prox=lambda self, w, s: self.inside.prox(w, 1.0)
+    ),
+    "blocks of another length": mutant(NM(1, 2), constraint=True, prox=lambda self, w, s: NM(1, 4).prox(w, s)),
+    "places left are forgotten": mutant(
+        L0Ball(3), constraint=True, distance=lambda self, w, g: torch.where(w != 0, self.inside.distance(w, g), 0.0)
+    ),
+    "a support called convex": mutant(L0Ball(3), constraint=True, convex=True),
+    "a sphere called convex": mutant(UnitNorm(), constraint=True, convex=True),
+    "the direction, whatever the steps": mutant(
+        UnitNorm(), constraint=True, prox=lambda self, w, s: self.inside.prox(w, 1.0)
+    ),
+    "a normal cone that is a line": mutant(
+        NonNegative(), constraint=True, distance=lambda self, w, g: torch.where(w > 0, g.abs(), 0.0)
+    ),
+    "a box that is a sphere's": mutant(Box(-0.4, 0.7), constraint=True, prox=lambda self, w, s: w.clamp(-0.4, 0.4)),
     "control flow on data": mutant(L1(0.3), value=lambda self, w: self.inside.value(w) if (w != 0).any() else w.sum()),
 }
 
@@ -203,6 +220,8 @@ MUTANTS = {
 NAMED = {
     "convex, where it is not": "convex",
     "convex far from 0 only": "convex",
+    "a support called convex": "convex",
+    "a sphere called convex": "convex",
     "convex, where matrices make it bend": "convex",
     "a convex part that is not convex": "convex_part.convex",
     "a convex part whose rest has a kink": "slope of Ω − convex_part",

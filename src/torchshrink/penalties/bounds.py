@@ -130,14 +130,13 @@ class Box(Constraint):
 
 
 def _moved(w: Tensor, inside: Tensor, step: float | Tensor) -> Tensor:
-    """``inside`` where the step is not 0."""
-    if not isinstance(step, Tensor):
-        return inside if step > 0 else w.clone()
-    return torch.where(step > 0, inside, w)
+    """``inside`` where the step is not 0. An infinite weight stays one: it has diverged, and is no bound."""
+    moves = torch.as_tensor(step, device=w.device) > 0
+    return torch.where(moves & w.isfinite(), inside, w)
 
 
 def _by_place(w: Tensor, g: Tensor, at_low: Tensor, at_high: Tensor, outside: Tensor) -> Tensor:
     """Per coordinate: the distance of −g to the normal cone, by where the coordinate lies."""
     up, down = torch.where(at_high, 0.0, (-g).clamp(min=0)), torch.where(at_low, 0.0, g.clamp(min=0))
     found = torch.where(outside, torch.inf, torch.maximum(up, down))
-    return torch.where(w.isnan(), torch.nan, found)
+    return torch.where(w.isfinite(), found, torch.nan)

@@ -329,9 +329,9 @@ def _rounding(dtype: torch.dtype) -> float:
 
 
 def indicator(x: Tensor, inside: Tensor) -> Tensor:
-    """0 or infinite, with derivative 0."""
+    """0 or infinite, with derivative 0; NaN where a weight is not finite."""
     found = torch.where(inside.all(), 0 * x.clamp(-1, 1).sum().abs(), torch.inf)  # 0·∞ would not be a number
-    return torch.where(x.detach().isnan().any(), torch.nan, found)
+    return torch.where(x.detach().isfinite().all(), found, torch.nan)
 
 
 def _choose(norm: Tensor, radius: Strength, slack: Tensor, inside: Tensor, boundary: Tensor) -> Tensor:

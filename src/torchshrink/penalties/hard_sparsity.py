@@ -264,7 +264,7 @@ def tangential(w: Tensor, grad: Tensor, free: Tensor, outside: Tensor) -> Tensor
     """|g| where a coordinate is free to move, 0 elsewhere, infinite outside of the set."""
     g = working(grad)
     found = torch.where(outside, math.inf, torch.where(free | g.isnan(), g.abs(), 0.0))
-    return torch.where(w.isnan(), math.nan, found).to(w.dtype)
+    return torch.where(w.isfinite(), found, math.nan).to(w.dtype)
 
 
 def _is_whole(value: object) -> bool:

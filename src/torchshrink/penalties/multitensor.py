@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from torchshrink.penalties.base import Penalty, working
-from torchshrink.penalties.bounds import NonNegative
 from torchshrink.penalties.elementwise import L1, L2, ElasticNet
 
 Step = float | Tensor
@@ -156,17 +155,6 @@ def _(
         w.div_(shrinkage)
         if limits is not None and before is not None:
             _limit_(w, before, limits[i])
-
-
-@prox_.register
-def _(
-    penalty: NonNegative, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None
-) -> None:
-    if limits is not None or any(isinstance(step, Tensor) or not step > 0 for step in steps):
-        prox_.dispatch(Penalty)(penalty, tensors, steps, limits)
-        return
-    for w in tensors:
-        w.clamp_(min=0)
 
 
 def _clamp_max_(thresholds: list[Tensor], limits: Sequence[Step]) -> None:

@@ -65,7 +65,7 @@ class Support(Constraint):
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """W on the mask, 0 elsewhere. A step of 0 moves nothing."""
-        return torch.where(self._mask(w) | w.isnan() | ~(torch.as_tensor(step, device=w.device) > 0), w, 0.0)
+        return torch.where(self._mask(w) | ~w.isfinite() | ~(torch.as_tensor(step, device=w.device) > 0), w, 0.0)
 
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """Per coordinate: |g| on the mask, 0 elsewhere; infinite where w is nonzero there."""
