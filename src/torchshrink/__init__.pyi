@@ -14,6 +14,8 @@ from torchshrink.penalties import Box as Box
 from torchshrink.penalties import ElasticNet as ElasticNet
 from torchshrink.penalties import Gradual as Gradual
 from torchshrink.penalties import GroupLasso as GroupLasso
+from torchshrink.penalties import GroupMCP as GroupMCP
+from torchshrink.penalties import GroupSCAD as GroupSCAD
 from torchshrink.penalties import L0Ball as L0Ball
 from torchshrink.penalties import L1 as L1
 from torchshrink.penalties import L1Ball as L1Ball

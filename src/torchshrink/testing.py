@@ -12,14 +12,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import torch
 from torch import Tensor
 
 from torchshrink.errors import ContractError
 from torchshrink.penalties import Penalty
-from torchshrink.penalties.base import Strength
+from torchshrink.penalties.base import ProxSteps, Strength
 from torchshrink.penalties.proximal import reduced_dims
 
 SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
@@ -348,8 +348,9 @@ def _convex_part_leaves_a_smooth_rest(subject: _Subject) -> None:
         subject.fail("convex_part of a convex penalty", part, "the penalty itself")
     if not part.convex:
         subject.fail("convex_part.convex", part.convex, True)
-    if part.prox_steps != penalty.prox_steps:
-        subject.fail("convex_part.prox_steps", part.prox_steps, penalty.prox_steps)
+    fewer = get_args(ProxSteps)  # from none to all
+    if fewer.index(part.prox_steps) < fewer.index(penalty.prox_steps):
+        subject.fail("convex_part.prox_steps", part.prox_steps, f"{penalty.prox_steps}, or more")
     if part is penalty or penalty.constraint:
         return
     _convexity_is_true(_Subject(part, subject.shapes))

@@ -3,6 +3,7 @@
 from torchshrink.penalties.anchored import L2SP
 from torchshrink.penalties.base import Penalty, register_sum
 from torchshrink.penalties.bounds import Box, NonNegative
+from torchshrink.penalties.concave_groups import GroupMCP, GroupSCAD
 from torchshrink.penalties.constraints import L1Ball, MaxNorm, UnitNorm
 from torchshrink.penalties.elementwise import L1, L2, ElasticNet
 from torchshrink.penalties.groups import GroupLasso, SparseGroupLasso
@@ -21,6 +22,8 @@ BUILTIN: dict[str, type[Penalty]] = {
     "mcp": MCP,
     "scad": SCAD,
     "log_sum": LogSum,
+    "group_mcp": GroupMCP,
+    "group_scad": GroupSCAD,
     "l2sp": L2SP,
     "nuclear_norm": NuclearNorm,
     "orthogonal": Orthogonal,
@@ -45,6 +48,8 @@ __all__ = [
     "ElasticNet",
     "Gradual",
     "GroupLasso",
+    "GroupMCP",
+    "GroupSCAD",
     "L0Ball",
     "L1Ball",
     "LogSum",

@@ -77,7 +77,7 @@ class Penalty(abc.ABC):
 
     @property
     def convex_part(self) -> Penalty | None:
-        """A convex penalty C with a prox for the same steps, such that the rest, Ω − C, has a continuous gradient.
+        """A convex penalty C, its prox for at least the same steps, such that Ω − C has a continuous gradient.
 
         Itself where it is convex; `L1` for `MCP` and `SCAD`; None where none is known. A training adds the gradient of
         the rest to the loss's, and takes the prox of C: the stationary points are the same, and no step is too long.
