@@ -321,7 +321,7 @@ def test_unit_norm_finds_the_leading_direction(optimizer):
     wanted = torch.linalg.eigh(A.T @ A)[1][:, -1]
     model = torch.nn.Linear(5, 1, bias=False, dtype=torch.float64)
     steps = optimizer(model.parameters(), lr=0.02)
-    decay = torch.optim.lr_scheduler.ExponentialLR(steps, 0.992)
+    decay = torch.optim.lr_scheduler.ExponentialLR(steps, 0.995)
     reg = ts.Regularizer(model, UnitNorm()).attach(steps)
 
     def closure():
@@ -330,7 +330,7 @@ def test_unit_norm_finds_the_leading_direction(optimizer):
         loss.backward()
         return loss
 
-    for _ in range(1000):
+    for _ in range(1500):
         closure()
         steps.step()
         decay.step()

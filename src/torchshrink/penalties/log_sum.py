@@ -86,7 +86,8 @@ class LogSum(Penalty):
         u = torch.minimum(torch.where(size > self.epsilon, far, near).clamp(min=0), size)
         gain = u * (size - u / 2) - pull * (u / self.epsilon).log1p()  # over 0
         kept = torch.where((square >= 0) & (gain > 0), u, 0.0)
-        return (torch.where(x.isnan(), x, x.sign() * kept)).to(w.dtype)
+        moved = torch.where(kept > 0, x.sign() * kept, 0.0)
+        return torch.where(x.isfinite(), moved, x).to(w.dtype)
 
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """Per coordinate: |g + λ/(ε + |w|)·sign(w)|, or (|g| − λ/ε)₊ where w = 0."""
