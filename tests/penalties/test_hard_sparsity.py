@@ -73,6 +73,18 @@ def test_how_many_a_share_is():
     assert L0Ball(1.0).count(torch.zeros(3)) == 3
 
 
+def test_one_weight_and_all_weights_are_not_the_same():
+    assert L0Ball(1) != L0Ball(1.0) != "L0Ball(1.0)"
+    assert L0Ball(2) == L0Ball(2)
+    assert len({L0Ball(0.5), L0Ball(0.5), L0Ball(1), L0Ball(1.0)}) == 3
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    acting = torch.optim.SGD(model.parameters(), lr=0.1)
+    with ts.Regularizer(model, {"0.weight": L0Ball(1), "1.weight": L0Ball(1.0)}).attach(acting):
+        model(torch.ones(2, 4)).square().sum().backward()
+        acting.step()
+    assert [int((layer.weight != 0).sum()) for layer in model] == [1, 16]
+
+
 def test_distance_by_hand():
     g = torch.tensor([1.0, -4.0, 2.0, -3.0])
     full, part, over = (torch.tensor(w) for w in ([5.0, 0, 5, 0], [5.0, 0, 0, 0], [5.0, 5, 5, 0]))

@@ -32,7 +32,7 @@ KeepSchedule = Callable[[int], Keep]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class L0Ball(Constraint):
     """The constraint that at most k weights of the tensor are nonzero: its size instead of its strength. Not convex.
 
@@ -65,6 +65,14 @@ class L0Ball(Constraint):
     def __post_init__(self) -> None:
         if not callable(self.keep):
             object.__setattr__(self, "keep", _checked_keep(self.keep))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, L0Ball):
+            return NotImplemented
+        return type(self.keep) is type(other.keep) and self.keep == other.keep  # 1 is one weight, 1.0 is all
+
+    def __hash__(self) -> int:
+        return hash((L0Ball, type(self.keep), self.keep))
 
     @property
     def scheduled(self) -> bool:
