@@ -45,6 +45,8 @@ class TestAt:
         for share in (0.1, 0.25, 1 / 3, 0.5, 1.0):
             assert result.at(nonzero=share).nonzero == max(size for size in sizes if size <= share * 12 + 1e-9)
         assert result.at(nonzero=1.0) is result.points[0]
+        assert result.at(nonzero=np.int64(5)) is result.at(nonzero=5)
+        assert result.at(nonzero=np.float64(0.4)) is result.at(nonzero=0.4)
 
     def test_of_equals_it_is_the_better(self, result):
         dense = [point for point in result.points if point.nonzero == 12]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -96,15 +97,17 @@ class PathResult:
         Raises:
             InputError: no point is that sparse, the number is none, or this result was saved before shares were known.
         """
-        wanted = nonzero
-        if isinstance(nonzero, float) and 0 < nonzero <= 1:
+        given: object = nonzero
+        if isinstance(given, float) and 0 < given <= 1:
             known = self.settings.get(PENALISED)
             if not isinstance(known, int):
-                raise InputError(f"nonzero={nonzero:g}: this result does not say of how many weights; give a number")
-            wanted = nonzero * known
-        elif isinstance(nonzero, bool) or not isinstance(nonzero, int) or nonzero < 0:
+                raise InputError(f"nonzero={given:g}: this result does not say of how many weights; give a number")
+            wanted = given * known
+        elif isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
+            wanted = operator.index(given)
+        else:
             raise InputError(
-                f"nonzero={nonzero!r}: expected how many weights, a whole number ≥ 0, or a share (float) above 0 and "
+                f"nonzero={given!r}: expected how many weights, a whole number ≥ 0, or a share (float) above 0 and "
                 "up to 1"
             )
         return of_size(self.points, wanted, given=f"nonzero={nonzero:g}")
