@@ -231,7 +231,7 @@ def _candidates(w: Tensor, u: Tensor, generator: torch.Generator) -> Iterator[Te
             moved = flat.clone()
             moved[i] = value
             yield moved.view(w.shape)
-    for i, j in itertools.permutations(range(min(flat.numel(), 4)), 2):  # one gives way to another
+    for i, j in itertools.permutations(range(min(flat.numel(), 3)), 2):  # one gives way to another
         moved = flat.clone()
         moved[i], moved[j] = 0.0, w.flatten()[j]
         yield moved.view(w.shape)
