@@ -40,6 +40,11 @@ PENALTIES = {
     "orthogonal": ts.Orthogonal(0.01),
     "max norm": ts.MaxNorm(0.6, dim=1),
     "ball": ts.L1Ball(1.5),
+    "unit norm": ts.UnitNorm(dim=1),
+    "non negative": ts.NonNegative(),
+    "gradual": ts.L0Ball(ts.Gradual(0.4, steps=8)),
+    "two of four": ts.NM(2, 4),
+    "log sum": ts.LogSum(0.004, 0.2),
 }
 OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
@@ -62,6 +67,10 @@ TRAININGS = [
 TRAININGS += [
     ("fsdp", penalty, "adam", "auto", 10)
     for penalty in ("tensor", "sparse columns", "elastic net", "MCP", "L2", "L2SP", "orthogonal", "max norm", "ball")
+]
+TRAININGS += [
+    ("fsdp", penalty, "adam", "auto", 10)
+    for penalty in ("unit norm", "non negative", "gradual", "two of four", "log sum")
 ]
 TRAININGS += [("fsdp", "nuclear", "sgd", "auto", 10), ("tp", "nuclear", "sgd", "auto", 10)]
 TRAININGS += [("fsdp", "columns", name, "auto", 10) for name in ("adadelta", "rmsprop", "adagrad", "nadam")]

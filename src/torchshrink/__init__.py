@@ -11,8 +11,9 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "torchshrink.penalties": (
-        *("L1", "L2", "ElasticNet", "GroupLasso", "SparseGroupLasso", "MCP", "SCAD", "L2SP", "NuclearNorm"),
-        *("Orthogonal", "MaxNorm", "L1Ball", "Penalty"),
+        *("L1", "L2", "ElasticNet", "GroupLasso", "SparseGroupLasso", "MCP", "SCAD", "LogSum", "GroupMCP", "GroupSCAD"),
+        *("L2SP", "NuclearNorm", "Orthogonal", "MaxNorm", "UnitNorm", "L1Ball", "NonNegative", "Box", "L0Ball", "NM"),
+        *("Gradual", "Penalty"),
     ),
     "torchshrink.regularizer": ("ALL", "WEIGHTS", "Regularizer"),
     "torchshrink.certifying": ("certify", "duality_gap"),

@@ -9,7 +9,22 @@ import pytest
 from torchshrink.cli import option_checks, options
 from torchshrink.cli.penalty_names import Shape, penalty_of
 from torchshrink.errors import InputError
-from torchshrink.penalties import BUILTIN, L1, MCP, SCAD, ElasticNet, GroupLasso, MaxNorm, SparseGroupLasso
+from torchshrink.penalties import (
+    BUILTIN,
+    L1,
+    MCP,
+    NM,
+    SCAD,
+    Box,
+    ElasticNet,
+    GroupLasso,
+    L0Ball,
+    LogSum,
+    MaxNorm,
+    NonNegative,
+    SparseGroupLasso,
+    UnitNorm,
+)
 
 
 def test_the_help_names_every_penalty():
@@ -62,11 +77,18 @@ def test_penalties_by_name():
     assert penalty_of("sparse_group_lasso", 1.0, Shape(l1_ratio=0.2, dim=1)) == SparseGroupLasso(0.2, 0.8, dim=1)
     assert penalty_of("mcp", 0.5, Shape(gamma=2.0)) == MCP(0.5, gamma=2.0)
     assert penalty_of("scad", 0.5, Shape(gamma=4.0)) == SCAD(0.5, gamma=4.0)
+    assert penalty_of("log_sum", 0.5, Shape(epsilon=0.2)) == LogSum(0.5, 0.2)
     assert penalty_of("max_norm", 0.5, Shape(radius=2.0)) == MaxNorm(2.0)
+    assert penalty_of("unit_norm", 0.5, Shape(dim=1)) == UnitNorm(dim=1)
+    assert penalty_of("non_negative", 0.5, Shape()) == NonNegative()
+    assert penalty_of("box", 0.5, Shape(low=-1.0, high=2.0)) == Box(-1.0, 2.0)
+    assert penalty_of("box", 0.5, Shape(high=2.0)) == Box(-math.inf, 2.0)
+    assert penalty_of("l0_ball", 0.5, Shape(keep=7)) == L0Ball(7)
+    assert penalty_of("nm", 0.5, Shape(pattern="1:16")) == NM(1, 16)
 
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_every_penalty_can_be_named(name):
-    penalty = penalty_of(name, 0.25, Shape(radius=0.25).part_for(name))
+    penalty = penalty_of(name, 0.25, Shape(radius=0.25, keep=3, low=-1.0, pattern="2:4").part_for(name))
     assert type(penalty) is BUILTIN[name]
     assert penalty.strength == (0.0 if penalty.constraint else 0.25)

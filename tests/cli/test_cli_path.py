@@ -91,6 +91,26 @@ def test_the_refitted_model_is_the_one_chosen(run, small_csv):
         assert zeros == refit["sparsity"]["zeros"]
 
 
+def test_a_relaxed_refit_has_the_zeros_and_no_penalty(run, small_csv):
+    command = (*BASE, "--strengths", "1e-3", "--penalty", "log_sum", "--epsilon", "0.05", "--epochs", "20", "--quiet")
+    command += ("--choose", "one_se")
+    assert run(*command, "--out", "plain").status == 0
+    ran = run(*command, "--relaxed", "--out", "relaxed")
+    assert ran.status == 0, ran.err
+    assert "on all rows, relaxed: " in ran.out
+    plain, relaxed = (json.loads(Path(folder, "refit.json").read_text()) for folder in ("plain", "relaxed"))
+    assert relaxed["strength"] == plain["strength"] == 1e-3
+    assert relaxed["penalty"] == "LogSum(0.001, epsilon=0.05)"
+    assert (plain["relaxed"], relaxed["relaxed"]) == (False, True)
+    assert relaxed["certificate"]["penalty"] == 0 < plain["certificate"]["penalty"]
+    assert relaxed["certificate"]["loss"] < plain["certificate"]["loss"]
+    assert relaxed["sparsity"] == plain["sparsity"]
+    assert relaxed["sparsity"]["zeros"] > 0
+    refused = run(*command, "--out", "plain", "--resume", "--relaxed")
+    assert refused.status == 2
+    assert "relaxed" in refused.err
+
+
 def test_numbers_have_no_accuracy(run, here):
     ran = run("path", "diabetes", "--model", "linear", "--epochs", "2", "--strengths", "2", "--folds", "2", "--quiet")
     assert ran.status == 0, ran.err

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from torchshrink import L1, L2, ElasticNet, GroupLasso, SparseGroupLasso
+from torchshrink import (
+    L1,
+    L2,
+    NM,
+    Box,
+    ElasticNet,
+    GroupLasso,
+    L0Ball,
+    LogSum,
+    NonNegative,
+    SparseGroupLasso,
+    UnitNorm,
+)
 from torchshrink.cli.rules_file import parse_rules, read_rules
 from torchshrink.errors import InputError
 
@@ -26,6 +39,13 @@ def test_every_form_of_a_rule():
           f.weight: {group_lasso: {strength: 2, dim: [0, 1]}}
           g.weight: {sparse_group_lasso: {l1: 1, group: 2}}
           h.weight: {l1: 1, l2: 2}    # a sum
+          o.weight: {log_sum: {strength: 1, epsilon: 0.01}}
+          i.weight: non_negative      # what has no strength
+          j.weight: {unit_norm: {dim: 1}}
+          k.weight: {box: {low: -1, high: inf}}
+          l.weight: {l0_ball: 100}
+          m.weight: {l0_ball: 1.0}
+          n.weight: {nm: {n: 2, m: 4}}
         """,
         "rules.yaml",
     )
@@ -41,6 +61,13 @@ def test_every_form_of_a_rule():
         "f.weight": GroupLasso(2.0, dim=(0, 1)),
         "g.weight": SparseGroupLasso(1.0, 2.0),
         "h.weight": L1(1.0) + L2(2.0),
+        "o.weight": LogSum(1.0, 0.01),
+        "i.weight": NonNegative(),
+        "j.weight": UnitNorm(dim=1),
+        "k.weight": Box(-1.0, math.inf),
+        "l.weight": L0Ball(100),
+        "m.weight": L0Ball(1.0),
+        "n.weight": NM(2, 4),
     }
     assert next(iter(file.rules)) == "encoder.*"  # the order decides
 
@@ -85,6 +112,13 @@ def test_on_may_be_left_out():
         ("rules:\n  x: {group_lasso: {strenght: 1}}", "no 'strenght': expected strength, dim; did you mean 'strength'"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: a}}", "group_lasso: dim: 'a': expected a dimension such as 0"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: {a: 1}}}", "expected a dimension for group_lasso: dim, not"),
+        ("rules:\n  x: {non_negative: 1}", "line 2: non_negative: 1: it has no strength; write non_negative alone"),
+        ("rules:\n  x: {l0_ball: many}", "l0_ball: 'many' is not a number; expected one such as 0.1"),
+        ("rules:\n  x: {l0_ball: 1.5}", "line 2: keep=1.5: expected how many weights stay"),
+        ("rules:\n  x: {box: 1}", "box: 1: expected its strengths by name, {low: -1, high: 1}"),
+        ("rules:\n  x: {box: {low: 1}}", "box: high missing; expected {low: -1, high: 1}"),
+        ("rules:\n  x: {box: {low: 1, high: 0}}", "line 2: low=1, high=0: expected a lower bound below"),
+        ("rules:\n  x: {nm: {n: 2.0, m: 4}}", "line 2: n=2.0, m=4: expected whole numbers"),
         ("rules:\n  x: {l1: 1}\n  x: {l2: 1}", "line 3: 'x' stands twice; give each key once"),
         ("rules:\n  x: {l1: 1, l1: 2}", "line 2: 'l1' stands twice"),
         ("rules:\n  [a, b]: {l1: 1}", "a key that is no text"),

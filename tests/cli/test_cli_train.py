@@ -298,7 +298,9 @@ def test_every_penalty_trains_and_resumes(run, small_csv, monkeypatch, name):
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    options = ("--radius", "1") if BUILTIN[name].constraint else ("--strength", "0.01")
+    made_of = {"max_norm": "--radius 1", "l1_ball": "--radius 1", "box": "--low -0.1", "l0_ball": "--keep 0.3", "nm":
+               "--pattern 2:4"}  # fmt: skip
+    options = tuple(made_of.get(name, "").split()) if BUILTIN[name].constraint else ("--strength", "0.01")
     if BUILTIN[name].prox_steps == "scalar":  # a prox with one step only: adam's auto has no use for it
         options += ("--optimizer", "sgd")
     command = (*BASE, "--penalty", name, *options, "--quiet", "--out")

@@ -1,4 +1,4 @@
-"""MaxNorm and L1Ball: projections in any diagonal metric, normal cones, and what a constraint cannot do."""
+"""MaxNorm, L1Ball, UnitNorm: projections in any diagonal metric, normal cones, and what a constraint cannot do."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch
 
 import torchshrink as ts
 from torchshrink.errors import AttachmentError, InputError
-from torchshrink.penalties import GroupLasso, L1Ball, MaxNorm
-from torchshrink.penalties.proximal import group_norm, metric_project_ball, project_ball
+from torchshrink.penalties import NM, Box, GroupLasso, L0Ball, L1Ball, MaxNorm, NonNegative, UnitNorm
+from torchshrink.penalties.proximal import group_norm, metric_project_ball, metric_project_sphere, project_ball
 
 EXAMPLES = [MaxNorm(1.0), MaxNorm(1.5, dim=-1), MaxNorm(0.7, dim=()), L1Ball(2.0), L1Ball(0.3)]
 SHAPES = [(5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2)]
@@ -246,13 +246,109 @@ def test_as_values():
         MaxNorm(1.0) + ts.L1(0.1)
 
 
-@pytest.mark.parametrize("penalty", EXAMPLES, ids=str)
+ALL = [*EXAMPLES, UnitNorm(), UnitNorm(dim=()), NonNegative(), Box(-0.1, 0.7), L0Ball(7), NM(2, 4)]
+
+
+@pytest.mark.parametrize("penalty", ALL, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_was_projected_in_a_narrower_dtype_is_inside_for_a_certificate_in_float64(penalty, dtype):
+    for scale in (0.5, 3.0, 300.0):
+        w = (scale * torch.randn(30, 20)).to(dtype)
+        for step in (0.1, spread_steps((30, 20), 1)):
+            u = penalty.prox(w, step)
+            g = torch.randn(30, 20, dtype=torch.float64)
+            assert penalty.value(u.double()) == 0
+            assert penalty.distance(u.double(), g).isfinite().all()
+            near = torch.linalg.vector_norm(penalty.distance(u, g.to(dtype)).double())
+            torch.testing.assert_close(
+                torch.linalg.vector_norm(penalty.distance(u.double(), g)), near, rtol=0.02, atol=0
+            )
+            if not isinstance(penalty, NonNegative | L0Ball | NM):
+                further = u.double() * (1 + 3e-6) if dtype == torch.float32 else u.double() * 1.02
+                assert penalty.value(further) == math.inf or penalty.value(w.double()) == 0
+
+
+@pytest.mark.parametrize("penalty", [MaxNorm(0.5), L1Ball(0.8), UnitNorm(), Box(-0.1, 0.3), NonNegative()], ids=str)
+def test_a_float32_training_is_certified(penalty):
+    X = torch.randn(50, 4)
+    Y = X @ torch.randn(4, 3) + 0.1 * torch.randn(50, 3)
+    model = torch.nn.Linear(4, 3, bias=False)
+    steps = torch.optim.SGD(model.parameters(), lr=0.3)
+    reg = ts.Regularizer(model, penalty).attach(steps)
+    for _ in range(500):
+        steps.zero_grad()
+        torch.nn.functional.mse_loss(model(X), Y).backward()
+        steps.step()
+    assert ts.certify(model, (X, Y), reg).ok(1e-4)
+
+
+@pytest.mark.parametrize("decades", [0, 1, 2, 4])
+@pytest.mark.parametrize("p", [2, 30, 300])
+def test_unit_norm_is_the_nearest_point_on_the_sphere(p, decades):
+    # The minimum over a sphere, near or far, inside or outside: u(1 + μs) = x with 1 + μs ≥ 0 for all s, and ‖u‖ = 1.
+    for scale in (1e-6, 1e-2, 1.0, 1e4):
+        x = scale * torch.randn(40, p, dtype=torch.float64) * spread_steps((40, p), 1)
+        s = spread_steps((40, p), decades / 2)
+        u = metric_project_sphere(x, s, (0,))
+        torch.testing.assert_close(u.norm(dim=1), torch.ones(40).double(), rtol=1e-14, atol=0)
+        mu = (u * (x - u) / s).sum(1, keepdim=True)
+        assert ((1 + mu * s) > -1e-10 * (1 + (mu * s).abs().amax(1, keepdim=True))).all()
+        error = (u * (1 + mu * s) - x).abs() / (1 + (mu * s).abs()).amax(1, keepdim=True)
+        assert error.max() < 1e-10
+
+
+def test_unit_norm_where_the_nearest_point_is_not_the_direction():
+    # x = 0 along the longest step: what is missing of the norm goes there, in equal parts and positive.
+    u = UnitNorm().prox(torch.tensor([[0.2, 0.0, 0.0]]).double(), torch.tensor([[1.0, 2.0, 2.0]]).double())
+    torch.testing.assert_close(u, torch.tensor([[0.4, (0.84 / 2) ** 0.5, (0.84 / 2) ** 0.5]]).double())
+    # From far enough it is no hard case.
+    u = UnitNorm().prox(torch.tensor([[0.7, 0.0]]).double(), torch.tensor([[1.0, 2.0]]).double())
+    torch.testing.assert_close(u, torch.tensor([[1.0, 0.0]]).double())
+    for step in (1.0, torch.ones(2, 4)):
+        torch.testing.assert_close(UnitNorm().prox(torch.zeros(2, 4), step), torch.full((2, 4), 0.5))
+    assert UnitNorm().prox(torch.zeros(2, 2), torch.tensor([[1.0, 3.0]]).expand(2, 2)).tolist() == [[0.0, 1.0]] * 2
+    for step in (0.0, torch.zeros(2, 4)):
+        assert torch.equal(UnitNorm().prox(torch.ones(2, 4), step), torch.ones(2, 4))
+    assert UnitNorm().distance(torch.tensor([[0.6, 0.8], [1.0, 1.0]]), torch.ones(2, 2)).tolist() == [
+        pytest.approx(0.2),
+        math.inf,
+    ]
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_unit_norm_finds_the_leading_direction(optimizer):
+    A = torch.randn(40, 5, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
+    wanted = torch.linalg.eigh(A.T @ A)[1][:, -1]
+    model = torch.nn.Linear(5, 1, bias=False, dtype=torch.float64)
+    steps = optimizer(model.parameters(), lr=0.02)
+    decay = torch.optim.lr_scheduler.ExponentialLR(steps, 0.995)
+    reg = ts.Regularizer(model, UnitNorm()).attach(steps)
+
+    def closure():
+        steps.zero_grad()
+        loss = -model(A).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(1500):
+        closure()
+        steps.step()
+        decay.step()
+    found = model.weight.detach()[0]
+    assert abs(float(found @ wanted)) == pytest.approx(1, abs=1e-8)
+    assert reg.certify(closure).ok(1e-4)
+
+
+@pytest.mark.parametrize("penalty", [*EXAMPLES, NonNegative(), UnitNorm(), L0Ball(2), NM(1, 2)], ids=str)
 def test_a_constraint_has_no_strength(penalty):
     assert penalty.strength == 0
     assert penalty.with_strength(0.0) is penalty
     for strength in (0.5, 1, torch.tensor(0.5)):
-        with pytest.raises(InputError, match=r"a constraint has no strength; .*lambda s: "):
+        with pytest.raises(InputError, match=r"a constraint has no strength") as refused:
             penalty.with_strength(strength)
+        assert ("; to tune the radius give a callable, such as lambda s: " in str(refused.value)) is (
+            penalty in EXAMPLES
+        )
 
 
 # --- bound by a Regularizer ---

@@ -13,15 +13,23 @@ from torchshrink.penalties import (
     L2,
     L2SP,
     MCP,
+    NM,
     SCAD,
+    Box,
     ElasticNet,
     GroupLasso,
+    GroupMCP,
+    GroupSCAD,
+    L0Ball,
     L1Ball,
+    LogSum,
     MaxNorm,
+    NonNegative,
     NuclearNorm,
     Orthogonal,
     Penalty,
     SparseGroupLasso,
+    UnitNorm,
 )
 from torchshrink.testing import SHAPES, check_penalty
 
@@ -33,11 +41,19 @@ EXAMPLES = {
     "sparse_group_lasso": [SparseGroupLasso(0.2, 0.3), SparseGroupLasso(0.0, 0.3), SparseGroupLasso(0.3, 0.0, dim=-1)],
     "mcp": [MCP(0.3), MCP(0.5, gamma=1.2)],
     "scad": [SCAD(0.3), SCAD(0.5, gamma=2.2)],
+    "log_sum": [LogSum(0.3, 0.5), LogSum(0.1, 0.05)],
+    "group_mcp": [GroupMCP(0.5, gamma=1.2, dim=-1)],
+    "group_scad": [GroupSCAD(0.3)],
     "l2sp": [L2SP(0.3, anchor=0.0), L2SP(0.3, anchor=0.5)],
     "nuclear_norm": [NuclearNorm(0.3)],
     "orthogonal": [Orthogonal(0.3)],
     "max_norm": [MaxNorm(0.8), MaxNorm(1.5, dim=-1)],
+    "unit_norm": [UnitNorm(), UnitNorm(dim=())],
     "l1_ball": [L1Ball(1.2)],
+    "non_negative": [NonNegative()],
+    "box": [Box(-0.4, 0.7), Box(0.2, torch.inf)],
+    "l0_ball": [L0Ball(3), L0Ball(0.4)],
+    "nm": [NM(2, 4), NM(1, 2)],
 }
 
 
@@ -54,11 +70,19 @@ SAYS = {  # smooth, convex, constraint, elementwise, kinks, prox_steps: where Fa
     "sparse_group_lasso": (False, True, False, False, "coordinates", "coordinate"),
     "mcp": (False, False, False, True, "coordinates", "coordinate"),
     "scad": (False, False, False, True, "coordinates", "coordinate"),
+    "log_sum": (False, False, False, True, "coordinates", "coordinate"),
+    "group_mcp": (False, False, False, False, "groups", "scalar"),
+    "group_scad": (False, False, False, False, "groups", "scalar"),
     "l2sp": (True, True, False, True, "unknown", "coordinate"),
     "nuclear_norm": (False, True, False, False, "unknown", "scalar"),
     "orthogonal": (True, False, False, False, "unknown", "none"),
     "max_norm": (False, True, True, False, "unknown", "coordinate"),
+    "unit_norm": (False, False, True, False, "unknown", "coordinate"),
     "l1_ball": (False, True, True, False, "unknown", "coordinate"),
+    "non_negative": (False, True, True, True, "coordinates", "coordinate"),
+    "box": (False, True, True, True, "unknown", "coordinate"),
+    "l0_ball": (False, False, True, False, "coordinates", "coordinate"),
+    "nm": (False, False, True, False, "coordinates", "coordinate"),
 }
 
 
@@ -178,6 +202,23 @@ MUTANTS = {
     ),
     "an elastic net that it is not": mutant(MCP(0.3), as_elastic_net=property(lambda self: (self.strength, 0.0))),
     "an elastic net with a lost ½": mutant(L2(0.2), as_elastic_net=property(lambda self: (0.0, self.strength / 2))),
+    "the smallest weights stay": mutant(L0Ball(3), constraint=True, prox=lambda self, w, s: w - L0Ball(3).prox(w, s)),
+    "the largest stay, whatever the steps": mutant(
+        L0Ball(3), constraint=True, prox=lambda self, w, s: self.inside.prox(w, 1.0)
+    ),
+    "blocks of another length": mutant(NM(1, 2), constraint=True, prox=lambda self, w, s: NM(1, 4).prox(w, s)),
+    "places left are forgotten": mutant(
+        L0Ball(3), constraint=True, distance=lambda self, w, g: torch.where(w != 0, self.inside.distance(w, g), 0.0)
+    ),
+    "a support called convex": mutant(L0Ball(3), constraint=True, convex=True),
+    "a sphere called convex": mutant(UnitNorm(), constraint=True, convex=True),
+    "the direction, whatever the steps": mutant(
+        UnitNorm(), constraint=True, prox=lambda self, w, s: self.inside.prox(w, 1.0)
+    ),
+    "a normal cone that is a line": mutant(
+        NonNegative(), constraint=True, distance=lambda self, w, g: torch.where(w > 0, g.abs(), 0.0)
+    ),
+    "a box that is a sphere's": mutant(Box(-0.4, 0.7), constraint=True, prox=lambda self, w, s: w.clamp(-0.4, 0.4)),
     "control flow on data": mutant(L1(0.3), value=lambda self, w: self.inside.value(w) if (w != 0).any() else w.sum()),
 }
 
@@ -185,6 +226,8 @@ MUTANTS = {
 NAMED = {
     "convex, where it is not": "convex",
     "convex far from 0 only": "convex",
+    "a support called convex": "convex",
+    "a sphere called convex": "convex",
     "convex, where matrices make it bend": "convex",
     "a convex part that is not convex": "convex_part.convex",
     "a convex part whose rest has a kink": "slope of Ω − convex_part",

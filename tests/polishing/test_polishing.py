@@ -117,7 +117,8 @@ def test_a_digits_network_becomes_stationary_to_a_hundred_thousandth_of_its_stre
 PENALTIES = [
     ts.L1(0.05), ts.L2(0.05), ts.ElasticNet(0.05, 0.02), ts.GroupLasso(0.03, dim=1),
     ts.SparseGroupLasso(0.02, 0.02, dim=1), ts.MCP(0.05), ts.SCAD(0.05), ts.L2SP(0.05), ts.NuclearNorm(0.05),
-    ts.Orthogonal(0.01), ts.MaxNorm(0.3), ts.L1Ball(0.5),
+    ts.Orthogonal(0.01), ts.MaxNorm(0.3), ts.L1Ball(0.5), ts.LogSum(0.02), ts.UnitNorm(), ts.NonNegative(),
+    ts.Box(-0.1, 0.2), ts.L0Ball(9), ts.NM(2, 4),
 ]  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_every_penalty_converges_on_a_linear_model(diabetes, penalty):
     polished = ts.polish(model, (X, y), reg, tol=1e-7)
     assert polished.converged, str(polished)
     assert polished.certificate.ok(1e-6)
-    if not isinstance(penalty, ts.MCP | ts.SCAD):
+    if not isinstance(penalty, ts.MCP | ts.SCAD | ts.LogSum):
         assert polished.certificate.residual <= polished.certificate.distance + 1e-12
     if penalty == ts.GroupLasso(0.03, dim=1):  # nn.MSELoss over three outputs: 2/3 of scikit-learn's ½·Σ
         alpha = 0.03 * 3**0.5 * 3 / 2

@@ -168,6 +168,7 @@ def at_random(penalty, *, seed=0, shape=(6, 4)):
 CONVEX = [
     ts.L1(0.3), ts.L2(0.3), ts.ElasticNet(0.2, 0.1), ts.GroupLasso(0.2), ts.GroupLasso(0.2, dim=1),
     ts.SparseGroupLasso(0.1, 0.2), ts.L2SP(0.3, anchor=0.5), ts.NuclearNorm(0.3), ts.MaxNorm(1.0), ts.L1Ball(3.0),
+    ts.NonNegative(), ts.Box(-0.4, 0.6),
 ]  # fmt: skip
 
 
@@ -179,7 +180,9 @@ def test_the_prox_gradient_residual_is_at_most_the_distance(penalty, seed):
     assert 0 < certificate.residual <= certificate.distance * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("penalty", [*CONVEX, ts.MCP(0.3), ts.SCAD(0.3)], ids=str)
+@pytest.mark.parametrize(
+    "penalty", [*CONVEX, ts.MCP(0.3), ts.SCAD(0.3), ts.LogSum(0.1), ts.UnitNorm(), ts.L0Ball(7), ts.NM(2, 4)], ids=str
+)
 def test_both_are_zero_exactly_at_a_fixed_point(penalty):
     z = torch.randn(6, 4, dtype=torch.float64)
     step = 0.5

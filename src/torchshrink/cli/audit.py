@@ -30,7 +30,12 @@ def audit(
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
+    keep: options.Keep = None,
+    low: options.Low = None,
+    high: options.High = None,
+    pattern: options.Pattern = None,
     rules: options.Rules = None,
     on: options.On = None,
     method: options.Method = "auto",
@@ -49,7 +54,8 @@ def audit(
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.regularizer import Regularizer
 
-    penalising = from_options.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
     if data is None and text.given():
         raise InputError(f"--{next(iter(text.given()))} without DATA: there is nothing to read; leave it out")

@@ -79,11 +79,7 @@ def penalising(
     constraint = penalty_class(name, also=(NO_PENALTY,)).constraint
     shape.check(name)
     if constraint and strength is not None:
-        raise InputError(f"--strength {strength:g} with --penalty {name}: a constraint has none; give its --radius")
-    if constraint and shape.radius is None:
-        raise InputError(
-            f"--penalty {name}: it is a constraint and its --radius is missing; give one, such as --radius 3"
-        )
+        raise InputError(f"--strength {strength:g} with --penalty {name}: a constraint has none; leave it out")
     value = DEFAULT_STRENGTH if strength is None else option_checks.not_negative("--strength", strength)
     made = penalty_of(name, value, shape)
     known = {} if constraint else {"strength": value}

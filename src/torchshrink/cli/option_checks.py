@@ -56,6 +56,25 @@ def not_negative(option: str, given: float) -> float:
     raise InputError(f"{option} {given:g}: expected a {expected}")
 
 
+def keep_of(option: str, given: str | None) -> int | float | None:
+    """How many weights, ``100``, or which share of them, ``0.1``; None where nothing is given.
+
+    >>> keep_of("--keep", "100"), keep_of("--keep", "1"), keep_of("--keep", "1.0")
+    (100, 1, 1.0)
+    """
+    if given is None:
+        return None
+    try:
+        found: int | float = int(given) if re.fullmatch(r"\+?[0-9]{1,18}", given) else float(given)
+    except ValueError:
+        found = math.nan
+    if (isinstance(found, int) and found >= 1) or (isinstance(found, float) and 0 < found <= 1):
+        return found
+    raise InputError(
+        f"{option} {_short(given)}: expected how many weights stay, such as 100, or which share of them, such as 0.1"
+    )
+
+
 def positive(option: str, given: float) -> float:
     """``given``, if it is a finite number above 0."""
     if 0 < given <= LARGEST:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 PENALTIES = (  # in the help only; a test holds it to BUILTIN
-    "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, l2sp, nuclear_norm, orthogonal, max_norm, l1_ball"
+    "l1, l2, elastic_net, group_lasso, sparse_group_lasso, mcp, scad, log_sum, group_mcp, group_scad, l2sp, "
+    "nuclear_norm, orthogonal, max_norm, unit_norm, l1_ball, non_negative, box, l0_ball, nm"
 )
 TASKS = ("auto", "classification", "regression")
 METHODS = ("auto", "loss", "gradient", "prox", "latent", "decoupled")
@@ -171,7 +172,17 @@ Gamma = Annotated[
         metavar="NUMBER",
         rich_help_panel=_PENALTY,
         show_default=False,
-        help="Where mcp (default 3) and scad (default 3.7) level off.",
+        help="Where mcp and group_mcp (default 3), scad and group_scad (default 3.7) level off.",
+    ),
+]
+Epsilon = Annotated[
+    float | None,
+    typer.Option(
+        "--epsilon",
+        metavar="NUMBER",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of log_sum: the size of weight from which on it lets go. Default: 0.1.",
     ),
 ]
 Radius = Annotated[
@@ -182,6 +193,38 @@ Radius = Annotated[
         rich_help_panel=_PENALTY,
         show_default=False,
         help="Of the constraints max_norm and l1_ball, which have no strength.",
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="COUNT",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of l0_ball: how many weights of each tensor may be nonzero, such as 100, or which share, such as 0.1.",
+    ),
+]
+Low = Annotated[
+    float | None,
+    typer.Option(
+        "--low", metavar="NUMBER", rich_help_panel=_PENALTY, show_default=False, help="Of box: the least weight."
+    ),
+]
+High = Annotated[
+    float | None,
+    typer.Option(
+        "--high", metavar="NUMBER", rich_help_panel=_PENALTY, show_default=False, help="Of box: the largest weight."
+    ),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        metavar="N:M",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="Of nm: how many of how many consecutive inputs may have a nonzero weight, such as 2:4.",
     ),
 ]
 Rules = Annotated[
@@ -248,6 +291,15 @@ Polish = Annotated[
         metavar="",
         rich_help_panel=_FIT,
         help="End with full-batch steps that settle which weights are zero; the certificate says how exactly.",
+    ),
+]
+Relaxed = Annotated[
+    bool,
+    typer.Option(
+        "--relaxed",
+        metavar="",
+        rich_help_panel=_FIT,
+        help="Refit without the penalty on the weights that it left nonzero: the others stay zero.",
     ),
 ]
 Folds = Annotated[int, typer.Option("--folds", metavar="COUNT", rich_help_panel=_FIT, help="Cross-validation folds.")]

@@ -43,6 +43,7 @@ def path(
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     on: options.On = None,
     method: options.Method = "auto",
     folds: options.Folds = 5,
@@ -55,6 +56,7 @@ def path(
     epochs: options.Epochs = 50,
     batch_size: options.BatchSize = 64,
     polish: options.Polish = False,
+    relaxed: options.Relaxed = False,
     choose: options.Choose = "best",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -111,7 +113,7 @@ def path(
     from_options.device(device)
     from_options.use_threads(threads)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
-    tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma))
+    tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma, epsilon))
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)
     make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
@@ -142,6 +144,7 @@ def path(
         "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
         "polish": polish,
+        "relaxed": relaxed,
         "choose": choose,
         "tuned on": rows,
         "threads": threads,
@@ -156,7 +159,7 @@ def path(
         from_options.say_guesses(dataset)
         try:
             result = tuning.job.run(folder, progress=not quiet)
-            model_and_words = tuning.refit(result, choose, polished=polish)
+            model_and_words = tuning.refit(result, choose, polished=polish, relaxed=relaxed)
             if dataset.kinds:
                 model_and_words[1]["words"]["columns"] = dataset.kinds
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})

@@ -21,13 +21,14 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         console.emit("")
     against = result.against.values() if isinstance(result, PathComparison) else ()
     columns = refit["words"].get("columns")
+    rows = "rows" if result.test is None else "but the test rows"
     pairs = [
         *([] if result.test is None else [("test", result.test.words)]),
         *([("columns", columns)] if columns else []),
         ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
-        ("refit", f"on all {'rows' if result.test is None else 'but the test rows'}: {refit['words']['sparsity']}"),
+        ("refit", f"on all {rows}{', relaxed' if refit['relaxed'] else ''}: {refit['words']['sparsity']}"),
         ("certificate", refit["words"]["certificate"]),
         ("saved in", console.in_folder(files)),
     ]

@@ -41,16 +41,17 @@ class Tuning:
         return cls(prepare(lambda: models.build(model), (data.X, data.y), compared, settings), penalties)
 
     def refit(
-        self, result: PathResult | PathComparison, choose: str, *, polished: bool
+        self, result: PathResult | PathComparison, choose: str, *, polished: bool, relaxed: bool
     ) -> tuple[nn.Module, dict[str, Any]]:
         """The model refitted on all rows at the strength chosen, and what is to be said of it, as JSON."""
         best = result.best if isinstance(result, PathComparison) else result
         strength = (best.one_se if choose == "one_se" else best.best).strength
-        model, certificate = best.refit(strength, polish=polished)
+        model, certificate = best.refit(strength, polish=polished, relaxed=relaxed)
         acting = self.penalties[best.penalty].with_strength(strength)
         sparsity = Regularizer(model, acting, on=self.job.settings.on).sparsity()
         return model, {
             "penalty": str(acting),
+            "relaxed": relaxed,
             "choice": choose,
             "strength": strength,
             "sparsity": sparsity.to_dict(),
@@ -73,7 +74,7 @@ def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
             raise InputError("--penalty none: strength 0 is among the points anyway; leave it out")
         if penalty_class(name).constraint:
             raise InputError(
-                f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes a --radius"
+                f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes it as it is"
             )
         if split.count(name) > 1:
             raise InputError(f"--penalty {name} is given twice; give each once")

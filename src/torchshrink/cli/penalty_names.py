@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +15,14 @@ from torchshrink.support.text import suggestion
 
 NO_PENALTY = "none"
 DEFAULT_RATIO = 0.5
+_MADE_OF = {  # what a constraint is made of, instead of strengths: the option that says it, and an example
+    "radius": ("radius", "3"),
+    "keep": ("keep", "0.1"),
+    "low": ("low", "-1"),
+    "high": ("high", "1"),
+    "n": ("pattern", "2:4"),
+    "m": ("pattern", "2:4"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +73,12 @@ class Shape:
     l1_ratio: float | None = None
     dim: int | None = None
     gamma: float | None = None
+    epsilon: float | None = None
     radius: float | None = None
+    keep: int | float | None = None
+    low: float | None = None
+    high: float | None = None
+    pattern: str | None = None
 
     def part_for(self, name: str) -> Shape:
         """The part of it that the penalty called ``name`` takes."""
@@ -82,14 +97,16 @@ class Shape:
         for option, value in dataclasses.asdict(self).items():
             flag, takers = f"--{option.replace('_', '-')}", _takers(option)
             if value is not None and not set(names) & set(takers):
+                given = value if isinstance(value, str) else f"{value:g}"
                 raise InputError(
-                    f"{flag} {value:g}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
+                    f"{flag} {given}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
                     f"{', '.join(takers)} would; leave it out"
                 )
         if self.l1_ratio is not None and not 0 <= self.l1_ratio <= 1:
             raise InputError(f"--l1-ratio {self.l1_ratio:g}: expected a number from 0 to 1")
-        if self.radius is not None:
-            positive("--radius", self.radius)
+        for option in ("radius", "epsilon"):
+            if getattr(self, option) is not None:
+                positive(f"--{option}", getattr(self, option))
         if self.gamma is not None:
             positive("--gamma", self.gamma)
             if self.gamma > MOST_GAMMA:
@@ -98,6 +115,30 @@ class Shape:
                 )
         if self.dim is not None and not -64 <= self.dim < 64:
             raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
+        if self.pattern is not None and not re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", self.pattern):
+            raise InputError(f"--pattern {self.pattern[:40]}: expected how many of how many, such as 2:4")
+
+    def of_constraint(self, name: str) -> dict[str, Any]:
+        """What the constraint called ``name`` must be given, by its class's names.
+
+        Raises:
+            InputError: it is not given; the message says which options are missing.
+        """
+        values: dict[str, Any] = {}
+        for word in signature(name).strengths:
+            option, example = _MADE_OF[word]
+            value = getattr(self, option)
+            if option == "pattern" and value is not None:
+                value = int(value.split(":")[word == "m"])
+            if option in ("low", "high") and value is None and (self.low, self.high) != (None, None):
+                value = -math.inf if option == "low" else math.inf
+            if value is None:
+                raise InputError(
+                    f"--penalty {name}: it is a constraint and its --{option} is missing; give one, such as "
+                    f"--{option} {example}"
+                )
+            values[word] = value
+        return values
 
 
 def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
@@ -108,8 +149,8 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
     """
     parts = signature(name)
     values: dict[str, Any] = {}
-    if parts.strengths == ("radius",):
-        values["radius"] = shape.radius
+    if penalty_class(name).constraint:
+        values = shape.of_constraint(name)
     elif len(parts.strengths) == 1:
         values[parts.strengths[0]] = strength
     else:
@@ -121,15 +162,22 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
         values["dim"] = shape.dim
     if shape.gamma is not None:
         values["gamma"] = shape.gamma
+    if shape.epsilon is not None:
+        values["epsilon"] = shape.epsilon
     return build_penalty(name, values)
 
 
 def _takers(option: str) -> list[str]:
     """The penalties that an option is for."""
     takes: dict[str, Callable[[Signature], bool]] = {
-        "l1_ratio": lambda parts: len(parts.strengths) == 2,
+        "l1_ratio": lambda parts: len(parts.strengths) == 2 and not set(parts.strengths) & set(_MADE_OF),
         "dim": lambda parts: "dim" in parts.settings,
         "gamma": lambda parts: "gamma" in parts.settings,
+        "epsilon": lambda parts: "epsilon" in parts.settings,
         "radius": lambda parts: "radius" in parts.strengths,
+        "keep": lambda parts: "keep" in parts.strengths,
+        "low": lambda parts: "low" in parts.strengths,
+        "high": lambda parts: "high" in parts.strengths,
+        "pattern": lambda parts: parts.strengths == ("n", "m"),
     }
     return [name for name in BUILTIN if takes[option](signature(name))]

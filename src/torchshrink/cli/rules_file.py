@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from torchshrink.regularizer.selection import Pattern
 from torchshrink.support.text import suggestion
 
 KEYS = ("on", "rules")
+_EXAMPLES = {"keep": "0.1", "low": "-1", "high": "1", "n": "2", "m": "4"}  # what constraints take beside a radius
 NOTHING = ("", "~", "null", "Null", "NULL", "none", "None")
 
 
@@ -122,6 +124,8 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode):
             if node.value in NOTHING:
                 return None
+            if node.value in BUILTIN and not signature(node.value).strengths:
+                return build_penalty(node.value, {})
             extra = f"; a strength is missing: {{{node.value}: 1e-4}}" if node.value in BUILTIN else ""
             self.fail(node, f"{node.value!r}: expected {expected}{extra or suggestion(node.value, BUILTIN)}")
         parts = [self.one_penalty(key, value) for key, value in self.pairs(node, expected)]
@@ -137,11 +141,13 @@ class _Reader:
         if name not in BUILTIN:
             self.fail(key, f"unknown penalty {name!r}: expected one of {', '.join(BUILTIN)}{suggestion(name, BUILTIN)}")
         parts = signature(name)
-        example = ", ".join(f"{word}: 1e-4" for word in parts.strengths)
+        example = ", ".join(f"{word}: {_EXAMPLES.get(word, '1e-4')}" for word in parts.strengths)
         if isinstance(node, yaml.ScalarNode):
+            if not parts.strengths:
+                self.fail(node, f"{name}: {node.value}: it has no strength; write {name} alone")
             if len(parts.strengths) > 1:
                 self.fail(node, f"{name}: {node.value}: expected its strengths by name, {{{example}}}")
-            values: dict[str, Any] = {parts.strengths[0]: self.number(node, name)}
+            values: dict[str, Any] = {parts.strengths[0]: self.value(node, parts.strengths[0], name)}
         else:
             values = {}
             for word, value in self.pairs(node, f"a strength, or {{{example}}}"):
@@ -151,12 +157,23 @@ class _Reader:
                         f"{name} has no {word.value!r}: expected {', '.join(parts.names)}"
                         f"{suggestion(word.value, parts.names)}",
                     )
-                what = f"{name}: {word.value}"
-                values[word.value] = self.dim(value, what) if word.value == "dim" else self.number(value, what)
+                values[word.value] = self.value(value, word.value, f"{name}: {word.value}")
         missing = [word for word in parts.strengths if word not in values]
         if missing:
             self.fail(key, f"{name}: {' and '.join(missing)} missing; expected {{{example}}}")
         return self.guarded(key, lambda: build_penalty(name, values))
+
+    def value(self, node: yaml.Node, word: str, what: str) -> Any:
+        """What a penalty takes by the name ``word``; what is checked no further here, its class checks."""
+        if word == "dim":
+            return self.dim(node, what)
+        if word not in _EXAMPLES:
+            return self.number(node, what)
+        text = self.text(node, f"a number for {what}")
+        try:
+            return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else float(text)
+        except ValueError:
+            self.fail(node, f"{what}: {text!r} is not a number; expected one such as {_EXAMPLES[word]}")
 
     def number(self, node: yaml.Node, what: str) -> float:
         text = self.text(node, f"a number for {what}")

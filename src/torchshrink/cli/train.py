@@ -42,7 +42,12 @@ def train(
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
+    keep: options.Keep = None,
+    low: options.Low = None,
+    high: options.High = None,
+    pattern: options.Pattern = None,
     rules: options.Rules = None,
     on: options.On = None,
     method: options.Method = "auto",
@@ -84,7 +89,8 @@ def train(
     where = from_options.device(device)
     from_options.use_threads(threads)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
-    penalising = from_options.penalising(penalty, strength, Shape(l1_ratio, dim, gamma, radius), rules=rules, on=on)
+    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)

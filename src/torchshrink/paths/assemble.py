@@ -15,7 +15,7 @@ from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.null_model import NullLoss
 from torchshrink.paths.refit import Source
-from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.result import PENALISED, PathComparison, PathResult
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.statistics.wording import nothing_learnt
@@ -70,7 +70,12 @@ def make_result(
         grid=grid,
         null_loss=null.validation,
         settings=spec.describe()
-        | {"folds": len(folds), "repeats": len(layout.splits.repeats), "at strength 1": family.describe(1.0)},
+        | {
+            "folds": len(folds),
+            "repeats": len(layout.splits.repeats),
+            "at strength 1": family.describe(1.0),
+            PENALISED: spec.penalised[family.name],
+        },
         losses=_row_losses(table, layout),
         fold=fold,
         source=source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -12,11 +13,17 @@ from torchshrink.certifying import certify
 from torchshrink.data.lazy import LazyRows, readers_alive
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.warm_path import train_along
+from torchshrink.paths.model_weights import weights_of
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.settings import Order
-from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
+from torchshrink.paths.training_spec import WHOLE, TrainingSpec, without_repeated_warnings
+from torchshrink.penalties import Penalty, Support
 from torchshrink.polishing import STEPS_AT_THE_END, polish
+from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
+from torchshrink.regularizer.selection import Pattern, Rules
+
+_DENSE = "relaxed: the penalty left no weight exactly zero, so this is a training without penalty"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +39,33 @@ class Source:
         """How the path was trained."""
         return "warm" if self.climbed else "cold"
 
-    def refit(self, strength: float, *, polished: bool = False) -> tuple[nn.Module, Certificate]:
+    def refit(self, strength: float, *, polished: bool = False, relaxed: bool = False) -> tuple[nn.Module, Certificate]:
         """Train on all rows as the path was; the model in evaluation mode, and its certificate.
 
         After a cold path that is one training at ``strength``; after a warm one it is the path up to there: through its
         strengths below, and then at ``strength``, which need not be one of them.
         The certificate is of the F that was trained, whose loss is in the unit that the target was trained in.
+        ``relaxed``: then train on as long without the penalty, its zeros held; the certificate is of that.
         """
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < math.inf:
             raise InputError(f"strength={strength!r}: a finite number ≥ 0 expected")
         if polished and isinstance(self.spec.X, LazyRows):
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
         with torch.inference_mode(False), readers_alive(self.spec.X):  # gradients, whatever the caller has off
-            return self._refit(float(strength), polished)
+            return self._refit(float(strength), polished=polished, relaxed=relaxed)
 
-    def _refit(self, strength: float, polished: bool) -> tuple[nn.Module, Certificate]:
-        spec = self.spec
+    def _refit(self, strength: float, *, polished: bool, relaxed: bool) -> tuple[nn.Module, Certificate]:
+        spec, note = self.spec, ""
         below = [each for each in self.climbed if each < strength]
         model, regularizer = train_along(spec, self.family, (*below, strength))
+        if relaxed:
+            if polished:  # which settles what is zero
+                with without_repeated_warnings():
+                    polish(model, (spec.X, spec.y), regularizer, loss=spec.loss, max_steps=STEPS_AT_THE_END)
+            note = "" if regularizer.sparsity().zeros else _DENSE
+            # Only a prox can hold zeros, and no loss or gradient.
+            spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, method="auto"))
+            model, regularizer = spec.train(_support(regularizer), spec.X, spec.y, part=WHOLE, start=weights_of(model))
         model.eval()
         data = (spec.X, spec.y)
         with without_repeated_warnings():
@@ -63,4 +79,12 @@ class Source:
                 regularizer.detach()
         model.zero_grad(set_to_none=True)
         spec.target_scale.restore(model)
-        return model, certificate
+        return model, dataclasses.replace(certificate, notes=certificate.notes + ((note,) if note else ()))
+
+
+def _support(regularizer: Regularizer) -> Rules:
+    """Rules that hold the zeros which the penalised weights have now."""
+    held: dict[Pattern, Penalty | None] = {
+        term.name: Support(term.parameter.detach() != 0) for term in regularizer.terms
+    }
+    return held or {"*": None}

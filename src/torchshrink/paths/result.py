@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.refit import Source
 from torchshrink.paths.saved_path import check_saved
-from torchshrink.paths.statistics.points import PathPoint, least, one_standard_error, point_from_dict
+from torchshrink.paths.statistics.points import PathPoint, least, of_size, one_standard_error, point_from_dict
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.report.view import Part, View
@@ -36,6 +37,7 @@ RESULT = "path.json"
 LOSSES = "losses.safetensors"
 _FORMAT = "torchshrink-path-2"
 _WHAT = "path"  # what the JSON is sealed as
+PENALISED = "penalised weights"  # in the settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +83,50 @@ class PathResult:
         """The strongest point within one standard error of `best`: a smaller support, and often a worse prediction."""
         return one_standard_error(self.points)
 
-    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
+    def at(self, *, nonzero: float) -> PathPoint:
+        """The point for a wanted size: ``result.refit(result.at(nonzero=0.1))``.
+
+        Of the points whose trainings left at most so many penalised weights nonzero, in the mean over the folds, it is
+        the one with the most; of equals the one with the least validation loss. A refit there, on all the data, may
+        have a few more or fewer.
+
+        Args:
+            nonzero: how many, a whole number ≥ 0 (int), or which share of the penalised weights, above 0 and up to 1
+                (float).
+
+        Raises:
+            InputError: no point is that sparse, the number is none, or this result was saved before shares were known.
+        """
+        given: object = nonzero
+        if isinstance(given, float) and 0 < given <= 1:
+            known = self.settings.get(PENALISED)
+            if not isinstance(known, int):
+                raise InputError(f"nonzero={given:g}: this result does not say of how many weights; give a number")
+            wanted = given * known
+        elif isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
+            wanted = operator.index(given)
+        else:
+            raise InputError(
+                f"nonzero={given!r}: expected how many weights, a whole number ≥ 0, or a share (float) above 0 and "
+                "up to 1"
+            )
+        return of_size(self.points, wanted, given=f"nonzero={nonzero:g}")
+
+    def refit(
+        self, strength: float | PathPoint | None = None, *, polish: bool = False, relaxed: bool = False
+    ) -> tuple[nn.Module, Certificate]:
         """Train on all the data in the same way, and measure how far from stationarity that ends.
 
         After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
         wanted, `epochs` at each, so that what is trained is what was cross-validated.
 
         Args:
-            strength: at which; by default the best.
+            strength: at which, or the point of which; by default the best.
             polish: whether to end with `torchshrink.polish`; if it does not converge, the certificate's notes say so.
+                With ``relaxed`` the support is polished too before it is held.
+            relaxed: whether to train on, for as many epochs, without the penalty: what it made zero stays zero, and
+                what it left is no longer shrunk (glmnet's ``relax`` at gamma 0). The certificate is then that of the
+                loss alone on this support.
 
         Returns:
             The model, in evaluation mode, and its certificate (all the data, evaluation mode, float64), with a duality
@@ -101,7 +138,10 @@ class PathResult:
         """
         if self.source is None:
             raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
-        return self.source.refit(self.best.strength if strength is None else strength, polished=polish)
+        if isinstance(strength, PathPoint):
+            strength = strength.strength
+        at = self.best.strength if strength is None else strength
+        return self.source.refit(at, polished=polish, relaxed=relaxed)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -177,9 +217,11 @@ class PathComparison:
         """The path with the least mean validation loss; of equals, the first given."""
         return min(self.results.values(), key=lambda result: result.best.validation_loss)
 
-    def refit(self, strength: float | None = None, *, polish: bool = False) -> tuple[nn.Module, Certificate]:
+    def refit(
+        self, strength: float | PathPoint | None = None, *, polish: bool = False, relaxed: bool = False
+    ) -> tuple[nn.Module, Certificate]:
         """`PathResult.refit` of the best penalty."""
-        return self.best.refit(strength, polish=polish)
+        return self.best.refit(strength, polish=polish, relaxed=relaxed)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""

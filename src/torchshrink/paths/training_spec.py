@@ -61,6 +61,7 @@ class TrainingSpec:
         settings: what the caller gave.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling specs apart.
+        penalised: how many weights each family's penalty acts on at strength 1, by the family's name.
     """
 
     build: Build
@@ -73,6 +74,7 @@ class TrainingSpec:
     settings: PathSettings
     identity: Mapping[str, str]
     target_scale: TargetScale = UNCHANGED
+    penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
@@ -224,8 +226,10 @@ def make_training_spec(
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         make_optimizer = settings.optimizer or default_optimizer
         made = made_optimizer(make_optimizer, model)
+        penalised: dict[str, int] = {}
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
+            penalised[family.name] = sum(term.parameter.numel() for term in regularizer.terms)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
         few = torch.arange(min(len(X), settings.batch_size, FEW))
@@ -241,6 +245,7 @@ def make_training_spec(
         settings=settings,
         identity=identity,
         target_scale=unit,
+        penalised=penalised,
     )
 
 

@@ -10,10 +10,11 @@ and ``critical_strength`` are returned in float32, the others rounded once, at t
 What the methods owe each other (``torchshrink.testing.check_penalty`` holds an implementation to it):
 
 - ``value`` is at least 0 and differentiable: autograd's gradient is ``grad`` wherever Ω is differentiable. A penalty
-  that is not smooth has its least value at 0, and there, at its kink, the gradient is 0, never NaN.
+  that is not smooth has its least value at 0 (a constraint may exclude that), and there, at its kink, the gradient is
+  0, never NaN.
 - ``u = prox(w, s)`` is the global minimiser of Ω(z) + Σ (z−w)²/(2s), so (w − u)/s is in ∂Ω(u):
   ``distance(u, (u − w)/s) = 0``.
-- ``distance(w, g)`` is 0 exactly where −g is in ∂Ω(w).
+- ``distance(w, g)`` is 0 exactly where −g is in ∂Ω(w): of what is not convex, where it is written in its docstring.
 - ``critical_strength(g)`` is the least strength at which ``distance(0, g) = 0``.
 - ``with_strength(t)`` is the same penalty at another strength, whatever its other settings; a strength may be a
   tensor of one value, which is how one stacked program trains many strengths.
@@ -76,12 +77,21 @@ class Penalty(abc.ABC):
 
     @property
     def convex_part(self) -> Penalty | None:
-        """A convex penalty C with a prox for the same steps, such that the rest, Ω − C, has a continuous gradient.
+        """A convex penalty C, its prox for at least the same steps, such that Ω − C has a continuous gradient.
 
         Itself where it is convex; `L1` for `MCP` and `SCAD`; None where none is known. A training adds the gradient of
         the rest to the loss's, and takes the prox of C: the stationary points are the same, and no step is too long.
         """
         return self if self.convex else None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a setting, other than the strength, depends on the count of optimizer steps; then `at_step` acts."""
+        return False
+
+    def at_step(self, steps: int) -> Penalty:
+        """The penalty in force after so many steps of the optimizer: itself, unless a setting is a schedule."""
+        return self
 
     @property
     def as_elastic_net(self) -> tuple[Strength, Strength] | None:

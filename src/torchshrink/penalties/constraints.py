@@ -7,6 +7,8 @@ As a function Ω a constraint is 0 inside and infinite outside. What follows fro
 - It acts through the prox only. A loss cannot hold a weight inside a set, and neither can a gradient.
 - Where the weights are outside, nothing is a stationary point: `distance` is infinite there. Outside means beyond the
   rounding of a projection: 16ε relative, with half precision ε of its own.
+
+Here are the bounds on norms; `bounds` has those on each weight, `hard_sparsity` those on the count of nonzeros.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import ClassVar, Self, TypeVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -25,17 +27,52 @@ from torchshrink.penalties.elementwise import infinite_unless_zero
 from torchshrink.penalties.groups import checked_dims
 from torchshrink.penalties.proximal import (
     group_norm,
+    group_size,
     metric_project_ball,
+    metric_project_sphere,
     per_group,
     project_ball,
     project_l1_ball,
+    project_sphere,
     reduced_dims,
 )
 
 
+class Constraint(Penalty):
+    """What all constraints have in common. Abstract.
+
+    - ``tuned``: how to tune what the constraint is made of, as a part of a message; empty where there is nothing.
+    """
+
+    smooth: ClassVar[bool] = False
+    prox_steps: ClassVar[ProxSteps] = "coordinate"
+    constraint: ClassVar[bool] = True
+    tuned: ClassVar[str] = ""
+
+    @property
+    def strength(self) -> Strength:
+        """0: a constraint has none."""
+        return 0.0
+
+    def grad(self, w: Tensor) -> Tensor:
+        """0, which is in every normal cone."""
+        return torch.zeros_like(w)
+
+    def with_strength(self, strength: Strength) -> Self:
+        """The constraint itself at strength 0.
+
+        Raises:
+            InputError: any other strength.
+        """
+        if not isinstance(strength, Tensor) and strength == 0:
+            return self
+        given = show(strength) if isinstance(strength, Tensor | int | float) else repr(strength)
+        raise InputError(f"{self}.with_strength({given}): a constraint has no strength{self.tuned}")
+
+
 @final
 @dataclass(frozen=True)
-class MaxNorm(Penalty):
+class MaxNorm(Constraint):
     """The constraint ‖w_g‖ ≤ c for each group: no unit's weights grow beyond a radius.
 
     Groups are numbered by ``dim`` as in `GroupLasso`: with ``dim=0`` a Linear layer's rows (each unit's incoming
@@ -62,19 +99,12 @@ class MaxNorm(Penalty):
     radius: Strength
     dim: int | tuple[int, ...] = 0
 
-    smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    constraint: ClassVar[bool] = True
     convex: ClassVar[bool] = True
+    tuned: ClassVar[str] = "; to tune the radius give a callable, such as lambda s: MaxNorm(1 / s)"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))
         checked_dims(self.dim)
-
-    @property
-    def strength(self) -> Strength:
-        """0: a constraint has none."""
-        return 0.0
 
     @property
     def group_dims(self) -> tuple[int, ...]:
@@ -84,11 +114,7 @@ class MaxNorm(Penalty):
     def value(self, w: Tensor) -> Tensor:
         """0 if every group is inside, else infinite."""
         x = working(w)
-        return _indicator(x, group_norm(x, self.group_dims) <= self.radius * (1 + _slack(w)))
-
-    def grad(self, w: Tensor) -> Tensor:
-        """0, which is in every normal cone."""
-        return torch.zeros_like(w)
+        return indicator(x, group_norm(x, self.group_dims) <= self.radius * (1 + slack(w)))
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """The projection, in the metric of the steps. A step of 0 moves nothing."""
@@ -107,19 +133,11 @@ class MaxNorm(Penalty):
         along = g * direction
         outward = (-along.sum(dim=reduced, keepdim=True) if reduced else -along).clamp(min=0)
         on_sphere = group_norm(g + outward * direction, dims)
-        return per_group(_choose(norm, self.radius, _slack(w), group_norm(g, dims), on_sphere), dims).to(w.dtype)
+        return per_group(_choose(norm, self.radius, slack(w), group_norm(g, dims), on_sphere), dims).to(w.dtype)
 
     def critical_strength(self, grad: Tensor) -> Tensor:
         """0 if the gradient is 0, else infinite: w = 0 is inside, where a constraint does nothing."""
         return infinite_unless_zero(grad)
-
-    def with_strength(self, strength: Strength) -> Self:
-        """The constraint itself at strength 0.
-
-        Raises:
-            InputError: any other strength.
-        """
-        return _same_at_zero(self, strength)
 
     def __str__(self) -> str:
         return f"MaxNorm(radius={show(self.radius)}, dim={self.dim})"
@@ -127,7 +145,81 @@ class MaxNorm(Penalty):
 
 @final
 @dataclass(frozen=True)
-class L1Ball(Penalty):
+class UnitNorm(Constraint):
+    """The constraint ‖w_g‖ = 1 for each group: directions without a length. Not convex.
+
+    Groups are numbered by ``dim`` as in `GroupLasso`. The normal space at w_g is its line, {t·w_g, t in ℝ}: stationary
+    is where the gradient has no part along the sphere, which holds at every minimum on it, and at maxima too.
+    Projection: z/‖z‖ for one step; in the metric of one step per coordinate the nearest point is z_i/(1 + μs_i), with
+    the one μ ≥ −1/max s at which ‖u‖ = 1, solved to the last digits. A group of zeros is equally far from
+    many points: it gets equal positive entries where its step is largest, for one step 1/√p_g everywhere.
+
+    Args:
+        dim: the dimension, or dimensions, that number the groups.
+
+    Raises:
+        InputError: ``dim`` is not one the tensor has.
+
+    Example:
+        >>> UnitNorm().prox(torch.tensor([[3.0, 4.0], [0.0, 0.5]]), 1.0)
+        tensor([[0.6000, 0.8000],
+                [0.0000, 1.0000]])
+
+    Source:
+        Absil, Mahony and Sepulchre (2008), Optimization algorithms on matrix manifolds.
+    """
+
+    dim: int | tuple[int, ...] = 0
+
+    def __post_init__(self) -> None:
+        checked_dims(self.dim)
+
+    @property
+    def group_dims(self) -> tuple[int, ...]:
+        """The dimensions that number the groups."""
+        return checked_dims(self.dim)
+
+    def value(self, w: Tensor) -> Tensor:
+        """0 if every group has norm 1, else infinite. A group without coordinates counts as inside."""
+        x = working(w)
+        return indicator(x, self._outside(w, group_norm(x, self.group_dims)).logical_not())
+
+    def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
+        """The projection, in the metric of the steps. A step of 0 moves nothing."""
+        x = working(w)
+        if isinstance(step, Tensor) and step.ndim > 0:
+            return metric_project_sphere(x, step.to(x.dtype).expand(x.shape), self.group_dims).to(w.dtype)
+        moves = torch.as_tensor(step, device=w.device) > 0
+        return torch.where(moves, project_sphere(x, self.group_dims), x).to(w.dtype)
+
+    def distance(self, w: Tensor, grad: Tensor) -> Tensor:
+        """Per group: ‖g − <g, w>·w/‖w‖²‖; infinite where the norm is not 1."""
+        x, g, dims = working(w), working(grad), self.group_dims
+        norm = group_norm(x, dims)
+        direction = x / torch.where(norm == 0, 1.0, norm)
+        reduced = reduced_dims(x.ndim, dims)
+        along = g * direction
+        tangential = g - (along.sum(dim=reduced, keepdim=True) if reduced else along) * direction
+        found = torch.where(norm.isnan(), torch.nan, group_norm(tangential, dims))
+        return per_group(torch.where(self._outside(w, norm), torch.inf, found), dims).to(w.dtype)
+
+    def critical_strength(self, grad: Tensor) -> Tensor:
+        """Infinite: w = 0 is outside."""
+        g = working(grad)
+        outside = self._outside(grad, torch.zeros_like(group_norm(g, self.group_dims))).any()
+        return torch.where(g.isnan().any(), torch.nan, torch.where(outside, torch.inf, 0.0).to(g.dtype))
+
+    def __str__(self) -> str:
+        return f"UnitNorm(dim={self.dim})"
+
+    def _outside(self, w: Tensor, norm: Tensor) -> Tensor:
+        held = group_size(w.shape, self.group_dims) > 0
+        return (norm - 1).abs() > slack(w) if held else torch.zeros_like(norm, dtype=torch.bool)
+
+
+@final
+@dataclass(frozen=True)
+class L1Ball(Constraint):
     """The constraint Σ|w| ≤ r over the whole tensor: the lasso in its budget form, with exact zeros.
 
     Normal cone: {0} inside, {t·v: t ≥ 0, v ∈ ∂‖w‖₁} on the boundary. Projection: soft-thresholding by the μ·s_i with
@@ -149,18 +241,11 @@ class L1Ball(Penalty):
 
     radius: Strength
 
-    smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    constraint: ClassVar[bool] = True
     convex: ClassVar[bool] = True
+    tuned: ClassVar[str] = "; to tune the radius give a callable, such as lambda s: L1Ball(1 / s)"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", _checked_radius(self.radius))
-
-    @property
-    def strength(self) -> Strength:
-        """0: a constraint has none."""
-        return 0.0
 
     @property
     def group_dims(self) -> tuple[int, ...]:
@@ -170,11 +255,7 @@ class L1Ball(Penalty):
     def value(self, w: Tensor) -> Tensor:
         """0 inside, else infinite."""
         x = working(w)
-        return _indicator(x, x.abs().sum() <= self.radius * (1 + _slack(w)))
-
-    def grad(self, w: Tensor) -> Tensor:
-        """0, which is in every normal cone."""
-        return torch.zeros_like(w)
+        return indicator(x, x.abs().sum() <= self.radius * (1 + slack(w)))
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """The projection, in the metric of the steps. A step of 0 moves nothing."""
@@ -203,19 +284,11 @@ class L1Ball(Penalty):
         t = torch.maximum(pull / count.clamp(min=1), ((pull + others) / (count + extra)).amax()).clamp(min=0)
         residual = torch.where(support, g + t * x.sign(), (g.abs() - t).clamp(min=0))
         inside, boundary = torch.linalg.vector_norm(g), torch.linalg.vector_norm(residual)
-        return _choose(x.abs().sum(), self.radius, _slack(w), inside, boundary).to(w.dtype)
+        return _choose(x.abs().sum(), self.radius, slack(w), inside, boundary).to(w.dtype)
 
     def critical_strength(self, grad: Tensor) -> Tensor:
         """0 if the gradient is 0, else infinite: w = 0 is inside, where a constraint does nothing."""
         return infinite_unless_zero(grad)
-
-    def with_strength(self, strength: Strength) -> Self:
-        """The constraint itself at strength 0.
-
-        Raises:
-            InputError: any other strength.
-        """
-        return _same_at_zero(self, strength)
 
     def __str__(self) -> str:
         return f"L1Ball(radius={show(self.radius)})"
@@ -236,32 +309,32 @@ def _checked_radius(value: Strength) -> Strength:
     return float(value)
 
 
-_C = TypeVar("_C", MaxNorm, L1Ball)
+def slack(w: Tensor) -> Tensor:
+    """How far beyond the boundary, relatively, the rounding of a projection may lead: that of the narrowest dtype.
+
+    Certificates look in float64 at weights that were projected in float32, or less: numbers that a narrower dtype holds
+    exactly are as inexact as that.
+    """
+    found = torch.full((), _rounding(w.dtype), dtype=working(w).dtype, device=w.device)
+    for narrower in (torch.float32, torch.float16, torch.bfloat16):
+        if torch.finfo(narrower).eps > torch.finfo(w.dtype).eps:
+            held = (w.to(narrower).to(w.dtype) == w).all()
+            found = torch.where(held, _rounding(narrower), found)
+    return found
 
 
-def _same_at_zero(constraint: _C, strength: Strength) -> _C:
-    if not isinstance(strength, Tensor) and strength == 0:
-        return constraint
-    name = type(constraint).__name__
-    given = show(strength) if isinstance(strength, Tensor | int | float) else repr(strength)
-    raise InputError(
-        f"{constraint}.with_strength({given}): a constraint has no strength; "
-        f"to tune the radius give a callable, such as lambda s: {name}(1 / s)"
-    )
+def _rounding(dtype: torch.dtype) -> float:
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    return max(16 * torch.finfo(computed).eps, torch.finfo(dtype).eps)
 
 
-def _slack(w: Tensor) -> float:
-    """How far beyond the boundary, relatively, the rounding of a projection may lead."""
-    return max(16 * torch.finfo(working(w).dtype).eps, torch.finfo(w.dtype).eps)
-
-
-def _indicator(x: Tensor, inside: Tensor) -> Tensor:
-    """0 or infinite, with derivative 0."""
+def indicator(x: Tensor, inside: Tensor) -> Tensor:
+    """0 or infinite, with derivative 0; NaN where a weight is not finite."""
     found = torch.where(inside.all(), 0 * x.clamp(-1, 1).sum().abs(), torch.inf)  # 0·∞ would not be a number
-    return torch.where(x.detach().isnan().any(), torch.nan, found)
+    return torch.where(x.detach().isfinite().all(), found, torch.nan)
 
 
-def _choose(norm: Tensor, radius: Strength, slack: float, inside: Tensor, boundary: Tensor) -> Tensor:
+def _choose(norm: Tensor, radius: Strength, slack: Tensor, inside: Tensor, boundary: Tensor) -> Tensor:
     """The distance to the normal cone, by where the norm lies."""
     feasible = torch.where(norm < radius * (1 - slack), inside, boundary)
     feasible = torch.where(norm.isnan(), torch.nan, feasible)

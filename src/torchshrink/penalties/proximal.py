@@ -21,6 +21,7 @@ Threshold = float | Tensor
 NEWTON_ITERATIONS = 12
 # That of `metric_project_ball`, monotone too: 16 iterations over 1e5 groups of 2 to 1024, steps between 1e-8 and 1e8.
 BALL_ITERATIONS = 18
+SPHERE_ITERATIONS = 18
 
 
 def soft_threshold(z: Tensor, threshold: Threshold) -> Tensor:
@@ -198,6 +199,70 @@ def metric_project_ball(x: Tensor, radius: Threshold, step: Tensor, dims: tuple[
     u = u * (radius / group_norm(u, dims).clamp(min=tiny))  # onto the sphere to the last digit
     stays = (norm <= 1) | (fastest <= 0)  # neither for what is not a number
     return torch.where(stays, given, u)
+
+
+def project_sphere(z: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """z_g/‖z_g‖ for each group g; 1/√p_g everywhere in a group of zeros, from which all points are equally far.
+
+    Args:
+        z: any shape.
+        dims: the dimensions that number the groups.
+    """
+    norm = group_norm(z, dims)
+    flat = 1 / math.sqrt(max(group_size(z.shape, dims), 1))
+    return torch.where(norm == 0, flat, z / torch.where(norm == 0, 1.0, norm))
+
+
+def metric_project_sphere(x: Tensor, step: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """argmin_u Σ (u_i−x_i)²/(2 s_i) subject to ‖u_g‖ = 1 for each group, with one step s_i per coordinate.
+
+    With t_i = s_i/max s the minimiser is u_i = x_i/(1 + mt_i) for the one m ≥ −1 with ‖u‖ = 1: a trust-region problem,
+    in which m < 0 for what lies inside. As in `metric_project_ball`, 1/‖u‖ is concave and increasing, so Newton from
+    a lower bound climbs; the unknown is d = 1 + m, so that nothing cancels near the pole d = 0. The hard case, x_i = 0
+    wherever t_i = 1, and ‖u‖ < 1 at the pole: what is missing goes to these coordinates in equal parts, positive.
+    Where all steps are 0 nothing moves.
+
+    Args:
+        x: any shape.
+        step: s_i ≥ 0, shaped like ``x``.
+        dims: the dimensions that number the groups.
+
+    Example:
+        >>> metric_project_sphere(torch.tensor([[0.3, 0.4], [0.0, 0.0]]), torch.ones(2, 2), (0,))
+        tensor([[0.6000, 0.8000],
+                [0.7071, 0.7071]])
+
+    Source:
+        Conn, Gould and Toint (2000), Trust-region methods, chapter 7.
+    """
+    if x.numel() == 0:
+        return x.clone()
+    reduced = reduced_dims(x.ndim, dims)
+    if not reduced:
+        return torch.where(step > 0, project_sphere(x, dims), x)
+    tiny = torch.finfo(x.dtype).tiny
+    fastest = step.amax(dim=reduced, keepdim=True)
+    t = step / fastest.clamp(min=tiny)
+    # ‖u‖ = 1 needs every |u_i| ≤ 1, and ‖u‖ ≥ ‖x‖/max(1, d).
+    alone = torch.where(t > 0, 1 + (x.abs() - 1) / t.clamp(min=tiny), 0.0)
+    norm = group_norm(x, dims)
+    d = torch.maximum(alone.amax(dim=reduced, keepdim=True), torch.where(norm > 1, norm, 0.0)).clamp(min=0)
+    for _ in range(SPHERE_ITERATIONS):
+        shrinkage = ((1 - t) + d * t).clamp(min=tiny)
+        squares = (x / shrinkage).square()
+        total = squares.sum(dim=reduced, keepdim=True)
+        slope = (squares * (t / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dd
+        climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
+        d = d + climb.clamp(min=0)  # monotone; what is negative here is rounding
+    u = x / ((1 - t) + d * t).clamp(min=tiny)
+    last = t == 1
+    pole = torch.where(last, 0.0, x / torch.where(last, 1.0, 1 - t))
+    missing = 1 - pole.square().sum(dim=reduced, keepdim=True)
+    hard = (missing > 0) & ~((x != 0) & last).any(dim=reduced, keepdim=True)
+    share = (missing.clamp(min=0) / last.sum(dim=reduced, keepdim=True).clamp(min=1)).sqrt()
+    u = torch.where(hard, torch.where(last, share, pole), u)
+    u = u / group_norm(u, dims).clamp(min=tiny)  # onto the sphere to the last digit
+    return torch.where(fastest > 0, u, x)
 
 
 def project_l1_ball(x: Tensor, radius: Threshold, step: Threshold = 1.0) -> Tensor:

@@ -3,7 +3,7 @@
 A prox-gradient step with backtracking decides the support, and lets a weight that should not be zero leave it. With the
 zeros held, Ω is smooth in the weights that are left, and L-BFGS, then Newton's method where they are few, find their
 stationary point to many digits; a weight that would change its sign there stops at zero. The two take turns until the
-distance from stationarity is small. What has no support to hold (`NuclearNorm`, constraints, penalties of others) is
+distance from stationarity is small. What has no support to hold (`NuclearNorm`, most constraints, others' penalties) is
 moved by the proximal steps alone, which are then accelerated. No step raises F by more than its own rounding.
 """
 

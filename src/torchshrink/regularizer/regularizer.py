@@ -88,6 +88,7 @@ class Regularizer:
         self._schedule = Schedule()
         self._offsets = Offsets()
         self._constraint = next((term for term in self._terms if term.penalty.constraint), None)
+        self._scheduled = any(term.penalty.scheduled for term in self._terms)
         self._bundled: tuple[list[Any], list[Bundle]] | None = None
         self._attachment: Attachment | None = None
         self._certifying = False
@@ -194,8 +195,8 @@ class Regularizer:
         return fused_value(self._bundles(), self._differentiated)
 
     def _bundles(self) -> list[Bundle]:
-        """The terms in force, bundled; again only where the scale, a dtype or a device has changed."""
-        key: list[Any] = [self._schedule.factor()]
+        """The terms in force, bundled; again only where the scale, a schedule, a dtype or a device has changed."""
+        key: list[Any] = [self._schedule.factor(), self._schedule.steps if self._scheduled else 0]
         for term in self._terms:
             key += (term.parameter.dtype, term.parameter.device)
         if self._bundled is None or self._bundled[0] != key:

@@ -117,8 +117,11 @@ class Schedule:
         return _checked_scale(self._scale(self.steps)) if callable(self._scale) else self._scale
 
     def scaled(self, penalty: Penalty) -> Penalty:
-        """``penalty`` with its strength multiplied by the scale in force."""
+        """``penalty`` as it is in force: its own schedule at this step, its strength multiplied by the scale."""
         factor = self.factor()
+        if penalty.scheduled:
+            now = penalty.at_step(self.steps)
+            return now if factor == 1.0 else now.with_strength(now.strength * factor)
         if factor == 1.0:
             return penalty
         last = self._scaled.get(id(penalty))

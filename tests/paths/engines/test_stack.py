@@ -263,9 +263,11 @@ class TestAgreement:
         [
             lambda s: {"hidden1.weight": ts.L1(s), "output.weight": ts.L2(10 * s)},
             lambda s: {"hidden1.weight": ts.L1(s), "hidden2.*": ts.MaxNorm(0.5)},
+            lambda s: {"hidden1.weight": ts.L1(s), "hidden2.*": ts.L0Ball(0.3), "output.weight": ts.NonNegative()},
+            lambda s: {"hidden1.weight": ts.LogSum(s), "hidden2.*": ts.NM(2, 4), "output.weight": ts.UnitNorm()},
             lambda s: ts.L1(0.01),
         ],
-        ids=["two", "one of them fixed", "fixed"],
+        ids=["two", "one of them fixed", "two of them fixed", "patterns", "fixed"],
     )
     def test_rules(self, penalty):
         with warnings.catch_warnings():
@@ -275,6 +277,18 @@ class TestAgreement:
         for stack in stacks:
             stack.train()
         assert largest_difference(spec, folds, family, stacks) < 1e-8
+
+    def test_a_schedule_of_its_own_has_no_lanes(self):
+        def penalty(s):
+            return {"hidden1.weight": ts.L1(s), "hidden2.*": ts.L0Ball(ts.Gradual(0.3, steps=5))}
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spec, folds, family = spec_of(ARCHITECTURES["mlp"], penalty)
+        with pytest.raises(
+            CannotStackError, match=r"hidden2\.weight: L0Ball\(Gradual.*\) follows a schedule of its own"
+        ):
+            stacks_of(spec, folds, family)
 
 
 class TestUnevenFolds:

@@ -82,7 +82,8 @@ def test_the_prox_follows_the_rate_of_its_step(name, make):
 )
 def test_at_rate_0_nothing_moves(optimizer_class, as_tensor):
     penalties = [ts.L1(9.0), ts.ElasticNet(9.0, 9.0), ts.GroupLasso(9.0), ts.SparseGroupLasso(9.0, 9.0), ts.MCP(9.0)]
-    penalties += [ts.SCAD(9.0), ts.MaxNorm(0.01)]
+    penalties += [ts.SCAD(9.0), ts.LogSum(9.0), ts.MaxNorm(0.01), ts.UnitNorm(), ts.L0Ball(1), ts.NM(1, 2)]
+    penalties += [ts.NonNegative(), ts.Box(3.0, 4.0)]
     for penalty in penalties:
         model = net()
         with torch.no_grad():

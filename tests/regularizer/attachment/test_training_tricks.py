@@ -170,7 +170,8 @@ def test_loss_scaling_changes_no_bit(make, kernel, method, unscale_first):
 def test_a_skipped_step_leaves_everything_alone(make, kernel, method, overflow_at):
     if (make, kernel, overflow_at) == ("momentum", "fused", 0):
         pytest.skip("torch's fused SGD keeps an uninitialised momentum buffer if its first step is skipped")
-    penalties = [PENALTIES[method]] if PENALTIES[method].smooth else [ts.L1(0.01), ts.GroupLasso(0.01), ts.MaxNorm(0.1)]
+    sharp = [ts.L1(0.01), ts.GroupLasso(0.01), ts.MaxNorm(0.1), ts.L0Ball(ts.Gradual(0.2, steps=4))]
+    penalties = [PENALTIES[method]] if PENALTIES[method].smooth else sharp
     for penalty in penalties:
         model, optimizer, reg = start(make, method, penalty=penalty, **KERNELS[kernel])
         reg.scale = lambda step: 1.0 + step if not penalty.constraint else 1.0  # noqa: B023
@@ -360,7 +361,8 @@ def test_a_step_without_gradients_moves_nothing(make, method):
 @few
 @pytest.mark.parametrize(
     "penalty", [ts.L1(0.1), ts.ElasticNet(0.1, 0.1), ts.GroupLasso(0.1), ts.SparseGroupLasso(0.1, 0.1), ts.MCP(0.1),
-                ts.SCAD(0.1), ts.MaxNorm(0.1), ts.L2(0.1)], ids=str,
+                ts.SCAD(0.1), ts.MaxNorm(0.1), ts.L2(0.1), ts.LogSum(0.1), ts.UnitNorm(), ts.NonNegative(),
+                ts.Box(-0.1, 0.1), ts.L0Ball(1), ts.NM(1, 2)], ids=str,
 )  # fmt: skip
 def test_a_diverged_weight_never_looks_like_a_zero(bad, make, penalty):
     model, optimizer, reg = start(make, "prox", penalty=penalty)

@@ -215,6 +215,8 @@ def _one(
         if not all(_same(reference.with_strength(v), each) for v, each in zip(values, penalties, strict=True)):
             raise CannotStackError(f"{name}: the penalties of different strengths differ in more than strength")
         strengths = torch.tensor(values, dtype=p.dtype, device=spec.device)
+    if reference.scheduled:
+        raise CannotStackError(f"{name}: {reference} follows a schedule of its own, and lanes count no steps")
     if reference.bind(p) is not reference:
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
     how = spec.settings.method

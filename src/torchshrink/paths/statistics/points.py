@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from torchshrink.errors import InputError
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.statistics.verdict import mean_and_error
 from torchshrink.paths.training_result import TrainingResult
@@ -107,6 +108,23 @@ def one_standard_error(points: Sequence[PathPoint]) -> PathPoint:
     best = least(points)
     limit = best.validation_loss + best.validation_se
     return max((point for point in points if point.validation_loss <= limit), key=lambda point: point.strength)
+
+
+def of_size(points: Sequence[PathPoint], wanted: float, *, given: str) -> PathPoint:
+    """The point with the most nonzero weights, ``wanted`` at most; of equals, that of least validation loss.
+
+    Raises:
+        InputError: no point is that sparse; the message names the sparsest.
+    """
+    sound = [point for point in points if not point.diverged]
+    fitting = [point for point in sound if point.nonzero <= wanted * (1 + 1e-12)]
+    if not fitting:
+        sparsest = min(sound, key=lambda point: point.nonzero)
+        raise InputError(
+            f"{given}: no strength of this path leaves so few; the sparsest point, strength {sparsest.strength:.4g}, "
+            f"has {sparsest.nonzero:.6g} nonzero: give more, or a path with stronger strengths"
+        )
+    return max(fitting, key=lambda point: (point.nonzero, -point.validation_loss, point.strength))
 
 
 def _finite(plain: dict[str, Any]) -> dict[str, Any]:
