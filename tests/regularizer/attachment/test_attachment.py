@@ -193,6 +193,7 @@ class Homemade(torch.optim.Optimizer):
         (torch.optim.Adam, ts.NuclearNorm(0.1), "latent"),
         (lambda p: torch.optim.SGD(p, lr=0.1), ts.NuclearNorm(0.1), "prox"),
         (torch.optim.Adam, ts.L1(0.1), "prox"),
+        (torch.optim.Adam, ts.GroupMCP(0.1), "prox"),  # by that of its convex part
         (torch.optim.LBFGS, ts.L2(0.1), "gradient"),
         (torch.optim.Adam, ts.Orthogonal(0.1), "gradient"),
     ],

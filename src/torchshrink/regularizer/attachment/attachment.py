@@ -210,7 +210,8 @@ class Attachment:
         self._loaded = False
         restored = self.schedule.restorations > self._restorations
         self._restorations = self.schedule.restorations
-        if callable(self.schedule.scale) and not restored:
+        scheduled = callable(self.schedule.scale) or any(bundle.penalty.scheduled for bundle in self._bundles)
+        if scheduled and not restored:
             warnings.warn(
                 f"the optimizer was given a saved state, but the regularizer's schedule goes on from its own step "
                 f"{self.schedule.steps}; restore it too, with load_state_dict, or set its steps",

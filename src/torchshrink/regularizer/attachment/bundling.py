@@ -17,6 +17,7 @@ from torch.optim import Optimizer, SparseAdam
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import Penalty
+from torchshrink.penalties.base import ProxSteps
 from torchshrink.regularizer.terms import Term
 from torchshrink.step_sizes import StepSizeRule, step_size_of
 
@@ -42,7 +43,12 @@ def resolve_method(penalty: Penalty, method: Method, optimizer: Optimizer, group
         rule = step_size_of(optimizer, group)
     except StepSizeError:
         return "latent"
-    return "latent" if rule.coordinatewise and penalty.prox_steps == "scalar" else "prox"
+    return "latent" if rule.coordinatewise and _acting_steps(penalty) == "scalar" else "prox"
+
+
+def _acting_steps(penalty: Penalty) -> ProxSteps:
+    """For which steps the prox that acts is exact: that of the convex part, where one is known."""
+    return (penalty.convex_part or penalty).prox_steps
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def _check_possible(optimizer: Optimizer, group: int, method: Resolved, penalty:
             )
         return
     rule = step_size_of(optimizer, optimizer.param_groups[group])
-    if rule.coordinatewise and penalty.prox_steps == "scalar":
+    if rule.coordinatewise and _acting_steps(penalty) == "scalar":
         raise StepSizeError(
             f"{name}'s prox is exact for one step size only, and {type(optimizer).__name__} has one per coordinate; "
             "use method='latent', or SGD, or method='gradient'."
