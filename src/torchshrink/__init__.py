@@ -15,7 +15,7 @@ _NAMES = {
         *("L2SP", "NuclearNorm", "Orthogonal", "MaxNorm", "UnitNorm", "L1Ball", "NonNegative", "Box", "L0Ball", "NM"),
         *("Gradual", "Penalty"),
     ),
-    "torchshrink.regularizer": ("ALL", "WEIGHTS", "Regularizer"),
+    "torchshrink.regularizer": ("ALL", "WEIGHTS", "Activations", "Regularizer"),
     "torchshrink.certifying": ("certify", "duality_gap"),
     "torchshrink.polishing": ("polish",),
     "torchshrink.paths": ("Engine", "load_path", "path"),

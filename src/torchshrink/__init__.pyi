@@ -34,6 +34,7 @@ from torchshrink.penalties import SparseGroupLasso as SparseGroupLasso
 from torchshrink.penalties import UnitNorm as UnitNorm
 from torchshrink.polishing import polish as polish
 from torchshrink.regularizer import ALL as ALL
+from torchshrink.regularizer import Activations as Activations
 from torchshrink.regularizer import Regularizer as Regularizer
 from torchshrink.regularizer import WEIGHTS as WEIGHTS
 

@@ -74,7 +74,11 @@ def _keras(name: str, *strengths: Parameter) -> Tool:
         read=_read,
         write=lambda s, v: {n: getattr(s, n) * scale(v) for n in names},
         expression=(f"keras.regularizers.{name}(" + ", ".join(f"{n}={{{n}!r}}" for n in names) + ")").format_map,
-        notes=("Keras penalises what has the regularizer: give it as kernel_regularizer to leave biases free",),
+        notes=(
+            "Keras penalises what has the regularizer: give it as kernel_regularizer to leave biases free",
+            "as activity_regularizer it is ts.Activations: of the same strength in Keras 2; in Keras 3, which sums over"
+            " the batch, times the batch size",
+        ),
         penalises_intercept=_yours,
     )
 
