@@ -32,7 +32,7 @@ def signature(name: str) -> Signature:
     """What the penalty called ``name`` is made of.
 
     >>> signature("sparse_group_lasso")
-    Signature(strengths=('l1', 'group'), settings=('dim',))
+    Signature(strengths=('l1', 'group'), settings=('dim', 'weights', 'labels', 'size'))
     """
     required: list[str] = []
     optional: list[str] = []

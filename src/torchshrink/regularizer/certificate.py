@@ -245,10 +245,7 @@ def _residual(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> flo
 
 
 def _place(name: str, w: Tensor, penalty: Penalty | None, index: tuple[int, ...]) -> str:
-    dims = None if penalty is None else penalty.group_dims
-    if dims is None or len(index) == w.ndim:
-        return f"{name}[{', '.join(map(str, index))}]" if index else name
-    slots = [":"] * w.ndim
-    for dim, i in zip(sorted(d % max(w.ndim, 1) for d in dims), index, strict=False):
-        slots[dim] = str(i)
-    return f"{name}[{', '.join(slots)}]" if index else name
+    groups = None if penalty is None else penalty.groups(w.shape)
+    if not index:
+        return name
+    return f"{name}[{', '.join(map(str, index))}]" if groups is None else f"{name}{groups.place(index)}"
