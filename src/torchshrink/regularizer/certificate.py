@@ -226,7 +226,12 @@ def _pull(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
         held = _norm(grad) ** 2 - distance**2
         return math.sqrt(held) if math.isfinite(distance) and held > 1e-6 * distance**2 else 0.0
     pull = float(penalty.distance(w, torch.zeros_like(w)).amax())
-    return pull if pull > 0 and math.isfinite(pull) else float(penalty.strength)  # all weights are zero: λ holds them
+    if pull > 0 and math.isfinite(pull):
+        return pull
+    if penalty.smooth or penalty.exempt(w) is None:
+        return float(penalty.strength)  # all weights are zero: λ holds them
+    # Or λ times their factors, which is what pulls right beside zero.
+    return float(penalty.distance(torch.full_like(w, 1e-6), torch.zeros_like(w)).amax()) or float(penalty.strength)
 
 
 def _residual(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
