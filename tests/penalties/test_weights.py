@@ -143,7 +143,7 @@ def polished(data, penalty, loss=half_mse):
     return model.weight.detach().reshape(-1)
 
 
-def trained(data, penalty, optimizer, steps=1200):
+def trained(data, penalty, optimizer, steps=2000):
     model = nn.Linear(data[0].shape[1], data[1].shape[1], dtype=F64)
     stepping = optimizer(model.parameters())
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepping, steps, eta_min=1e-5)
@@ -172,7 +172,7 @@ def test_weighted_lasso_is_the_lasso_of_rescaled_features(diabetes):
     assert 2 <= int((wanted == 0).sum()) <= 8
     for found, tolerance in (
         (polished(diabetes, L1(0.05, weights=SOME)), 1e-8),
-        (trained(diabetes, L1(0.05, weights=SOME), lambda p: torch.optim.Adam(p, lr=0.01), steps=2000), 1e-6),
+        (trained(diabetes, L1(0.05, weights=SOME), lambda p: torch.optim.Adam(p, lr=0.01)), 1e-6),
         (trained(diabetes, L1(0.05, weights=SOME), lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)), 1e-6),
     ):
         assert torch.allclose(found, wanted, atol=tolerance)
@@ -243,7 +243,7 @@ def test_weighted_group_lasso_under_adam_ends_stationary(diabetes):
     factors = torch.tensor(SOME)
     factors[3] = 0
     penalty = GroupLasso(0.05, dim=1, weights=factors)
-    by_adam = trained((X, y), penalty, lambda p: torch.optim.Adam(p, lr=0.01), steps=2000).view(3, 10)
+    by_adam = trained((X, y), penalty, lambda p: torch.optim.Adam(p, lr=0.01)).view(3, 10)
     by_polish = polished((X, y), penalty).view(3, 10)
     assert torch.allclose(by_adam, by_polish, atol=1e-6)
     zero = (by_polish == 0).all(0)
