@@ -242,7 +242,7 @@ def test_features_of_one_hot_columns_are_selected_as_a_plain_solver_does():
     assert reg.sparsity().groups_zero == len(zero)
 
     model = nn.Linear(X.shape[1], 1, dtype=F64)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 600, eta_min=1e-5)
     reg = ts.Regularizer(model, penalty).attach(optimizer)
     for _ in range(600):
