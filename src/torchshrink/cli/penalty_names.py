@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.option_checks import MOST_GAMMA, positive
+from torchshrink.cli.option_checks import MOST_GAMMA, one_of, positive
+from torchshrink.cli.options import GROUPS
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.support.text import suggestion
@@ -64,6 +65,7 @@ class Shape:
     dim: int | None = None
     gamma: float | None = None
     radius: float | None = None
+    groups: str | None = None
 
     def part_for(self, name: str) -> Shape:
         """The part of it that the penalty called ``name`` takes."""
@@ -82,8 +84,9 @@ class Shape:
         for option, value in dataclasses.asdict(self).items():
             flag, takers = f"--{option.replace('_', '-')}", _takers(option)
             if value is not None and not set(names) & set(takers):
+                shown = value if isinstance(value, str) else f"{value:g}"
                 raise InputError(
-                    f"{flag} {value:g}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
+                    f"{flag} {shown}: {' and '.join(names)} {'do' if len(names) > 1 else 'does'} not take it; "
                     f"{', '.join(takers)} would; leave it out"
                 )
         if self.l1_ratio is not None and not 0 <= self.l1_ratio <= 1:
@@ -98,6 +101,10 @@ class Shape:
                 )
         if self.dim is not None and not -64 <= self.dim < 64:
             raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
+        if self.groups is not None:
+            one_of("--groups", self.groups, GROUPS)
+            if self.dim is not None:
+                raise InputError(f"--groups {self.groups} with --dim {self.dim}: features are columns; leave one out")
 
 
 def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
@@ -119,6 +126,8 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
             values[word] = float(f"{strength * share:.12g}")
     if shape.dim is not None:
         values["dim"] = shape.dim
+    if shape.groups is not None:
+        values["dim"] = 1  # of weights whose inputs are no features too
     if shape.gamma is not None:
         values["gamma"] = shape.gamma
     return build_penalty(name, values)
@@ -129,6 +138,7 @@ def _takers(option: str) -> list[str]:
     takes: dict[str, Callable[[Signature], bool]] = {
         "l1_ratio": lambda parts: len(parts.strengths) == 2,
         "dim": lambda parts: "dim" in parts.settings,
+        "groups": lambda parts: "labels" in parts.settings,
         "gamma": lambda parts: "gamma" in parts.settings,
         "radius": lambda parts: "radius" in parts.strengths,
     }
