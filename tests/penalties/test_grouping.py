@@ -13,7 +13,7 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.errors import ContractError, InputError
 from torchshrink.penalties import GroupLasso, SparseGroupLasso
-from torchshrink.penalties.grouping import Labels
+from torchshrink.penalties.parts import Labels
 from torchshrink.penalties.proximal import metric_block_soft_threshold
 from torchshrink.testing import check_penalty
 
@@ -141,6 +141,18 @@ def test_the_gradient_of_a_zero_group_is_zero_and_the_second_derivative_right():
     assert slope.tolist() == [math.sqrt(2), 0.0, 0.0]
     (second,) = torch.autograd.grad(slope[1], x)
     assert second[1].item() == pytest.approx(math.sqrt(2) / 3)
+
+
+def test_a_compiled_program_has_no_break():
+    w = torch.randn(8, 6)
+    for penalty in (GroupLasso(0.1, dim=1), GroupLasso(0.1, dim=1, labels=(0, 0, 1, 2, 2, 2), weights=(1, 0, 2))):
+        bound = penalty.bind(w)
+        program = torch.compile(
+            lambda w, bound=bound: (bound.value(w), bound.prox(w, 0.1)), fullgraph=True, backend="eager"
+        )
+        value, moved = program(w)
+        torch.testing.assert_close(value, bound.value(w))
+        torch.testing.assert_close(moved, bound.prox(w, 0.1))
 
 
 # --- what it is for ---

@@ -21,20 +21,26 @@ from torchshrink.penalties.base import (
     working,
 )
 from torchshrink.penalties.elementwise import L1
-from torchshrink.penalties.fixed import Fixed, Weights, also, checked_weights, joined, mapped, per_weight, short_repr
-from torchshrink.penalties.grouping import Groups, Labels, checked_labels, checked_size, parts_of
+from torchshrink.penalties.fixed import Fixed, Weights, joined, mapped, per_weight, short_repr
+from torchshrink.penalties.grouping import Groups
+from torchshrink.penalties.layouts import (
+    check_layout,
+    direction,
+    distance_of_groups,
+    exempt_groups,
+    group_weights,
+    groups_of,
+    labels_on,
+    layout_text,
+    times,
+    uncut_dims,
+)
+from torchshrink.penalties.layouts import checked_dims as checked_dims
+from torchshrink.penalties.parts import Labels
 from torchshrink.penalties.proximal import soft_threshold
 
 LabelsLike = Labels | Tensor | Sequence[int]
 """A whole number for each index along ``dim``; a `Labels` once they are a penalty's."""
-
-
-def checked_dims(dim: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The dimensions that number the groups, as a tuple of integers."""
-    dims = dim if isinstance(dim, tuple) else (dim,)
-    if not all(isinstance(d, int) and not isinstance(d, bool) for d in dims) or len(set(dims)) < len(dims):
-        raise InputError(f"dim={dim!r}: expected an integer, or a tuple of different integers")
-    return dims
 
 
 @final
@@ -95,7 +101,7 @@ class GroupLasso(Penalty):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
-        _check_layout(self)
+        check_layout(self)
 
     @property
     def group_dims(self) -> tuple[int, ...]:
@@ -103,23 +109,23 @@ class GroupLasso(Penalty):
 
         A shard would need to know which groups are its own.
         """
-        return _uncut_dims(self)
+        return uncut_dims(self)
 
     def groups(self, shape: torch.Size) -> Groups:
         """The groups of a tensor of this shape."""
-        return _groups(self, shape)
+        return groups_of(self, shape)
 
     def exempt(self, w: Tensor) -> Tensor | None:
         """The groups with a_g = 0."""
-        return _exempt(self, w)
+        return exempt_groups(self, w)
 
     def bind(self, w: Tensor) -> Self:
         """With labels and factors where ``w`` is."""
-        found = _group_weights(self, self.groups(w.shape), working(w.detach()))
+        found = group_weights(self, self.groups(w.shape), working(w.detach()))
         if found is None and self.labels is None:
             return self
         weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
-        labels = _labels_on(self, w.device)
+        labels = labels_on(self, w.device)
         return type(self)(self.strength, self.dim, weights=weights, labels=labels, size=self.size)
 
     def value(self, w: Tensor) -> Tensor:
@@ -130,7 +136,7 @@ class GroupLasso(Penalty):
     def grad(self, w: Tensor) -> Tensor:
         """r_g·w/‖w_g‖, and 0 in a zero group."""
         x, groups = working(w), self.groups(w.shape)
-        return (groups.everywhere(self._radius(groups, x)) * _direction(x, groups)).to(w.dtype)
+        return (groups.everywhere(self._radius(groups, x)) * direction(x, groups)).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """Block soft-thresholding, in the metric of the steps."""
@@ -140,14 +146,14 @@ class GroupLasso(Penalty):
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """Per group: ‖g + r_g·w/‖w‖‖, or (‖g‖ − r_g)₊ where the group is zero."""
         x, g, groups = working(w), working(grad), self.groups(w.shape)
-        return _distance(x, g, 0.0, self._radius(groups, x), groups).to(w.dtype)
+        return distance_of_groups(x, g, 0.0, self._radius(groups, x), groups).to(w.dtype)
 
     def critical_strength(self, grad: Tensor) -> Tensor:
         """max_g ‖g_g‖/(a_g·√p_g)."""
         g, groups = working(grad), self.groups(grad.shape)
         if g.numel() == 0:
             return g.new_zeros(())
-        return per_weight(groups.norm(g) / groups.roots(g), _group_weights(self, groups, g)).amax()
+        return per_weight(groups.norm(g) / groups.roots(g), group_weights(self, groups, g)).amax()
 
     def with_strength(self, strength: Strength) -> Self:
         """The same groups at another strength."""
@@ -156,10 +162,10 @@ class GroupLasso(Penalty):
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        return f"GroupLasso({show(self.strength)}, dim={self.dim}{_layout_text(self)})"
+        return f"GroupLasso({show(self.strength)}, dim={self.dim}{layout_text(self)})"
 
     def _radius(self, groups: Groups, x: Tensor) -> Strength:
-        return _times(self.strength * groups.roots(x), _group_weights(self, groups, x))
+        return times(self.strength * groups.roots(x), group_weights(self, groups, x))
 
 
 @final
@@ -204,7 +210,7 @@ class SparseGroupLasso(Penalty):
     def __post_init__(self) -> None:
         object.__setattr__(self, "l1", checked_strength(self.l1, "l1"))
         object.__setattr__(self, "group", checked_strength(self.group, "group"))
-        _check_layout(self)
+        check_layout(self)
 
     @property
     def strength(self) -> Strength:
@@ -217,23 +223,23 @@ class SparseGroupLasso(Penalty):
 
         A shard would need to know which groups are its own.
         """
-        return _uncut_dims(self)
+        return uncut_dims(self)
 
     def groups(self, shape: torch.Size) -> Groups:
         """The groups of a tensor of this shape."""
-        return _groups(self, shape)
+        return groups_of(self, shape)
 
     def exempt(self, w: Tensor) -> Tensor | None:
         """The groups with a_g = 0."""
-        return _exempt(self, w)
+        return exempt_groups(self, w)
 
     def bind(self, w: Tensor) -> Self:
         """With labels and factors where ``w`` is."""
-        found = _group_weights(self, self.groups(w.shape), working(w.detach()))
+        found = group_weights(self, self.groups(w.shape), working(w.detach()))
         if found is None and self.labels is None:
             return self
         weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
-        labels = _labels_on(self, w.device)
+        labels = labels_on(self, w.device)
         return type(self)(self.l1, self.group, self.dim, weights=weights, labels=labels, size=self.size)
 
     def value(self, w: Tensor) -> Tensor:
@@ -246,7 +252,7 @@ class SparseGroupLasso(Penalty):
         """a_g·(l1·sign(w) + group·√p_g·w/‖w_g‖), and 0 where w = 0."""
         x, groups = working(w), self.groups(w.shape)
         l1, radius = self._strengths(groups, x)
-        return (l1 * x.sign() + groups.everywhere(radius) * _direction(x, groups)).to(w.dtype)
+        return (l1 * x.sign() + groups.everywhere(radius) * direction(x, groups)).to(w.dtype)
 
     def prox(self, w: Tensor, step: float | Tensor) -> Tensor:
         """Soft-thresholding, then block soft-thresholding in the metric of the steps."""
@@ -257,7 +263,7 @@ class SparseGroupLasso(Penalty):
     def distance(self, w: Tensor, grad: Tensor) -> Tensor:
         """Per group; where the group is zero, (‖S(g, a_g·l1)‖ − a_g·group·√p_g)₊."""
         x, g, groups = working(w), working(grad), self.groups(w.shape)
-        return _distance(x, g, *self._strengths(groups, x), groups).to(w.dtype)
+        return distance_of_groups(x, g, *self._strengths(groups, x), groups).to(w.dtype)
 
     def critical_strength(self, grad: Tensor) -> Tensor:
         """The largest over the groups of t/a_g, t the root of ‖S(g, t·a)‖ = t·b·√p_g, a and b the shares of the parts.
@@ -283,7 +289,7 @@ class SparseGroupLasso(Penalty):
         s1, s2, k = first.gather(1, active), second.gather(1, active), count[active]
         root = (a**2 * s1.square() - (k * a**2 - b**2 * members) * s2).clamp(min=0).sqrt()
         roots = unit * torch.where(s2 == 0, torch.zeros_like(s2), s2 / (a * s1 + root))  # (groups, 1)
-        weights = _group_weights(self, groups, g)
+        weights = group_weights(self, groups, g)
         if weights is not None and weights.ndim:
             weights = groups.flat(weights).reshape(-1, 1)
         return per_weight(roots, weights).amax()
@@ -301,92 +307,16 @@ class SparseGroupLasso(Penalty):
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        return f"SparseGroupLasso(l1={show(self.l1)}, group={show(self.group)}, dim={self.dim}{_layout_text(self)})"
+        return f"SparseGroupLasso(l1={show(self.l1)}, group={show(self.group)}, dim={self.dim}{layout_text(self)})"
 
     def _strengths(self, groups: Groups, x: Tensor) -> tuple[Strength, Strength]:
         """Of Σ|w|, one for each coordinate or for all; and the groups' radii, kept or one for all."""
-        weights = _group_weights(self, groups, x)
-        radius = _times(self.group * groups.roots(x), weights)
-        return groups.everywhere(_times(self.l1, weights)), radius
+        weights = group_weights(self, groups, x)
+        radius = times(self.group * groups.roots(x), weights)
+        return groups.everywhere(times(self.l1, weights)), radius
 
 
-# --- what both have in common ---
-
-_Grouped = GroupLasso | SparseGroupLasso
-
-
-def _check_layout(penalty: _Grouped) -> None:
-    """Check what numbers the groups, and bring it to the types of a value."""
-    dims = checked_dims(penalty.dim)
-    labels, size = checked_labels(penalty.labels), checked_size(penalty.size, dims)
-    parts_of(dims, labels, size)
-    for name, value in (("labels", labels), ("size", size), ("weights", checked_weights(penalty.weights))):
-        object.__setattr__(penalty, name, value)
-
-
-def _labels(penalty: _Grouped) -> Labels | None:
-    return checked_labels(penalty.labels)
-
-
-def _labels_on(penalty: _Grouped, device: torch.device) -> Labels | None:
-    labels = _labels(penalty)
-    return None if labels is None else labels.moved(device)
-
-
-def _groups(penalty: _Grouped, shape: torch.Size) -> Groups:
-    dims = checked_dims(penalty.dim)
-    if penalty.labels is None and penalty.size is None:
-        return Groups(shape, dims, {})
-    return Groups(shape, dims, parts_of(dims, _labels(penalty), penalty.size))
-
-
-def _uncut_dims(penalty: _Grouped) -> tuple[int, ...]:
-    dims = checked_dims(penalty.dim)
-    weights = checked_weights(penalty.weights)
-    if weights is not None and weights.tensor.ndim:
-        return ()
-    parts = parts_of(dims, _labels(penalty), penalty.size)
-    return tuple(dim for dim in dims if dim not in parts)
-
-
-def _group_weights(penalty: _Grouped, groups: Groups, x: Tensor) -> Tensor | None:
-    return None if penalty.weights is None else groups.weights(penalty.weights, x)
-
-
-def _exempt(penalty: _Grouped, w: Tensor) -> Tensor | None:
-    groups = penalty.groups(w.shape)
-    weights = _group_weights(penalty, groups, working(w))
-    if weights is None:
-        return None
-    return (groups.everywhere(weights) == 0).expand(w.shape)  # type: ignore[union-attr]
-
-
-def _layout_text(penalty: _Grouped) -> str:
-    return also(size=penalty.size, labels=penalty.labels, weights=penalty.weights)
-
-
-def _times(strength: Strength, weights: Tensor | None) -> Strength:
-    return strength if weights is None else strength * weights
-
-
-def _direction(w: Tensor, groups: Groups) -> Tensor:
-    """w/‖w_g‖, and 0 in a zero group."""
-    norm = groups.norm(w)
-    return w / groups.spread(torch.where(norm == 0, torch.ones_like(norm), norm))
-
-
-def _distance(w: Tensor, grad: Tensor, l1: Strength, radius: Strength, groups: Groups) -> Tensor:
-    """Per group: distance of −grad to the subdifferential of Σ l1·|w| + r_g·‖w_g‖; r_g kept, or one for all."""
-    norm = groups.norm(w)
-    # A zero group: distance of −grad to {l1-cube + ball of this radius}.
-    at_zero = (groups.norm(soft_threshold(grad, l1)) - radius).clamp(min=0)
-    # Elsewhere the group part has a gradient, and only coordinates at 0 have an interval, [−l1, l1].
-    pull = grad + groups.everywhere(radius) * w / groups.spread(torch.where(norm == 0, torch.ones_like(norm), norm))
-    residual = torch.where(w == 0, soft_threshold(grad, l1), pull + l1 * w.sign())
-    return groups.flat(torch.where(norm == 0, at_zero, groups.norm(residual)))
-
-
-def _with_l1(a: _Grouped, b: L1, l1: Strength, group: Strength) -> SparseGroupLasso:
+def _with_l1(a: GroupLasso | SparseGroupLasso, b: L1, l1: Strength, group: Strength) -> SparseGroupLasso:
     if a.weights is not None or b.weights is not None:
         raise TypeError(f"{a} + {b}: one's weights are of groups, the other's of coordinates; give SparseGroupLasso(…)")
     return SparseGroupLasso(l1, group, a.dim, labels=a.labels, size=a.size)
@@ -396,7 +326,7 @@ register_sum(GroupLasso, L1, lambda a, b: _with_l1(a, b, b.strength, a.strength)
 register_sum(SparseGroupLasso, L1, lambda a, b: _with_l1(a, b, a.l1 + b.strength, a.group))
 
 
-def _shared(a: _Grouped, b: _Grouped) -> dict[str, Any]:
+def _shared(a: GroupLasso | SparseGroupLasso, b: GroupLasso | SparseGroupLasso) -> dict[str, Any]:
     """What numbers the groups of both, and their factors."""
     if checked_dims(a.dim) != checked_dims(b.dim) or a.labels != b.labels or a.size != b.size:
         raise TypeError(f"{a} + {b}: overlapping groups have no closed prox; give both the same dim, size and labels")

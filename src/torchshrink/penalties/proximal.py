@@ -54,7 +54,7 @@ def reduced_dims(ndim: int, dims: tuple[int, ...]) -> tuple[int, ...]:
 
 def group_size(shape: torch.Size, dims: tuple[int, ...]) -> int:
     """How many coordinates each group has."""
-    return math.prod(shape[dim] for dim in reduced_dims(len(shape), dims))
+    return math.prod([shape[dim] for dim in reduced_dims(len(shape), dims)])
 
 
 def group_norm(w: Tensor, dims: tuple[int, ...]) -> Tensor:
