@@ -36,7 +36,7 @@ def zero_features(model):
 def test_a_path_selects_features(run, mixed):
     ran = run(
         "path", TABLE, "--target", "y", "--model", "linear", "--penalty", "group_lasso", "--groups", "features",
-        "--strengths", "0.1", "--folds", "2", "--repeats", "1", "--epochs", "25", "--lr", "0.05", "--polish",
+        "--strengths", "0.1", "--folds", "2", "--repeats", "1", "--epochs", "15", "--lr", "0.1", "--polish",
         "--quiet", "--out", "out",
     )  # fmt: skip
     assert ran.status == 0, ran.err

@@ -26,12 +26,12 @@ LABELS = (0, 1, 0, 2)
 @pytest.mark.parametrize(
     ("penalty", "shapes"),
     [
-        (GroupLasso(0.3, size=2), ((4, 3), (4,), (0, 3))),
-        (GroupLasso(0.3, dim=(0, 1), size=(1, 2)), ((3, 4),)),
-        (GroupLasso(0.3, dim=(0, -1), size=2, weights=[[1.0], [0.0]]), ((4, 6),)),
-        (GroupLasso(0.3, labels=LABELS), ((4, 3), (4,), (4, 0))),
-        (GroupLasso(0.3, dim=-1, labels=(7, 7, -1, 2, 2), weights=(0.5, 0, 2)), ((3, 5),)),
-        (SparseGroupLasso(0.2, 0.3, labels=LABELS), ((4, 3),)),
+        (GroupLasso(0.3, size=2), ((4, 2), (0, 3))),
+        (GroupLasso(0.3, dim=(0, 1), size=(1, 2)), ((2, 4),)),
+        (GroupLasso(0.3, dim=(0, -1), size=2, weights=[[1.0], [0.0]]), ((4, 4),)),
+        (GroupLasso(0.3, labels=LABELS), ((4,), (4, 2), (4, 0))),
+        (GroupLasso(0.3, dim=-1, labels=(7, 7, -1, 2, 2), weights=(0.5, 0, 2)), ((2, 5),)),
+        (SparseGroupLasso(0.2, 0.3, labels=LABELS), ((4, 2),)),
         (SparseGroupLasso(0.2, 0.3, dim=1, labels=LABELS, weights=(0, 1, 3)), ((2, 4),)),
         (SparseGroupLasso(0.2, 0.3, dim=(0, 1), size=2), ((4, 2),)),
     ],
