@@ -407,9 +407,9 @@ def _elastic_net_is_the_same(subject: _Subject) -> None:
     parts = penalty.as_elastic_net
     if parts is None:
         return
-    l1, l2 = (float(part) for part in parts)
+    l1, l2 = parts
     for w in subject.samples():
-        expected = l1 * w.abs().sum() + l2 * w.square().sum()
+        expected = (l1 * w.abs() + l2 * w.square()).sum()
         subject.near("as_elastic_net: l1·Σ|w| + l2·Σw²", expected, penalty.value(w), 1e-9)
 
 

@@ -406,11 +406,35 @@ def test_sums_of_different_weights_are_refused():
             b + a
 
 
-def test_there_is_no_duality_gap_with_weights(diabetes):
+@pytest.mark.parametrize(
+    "kind", [lambda **a: L1(0.1, **a), lambda **a: L2(0.1, **a), lambda **a: ElasticNet(0.1, 0.05, **a)]
+)
+@pytest.mark.parametrize("where", ["beside the minimum", "far from it"])
+def test_the_duality_gap_bounds_the_distance_from_the_minimum(diabetes, kind, where):
     model = nn.Linear(10, 1, dtype=F64)
-    reg = ts.Regularizer(model, L1(0.1, weights=SOME))
-    assert L1(0.1, weights=SOME).as_elastic_net is None
+    reg = ts.Regularizer(model, kind(weights=SOME))
+    lowest = ts.polish(model, diabetes, reg, loss=nn.MSELoss(), tol=1e-10).certificate
+    assert 0 <= lowest.gap <= 1e-9
+    with torch.no_grad():
+        model.weight.add_(torch.randn(1, 10, dtype=F64) * (1e-3 if where == "beside the minimum" else 1))
+    there = ts.certify(model, diabetes, reg, loss=nn.MSELoss())
+    assert there.gap >= there.objective - lowest.objective > 0
+    assert there.gap <= 1e3 * (there.objective - lowest.objective) or where == "beside the minimum"
+
+
+def test_a_penalised_intercept_may_have_a_factor_of_its_own():
+    X, y = torch.randn(50, 2, dtype=F64), 2 + torch.randn(50, 3, dtype=F64)
+    model = nn.Linear(2, 3, dtype=F64)
+    reg = ts.Regularizer(model, {"weight": L1(0.1, weights=(1.0, 3.0)), "bias": L1(0.1, weights=(1.0, 2.0, 5.0))})
+    assert 0 <= ts.polish(model, (X, y), reg, tol=1e-9).certificate.gap <= 1e-9
+
+
+def test_there_is_no_duality_gap_where_a_coordinate_is_exempt(diabetes):
+    model = nn.Linear(10, 1, dtype=F64)
+    reg = ts.Regularizer(model, L1(0.1, weights=[0.0, *SOME[1:]]))
     assert ts.certify(model, diabetes, reg, loss=nn.MSELoss()).gap is None
+    with pytest.raises(ts.errors.NoDualError, match="exempts coordinates"):
+        ts.duality_gap(model, diabetes, reg, loss=nn.MSELoss())
 
 
 # --- bound, at work ---

@@ -105,7 +105,10 @@ class Penalty(abc.ABC):
 
     @property
     def as_elastic_net(self) -> tuple[Strength, Strength] | None:
-        """(l1, l2) where Ω(w) = l1·Σ|w| + l2·Σw², whose duality gap is known; None elsewhere."""
+        """(l1, l2) where Ω(w) = Σ l1·|w| + l2·w², whose duality gap is known; None elsewhere.
+
+        Numbers, or tensors that broadcast to ``w`` where coordinates have their own.
+        """
         return None
 
     @abc.abstractmethod

@@ -30,6 +30,7 @@ from torchshrink.penalties.fixed import (
     exempt_of,
     joined,
     mapped,
+    of_each,
     per_weight,
     scaled,
     short_repr,
@@ -99,9 +100,9 @@ class L1(Penalty):
         object.__setattr__(self, "weights", checked_weights(self.weights))
 
     @property
-    def as_elastic_net(self) -> tuple[Strength, Strength] | None:
-        """(λ, 0), where all factors are 1."""
-        return (self.strength, 0.0) if self.weights is None else None
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(λa, 0)."""
+        return of_each(self.strength, self.weights), 0.0
 
     def exempt(self, w: Tensor) -> Tensor | None:
         """Where a_i = 0."""
@@ -185,9 +186,9 @@ class L2(Penalty):
         object.__setattr__(self, "weights", checked_weights(self.weights))
 
     @property
-    def as_elastic_net(self) -> tuple[Strength, Strength] | None:
-        """(0, λ), where all factors are 1."""
-        return (0.0, self.strength) if self.weights is None else None
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(0, λa)."""
+        return 0.0, of_each(self.strength, self.weights)
 
     def exempt(self, w: Tensor) -> Tensor | None:
         """Where a_i = 0."""
@@ -279,9 +280,9 @@ class ElasticNet(Penalty):
         return self.l1 + self.l2
 
     @property
-    def as_elastic_net(self) -> tuple[Strength, Strength] | None:
-        """(l1, l2), where all factors are 1."""
-        return (self.l1, self.l2) if self.weights is None else None
+    def as_elastic_net(self) -> tuple[Strength, Strength]:
+        """(l1·a, l2·a)."""
+        return of_each(self.l1, self.weights), of_each(self.l2, self.weights)
 
     def exempt(self, w: Tensor) -> Tensor | None:
         """Where a_i = 0."""

@@ -151,6 +151,11 @@ def scaled(strength: Strength, weights: Weights | None, w: Tensor) -> Strength:
     return strength if weights is None else strength * weights_like(weights, w)
 
 
+def of_each(strength: Strength, weights: Weights | None) -> Strength:
+    """The same where no weight is at hand, so in the factors' own shape, dtype and device."""
+    return strength if weights is None else strength * fixed_weights(weights).tensor
+
+
 def dot(strengths: Strength, terms: Tensor) -> Tensor:
     """Σ of each coordinate's strength times its term."""
     if isinstance(strengths, Tensor) and strengths.ndim:
