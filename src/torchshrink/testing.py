@@ -191,9 +191,11 @@ def _grad_is_zero_at_zero(subject: _Subject) -> None:
         for name, found in (("grad", grad), ("autograd of value", auto)):
             if not bool(found.isfinite().all()):
                 subject.fail(f"{name} at a tensor with zeros", "not finite", "finite")
-            # Where a kink is: at a coordinate, or at the whole of the one group (a smooth grad is the derivative).
-            one = penalty.group_dims == () and penalty.kinks == "unknown"
-            kink = (w == 0).all().expand(w.shape) if one else (w == 0)
+            # Where a kink is: at a coordinate, or at the whole of a group of many (a smooth grad is the derivative).
+            kink = w == 0
+            groups = penalty.groups(w.shape) if penalty.group_dims == () else None
+            if groups is not None and w.numel():
+                kink = (groups.spread(groups.largest(w.abs())) == 0).expand(w.shape)
             if not penalty.smooth:
                 subject.near(f"{name} where w = 0", found[kink], torch.zeros_like(found[kink]), 0.0)
 
