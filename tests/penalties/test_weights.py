@@ -311,6 +311,7 @@ def test_the_shape_counts_and_the_dtype_does_not():
     assert L1(1.0, weights=torch.ones(3)) != L1(1.0, weights=torch.ones(1, 3))
     assert L1(1.0, weights=torch.tensor([0.0])) == L1(1.0, weights=torch.tensor([-0.0]))
     assert L1(1.0, weights=2) == L1(1.0, weights=2.0) == L1(1.0, weights=torch.tensor(2.0))
+    assert L1(1.0, weights=np.array(2.0)) == L1(1.0, weights=np.float32(2)) == L1(1.0, weights=2)
 
 
 def test_the_text_is_short_and_tells_them_apart():
@@ -391,6 +392,18 @@ def test_sums_of_equal_weights(a, b, joint):
     for found in (a + b, b + a):
         torch.testing.assert_close(found.value(w), a.value(w) + b.value(w))
         assert joint is None or found == joint
+
+
+def test_factors_that_are_infinite_in_the_weights_dtype_are_refused_at_binding():
+    """As 1/|w| of a first fit may be: λ·∞·0 would be no number."""
+    factors = torch.tensor([1.0, 1e60, 1.0], dtype=F64)
+    assert ts.Regularizer(nn.Linear(3, 2).double(), L1(0.1, weights=factors)).value().isfinite()
+    with pytest.raises(
+        InputError, match=r"weight, of shape \(2, 3\): weights: up to 1e\+60, infinite in torch\.float32"
+    ):
+        ts.Regularizer(nn.Linear(3, 2), L1(0.1, weights=factors))
+    with pytest.raises(InputError, match="infinite in torch.float32"):
+        ts.Regularizer(nn.Linear(3, 2), GroupLasso(0.1, dim=1, weights=factors))
 
 
 def test_sums_of_different_weights_are_refused():

@@ -7,7 +7,6 @@ copied once, checked once, and known by a digest of its shape and numbers from t
 from __future__ import annotations
 
 import hashlib
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, final
@@ -96,11 +95,10 @@ def checked_tensor(name: str, value: Any, expected: str) -> Tensor:
         if type(value).__module__.startswith("torch.distributed"):
             raise InputError(f"{name}: a {type(value).__name__} given; give its full_tensor(), in every process")
         return value.detach().clone()
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
-        if not number and (isinstance(value, bool | str | bytes) or not len(value)):
-            raise ValueError
         given = torch.as_tensor(value)
+        if isinstance(value, bool) or not given.numel():
+            raise ValueError
         return (given if not given.is_floating_point() else torch.as_tensor(value, dtype=torch.float64)).clone()
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         shown = repr(value) if len(repr(value)) <= 60 else type(value).__name__
@@ -125,12 +123,19 @@ def bound_weights(weights: Weights, w: Tensor) -> Fixed:
     """The same for every later use, one for each coordinate, so that a shard of ``w`` has its own; a number stays one.
 
     Raises:
-        InputError: they do not broadcast to ``w``.
+        InputError: they do not broadcast to ``w``, or are too large for the dtype to compute in.
     """
     key, found = fixed_weights(weights).key, weights_like(weights, w.detach())
+    check_finite(weights, found)
     if found.ndim == 0:
         return Fixed(found, key)
     return Fixed(found.expand(w.shape), f"{key.partition(' over ')[0]} over {'×'.join(map(str, w.shape))}")
+
+
+def check_finite(weights: Weights, found: Tensor) -> None:
+    """Raise where ``weights`` became infinite when they were rounded to what was ``found``."""
+    if not (found.is_meta or is_batched(found)) and not bool(found.isfinite().all()):
+        raise InputError(f"weights: up to {fixed_weights(weights).tensor.max().item():g}, infinite in {found.dtype}")
 
 
 def mapped(weights: Weights, change: Callable[[Tensor], Tensor]) -> Fixed:

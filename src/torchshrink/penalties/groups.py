@@ -28,6 +28,7 @@ from torchshrink.penalties.layouts import (
     direction,
     distance_of_groups,
     exempt_groups,
+    fits,
     group_weights,
     groups_of,
     labels_on,
@@ -121,8 +122,7 @@ class GroupLasso(Penalty):
 
     def bind(self, w: Tensor) -> Self:
         """With labels and factors where ``w`` is."""
-        found = group_weights(self, self.groups(w.shape), working(w.detach()))
-        if found is None and self.labels is None:
+        if not fits(self, w) and self.labels is None:
             return self
         weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
         labels = labels_on(self, w.device)
@@ -235,8 +235,7 @@ class SparseGroupLasso(Penalty):
 
     def bind(self, w: Tensor) -> Self:
         """With labels and factors where ``w`` is."""
-        found = group_weights(self, self.groups(w.shape), working(w.detach()))
-        if found is None and self.labels is None:
+        if not fits(self, w) and self.labels is None:
             return self
         weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
         labels = labels_on(self, w.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Strength, working
-from torchshrink.penalties.fixed import also, checked_weights
+from torchshrink.penalties.fixed import also, check_finite, checked_weights
 from torchshrink.penalties.grouping import Groups
 from torchshrink.penalties.parts import Labels, checked_labels, checked_size, parts_of
 from torchshrink.penalties.proximal import soft_threshold
@@ -69,6 +69,15 @@ def uncut_dims(penalty: Grouped) -> tuple[int, ...]:
 def group_weights(penalty: Grouped, groups: Groups, x: Tensor) -> Tensor | None:
     """The groups' factors, kept, or one for all; None where there are none."""
     return None if penalty.weights is None else groups.weights(penalty.weights, x)
+
+
+def fits(penalty: Grouped, w: Tensor) -> bool:
+    """Whether it has factors; raises where groups or factors do not fit the tensor."""
+    found = group_weights(penalty, penalty.groups(w.shape), working(w.detach()))
+    if found is None or penalty.weights is None:
+        return False
+    check_finite(penalty.weights, found)
+    return True
 
 
 def exempt_groups(penalty: Grouped, w: Tensor) -> Tensor | None:
