@@ -402,7 +402,7 @@ def test_factors_that_are_infinite_in_the_weights_dtype_are_refused_at_binding()
         InputError, match=r"weight, of shape \(2, 3\): weights: up to 1e\+60, infinite in torch\.float32"
     ):
         ts.Regularizer(nn.Linear(3, 2), L1(0.1, weights=factors))
-    with pytest.raises(InputError, match="infinite in torch.float32"):
+    with pytest.raises(InputError, match=r"infinite in torch\.float32"):
         ts.Regularizer(nn.Linear(3, 2), GroupLasso(0.1, dim=1, weights=factors))
 
 
