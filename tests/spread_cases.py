@@ -46,6 +46,20 @@ PENALTIES = {
     "two of four": ts.NM(2, 4),
     "log sum": ts.LogSum(0.004, 0.2),
 }
+_COLUMNS, _ROWS = (1.0, 0.0, 2.0, 0.5, 1.0, 3.0, 1.0), ((1.0,), (0.0,), (2.0,), (0.5,))
+RULES = {
+    "weighted L1": {"0.weight": ts.L1(0.02, weights=_COLUMNS), "2.weight": ts.L1(0.02, weights=_ROWS)},
+    "weighted L2SP": {"0.weight": ts.L2SP(0.1, weights=_COLUMNS), "2.weight": ts.L2SP(0.1, weights=_ROWS)},
+    "weighted groups": {
+        "0.weight": ts.GroupLasso(0.012, dim=1, weights=_COLUMNS),
+        "2.weight": ts.GroupLasso(0.012, dim=0, weights=sum(_ROWS, ())),
+    },
+    "labels": {
+        "0.weight": ts.GroupLasso(0.012, dim=1, labels=(0, 1, 0, 2, 2, 2, 3)),
+        "2.weight": ts.SparseGroupLasso(0.005, 0.01, labels=(0, 1, 1, 0)),
+    },
+    "size": {"2.weight": ts.GroupLasso(0.012, size=2)},
+}
 OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
     "adam": lambda params: torch.optim.Adam(params, lr=0.01),
@@ -84,6 +98,8 @@ TRAININGS += [
     for spread in ("ddp", "fsdp", "tp")
     for penalty, optimizer in (("L1", "sgd"), ("columns", "adam"), ("nuclear", "adam"), ("MCP", "nadam"))
 ]
+TRAININGS += [(spread, rules, "adam", "auto", 10) for spread in ("fsdp", "tp") for rules in RULES]
+TRAININGS += [("fsdp", "weighted L1", "sgd", "loss", 10)]
 TRAININGS += [("hybrid", penalty, "adam", "auto", 10) for penalty in ("L1", "columns")]
 TRAININGS += [("fsdp and tp", penalty, "adam", "auto", 10) for penalty in ("L1", "rows", "columns")]
 
@@ -146,7 +162,7 @@ def train(how, penalty, optimizer_name, method, steps):
     model = spread_out(network(how), how)
     X, y = data_of(how)
     optimizer = OPTIMIZERS[optimizer_name](model.parameters())
-    reg = ts.Regularizer(model, PENALTIES[penalty])
+    reg = ts.Regularizer(model, (PENALTIES | RULES)[penalty])
     value_at_start = None if reg.terms[0].penalty.constraint else reg.value().detach()
     if method != "loss":
         reg.attach(optimizer, method)

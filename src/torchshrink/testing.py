@@ -10,6 +10,7 @@ of float32, bfloat16, odd shapes and ``torch.func.vmap``.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn, get_args
@@ -20,7 +21,6 @@ from torch import Tensor
 from torchshrink.errors import ContractError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import ProxSteps, Strength
-from torchshrink.penalties.proximal import reduced_dims
 
 SHAPES: tuple[tuple[int, ...], ...] = ((5, 3), (7,), (1, 1), (), (0, 3), (3, 0), (2, 3, 2, 2))
 STEPS = (1e-3, 0.3, 1.0, 4.0, 50.0)
@@ -79,7 +79,8 @@ def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHA
 
     Args:
         penalty: an instance with a positive strength that is a number, about 0.05 to 2 so that all branches are met.
-        shapes: of the tensors to test on; leave out what the penalty refuses.
+        shapes: of the tensors to test on; leave out what the penalty refuses, such as all but one where it has weights
+            or labels. One of them is to have a coordinate.
 
     Raises:
         ContractError: names the clause that is broken.
@@ -87,6 +88,7 @@ def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHA
     Example:
         >>> from torchshrink import L1
         >>> check_penalty(L1(0.3))
+        >>> check_penalty(L1(0.3, weights=[2.0, 0.0, 0.5]), shapes=((4, 3),))
     """
     subject = _Subject(penalty, shapes)
     for clause in (
@@ -103,6 +105,9 @@ def check_penalty(penalty: Penalty, *, shapes: tuple[tuple[int, ...], ...] = SHA
         _convex_part_leaves_a_smooth_rest,
         _kinks_are_where_it_says,
         _elastic_net_is_the_same,
+        _groups_are_on_their_own,
+        _what_is_exempt_is_left_alone,
+        _binding_changes_nothing,
         _falls_into_shards,
         _strength_can_be_a_tensor,
         _works_under_vmap,
@@ -118,7 +123,7 @@ def _is_a_value(subject: _Subject) -> None:
     again = penalty.with_strength(penalty.strength)
     if type(again) is not type(penalty):
         subject.fail("with_strength", type(again).__name__, type(penalty).__name__)
-    if again != penalty and not _close(again, penalty):
+    if again != penalty and not _close(subject, again):
         subject.fail("with_strength(strength)", again, penalty)
     other = penalty.with_strength(penalty.strength * 2)
     if penalty.constraint and float(penalty.strength) != 0:
@@ -135,10 +140,10 @@ def _is_a_value(subject: _Subject) -> None:
     subject.fail("assignment to an attribute", "accepted", "AttributeError: penalties are frozen")
 
 
-def _close(a: Penalty, b: Penalty) -> bool:
+def _close(subject: _Subject, again: Penalty) -> bool:
     """Equal but for rounding in strengths that were split and joined again."""
-    x = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(4, 3)
-    return bool(torch.isclose(a.value(x), b.value(x), rtol=1e-12, atol=0))
+    values = [(again.value(w), subject.penalty.value(w)) for w in subject.samples()]
+    return all(bool(torch.isclose(a, b, rtol=1e-12, atol=0)) for a, b in values)
 
 
 def _value_is_a_scalar(subject: _Subject) -> None:
@@ -190,8 +195,11 @@ def _grad_is_zero_at_zero(subject: _Subject) -> None:
         for name, found in (("grad", grad), ("autograd of value", auto)):
             if not bool(found.isfinite().all()):
                 subject.fail(f"{name} at a tensor with zeros", "not finite", "finite")
-            # Where a kink is: at a coordinate, or at the whole of the one group (a smooth grad is the derivative).
-            kink = (w == 0) if penalty.group_dims != () else (w == 0).all().expand(w.shape)
+            # Where a kink is: at a coordinate, or at the whole of a group of many (a smooth grad is the derivative).
+            kink = w == 0
+            groups = penalty.groups(w.shape) if penalty.group_dims == () else None
+            if groups is not None and w.numel():
+                kink = (groups.spread(groups.largest(w.abs())) == 0).expand(w.shape)
             if not penalty.smooth:
                 subject.near(f"{name} where w = 0", found[kink], torch.zeros_like(found[kink]), 0.0)
 
@@ -301,6 +309,10 @@ def _critical_strength_is_critical(subject: _Subject) -> None:
         if critical.shape != () or not bool(critical >= 0):
             subject.fail("critical_strength", critical, "a scalar ≥ 0")
         zero = torch.zeros_like(g)
+        exempt = penalty.exempt(g)
+        if exempt is not None:  # what is exempt does not count, whatever the loss makes of it
+            g = torch.where(exempt, 0.0, g)
+            subject.near("critical_strength without what is exempt", penalty.critical_strength(g), critical, 1e-12)
         if bool(critical.isinf()):
             above = subject.at(1e6).distance(zero, g)
             if not bool((above > 0).any()):
@@ -382,16 +394,16 @@ def _kinks_are_where_it_says(subject: _Subject) -> None:
     penalty = subject.penalty
     if penalty.smooth or penalty.kinks == "unknown":
         return
-    if penalty.kinks == "groups" and penalty.group_dims is None:
-        subject.fail("kinks = 'groups'", "group_dims None", "the dimensions that number the groups")
+    if penalty.kinks == "groups" and any(penalty.groups(w.shape) is None for w in subject.samples()):
+        subject.fail("kinks = 'groups'", "no groups", "the dimensions that number the groups, or groups()")
     h = 1e-6
     for w in subject.members():
         for x in (w,) if penalty.constraint else (w, torch.ones_like(w)):  # the latter as a matrix is of rank one
             value = penalty.value(x)
             free = x != 0
-            if penalty.kinks == "groups":
-                reduced = reduced_dims(x.ndim, penalty.group_dims or ())
-                free = free.any(dim=reduced, keepdim=True).expand(x.shape) if reduced else free
+            groups = penalty.groups(x.shape)
+            if penalty.kinks == "groups" and groups is not None and x.numel():
+                free = (groups.spread(groups.largest(free.to(x.dtype))) > 0).expand(x.shape)
             flat = x.flatten()
             for i in [int(i) for i in free.flatten().nonzero().flatten()[:6]]:
                 up, down = flat.clone(), flat.clone()
@@ -407,10 +419,67 @@ def _elastic_net_is_the_same(subject: _Subject) -> None:
     parts = penalty.as_elastic_net
     if parts is None:
         return
-    l1, l2 = (float(part) for part in parts)
+    l1, l2 = parts
     for w in subject.samples():
-        expected = l1 * w.abs().sum() + l2 * w.square().sum()
+        expected = (l1 * w.abs() + l2 * w.square()).sum()
         subject.near("as_elastic_net: l1·Σ|w| + l2·Σw²", expected, penalty.value(w), 1e-9)
+
+
+def _groups_are_on_their_own(subject: _Subject) -> None:
+    """`distance` has one entry for each of the groups that `groups` tells, or for each coordinate where it has none.
+
+    And where a group is not 0 nothing changes in it if all others become 0, unless it is the whole tensor.
+    """
+    penalty = subject.penalty
+    for w in subject.members():
+        groups = penalty.groups(w.shape)
+        shape = tuple(w.shape) if groups is None else groups.count
+        found = penalty.distance(w, torch.ones_like(w))
+        if tuple(found.shape) != shape:
+            subject.fail("distance (shape)", tuple(found.shape), f"{shape}, one entry per group or coordinate")
+        if groups is None or w.numel() == 0:
+            continue
+        number = torch.arange(found.numel(), dtype=w.dtype).reshape(found.shape)  # one group after the other, alone
+        where = groups.spread(groups.kept(number)) if found.ndim else torch.zeros_like(w)
+        for each in range(min(found.numel(), 3)):
+            mine = where == each
+            alone = torch.where(mine, w, 0.0)
+            for name, method in _methods(penalty).items():
+                if name in ("grad", "prox", "prox with steps per coordinate"):
+                    a, b = method(penalty, w, torch.ones_like(w)), method(penalty, alone, torch.ones_like(w))
+                    subject.near(f"{name} of a group alone", torch.where(mine, b, 0.0), torch.where(mine, a, 0.0), 1e-9)
+
+
+def _what_is_exempt_is_left_alone(subject: _Subject) -> None:
+    penalty = subject.penalty
+    generator = torch.Generator().manual_seed(7)
+    for w in subject.members():
+        exempt = penalty.exempt(w)
+        if exempt is None:
+            continue
+        if exempt.shape != w.shape or exempt.dtype != torch.bool:
+            subject.fail("exempt", f"{exempt.dtype} {tuple(exempt.shape)}", f"truth values of shape {tuple(w.shape)}")
+        other = torch.where(exempt, torch.randn(w.shape, dtype=w.dtype, generator=generator), w)
+        subject.near("value where only what is exempt differs", penalty.value(other), penalty.value(w), 1e-12)
+        grad = penalty.grad(other)[exempt]
+        subject.near("grad of what is exempt", grad, torch.zeros_like(grad), 0.0)
+        if penalty.prox_steps != "none":
+            subject.near("prox of what is exempt", penalty.prox(other, 0.7)[exempt], other[exempt], 0.0)
+        if penalty.prox_steps == "coordinate":
+            steps = _steps_like(w, generator)
+            subject.near("prox of what is exempt", penalty.prox(other, steps)[exempt], other[exempt], 0.0)
+
+
+def _binding_changes_nothing(subject: _Subject) -> None:
+    """What `bind` makes of a penalty that remembers nothing of the weights gives the same numbers."""
+    penalty = subject.penalty
+    for w in subject.samples():
+        bound = penalty.bind(w)
+        if bound is penalty or bound.state():
+            continue
+        for name, method in _methods(penalty).items():
+            other = torch.ones_like(w)
+            subject.near(f"{name} after bind", method(bound, w, other), method(penalty, w, other), 1e-12)
 
 
 def _methods(penalty: Penalty) -> dict[str, Callable[[Penalty, Tensor, Tensor], Tensor]]:
@@ -436,8 +505,12 @@ def _falls_into_shards(subject: _Subject) -> None:
         for dim in numbering if w.ndim else ():
             size = (w.shape[dim] + 1) // 2 or 1
 
-            def held(index: int, dim: int = dim, size: int = size, shape: torch.Size = w.shape) -> Penalty:
-                return penalty.with_state(lambda kept: kept.split(size, dim)[index] if kept.shape == shape else kept)
+            bound = penalty.bind(w)  # weights and the like have its shape then
+
+            def held(
+                index: int, bound: Penalty = bound, dim: int = dim, size: int = size, shape: torch.Size = w.shape
+            ) -> Penalty:
+                return bound.with_state(lambda kept: kept.split(size, dim)[index] if kept.shape == shape else kept)
 
             parts = [(held(i), piece) for i, piece in enumerate(w.split(size, dim))]
             found = sum((part.value(piece) for part, piece in parts), start=w.new_zeros(()))
@@ -518,7 +591,7 @@ def _keeps_not_a_number(subject: _Subject) -> None:
     penalty = subject.penalty
     if penalty.prox_steps == "none":
         return
-    w = torch.full((4, 3), 0.5, dtype=torch.float64)
-    w[1, 1] = torch.nan
+    w = torch.full(max(subject.shapes, key=math.prod), 0.5, dtype=torch.float64)
+    w.view(-1)[w.numel() // 2] = torch.nan
     if not bool(penalty.prox(w, 0.5).isnan().any()):
         subject.fail("prox of a tensor with NaN", "no NaN", "NaN where it was")

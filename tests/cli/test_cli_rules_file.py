@@ -46,6 +46,9 @@ def test_every_form_of_a_rule():
           l.weight: {l0_ball: 100}
           m.weight: {l0_ball: 1.0}
           n.weight: {nm: {n: 2, m: 4}}
+          p.weight: {l1: {strength: 1, weights: [1, 0, 2.5]}}
+          q.weight: {group_lasso: {strength: 1, dim: 1, labels: [0, 0, 1], weights: 2}}
+          r.weight: {sparse_group_lasso: {l1: 1, group: 2, dim: [0, 1], size: [2, 4]}}
         """,
         "rules.yaml",
     )
@@ -68,6 +71,9 @@ def test_every_form_of_a_rule():
         "l.weight": L0Ball(100),
         "m.weight": L0Ball(1.0),
         "n.weight": NM(2, 4),
+        "p.weight": L1(1.0, weights=(1, 0, 2.5)),
+        "q.weight": GroupLasso(1.0, dim=1, labels=(0, 0, 1), weights=2),
+        "r.weight": SparseGroupLasso(1.0, 2.0, dim=(0, 1), size=(2, 4)),
     }
     assert next(iter(file.rules)) == "encoder.*"  # the order decides
 
@@ -99,6 +105,11 @@ def test_on_may_be_left_out():
         ("rules:\n  x: 1e-4", "line 2: '1e-4': expected {penalty: strength}"),
         ("rules:\n  x: {}", "line 2: {}: expected"),
         ("rules:\n  x: [l1]", "line 2: a list: expected"),
+        ("rules:\n  x: {l1: {strength: 1, weights: [1, -1]}}", "weights: -1: expected a finite number of 0 or more"),
+        ("rules:\n  x: {group_lasso: {strength: 1, size: 1.5}}", "size: '1.5': expected a whole number such as 1"),
+        ("rules:\n  x: {group_lasso: {strength: 1, size: 0}}", "size=0: expected a whole number ≥ 1, for dim=0"),
+        ("rules:\n  x: {group_lasso: {strength: 1, labels: 3}}", "labels: torch.int64 of shape () given"),
+        ("rules:\n  x: {group_lasso: {strength: 1, labels: [99999999999999999999]}}", "labels=(99999999999999999999,)"),
         ("rules:\n  x: {l1: much}", "line 2: l1: 'much' is not a number; expected a strength such as 1e-4"),
         ("rules:\n  x: {l1: -1}", "line 2: l1: -1: expected a finite number of 0 or more"),
         ("rules:\n  x: {l1: .nan}", "l1: '.nan' is not a number"),
@@ -109,7 +120,7 @@ def test_on_may_be_left_out():
         ("rules:\n  x: {elastic_net: 1}", "elastic_net: 1: expected its strengths by name, {l1: 1e-4, l2: 1e-4}"),
         ("rules:\n  x: {elastic_net: {l1: 1}}", "elastic_net: l2 missing; expected {l1: 1e-4, l2: 1e-4}"),
         ("rules:\n  x: {elastic_net: {l1: 1, l3: 1}}", "elastic_net has no 'l3': expected l1, l2"),
-        ("rules:\n  x: {group_lasso: {strenght: 1}}", "no 'strenght': expected strength, dim; did you mean 'strength'"),
+        ("rules:\n  x: {group_lasso: {strenght: 1}}", "labels, size; did you mean 'strength'"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: a}}", "group_lasso: dim: 'a': expected a dimension such as 0"),
         ("rules:\n  x: {group_lasso: {strength: 1, dim: {a: 1}}}", "expected a dimension for group_lasso: dim, not"),
         ("rules:\n  x: {non_negative: 1}", "line 2: non_negative: 1: it has no strength; write non_negative alone"),
@@ -151,4 +162,4 @@ def test_the_example_of_the_documentation_is_read():
     page = (Path(__file__).parents[2] / "docs" / "penalties.md").read_text(encoding="utf-8")
     example = page[page.index("```yaml\n") + 8 :]
     found = parse_rules(example[: example.index("```")], where="docs")
-    assert (found.on, len(found.rules)) == ("weights", 3)
+    assert (found.on, len(found.rules)) == ("weights", 4)

@@ -13,13 +13,19 @@ import torchshrink as ts
 from torchshrink.penalties.proximal import project_l1_ball
 from torchshrink.testing import _methods
 
-PENALTIES = [p for ps in EXAMPLES.values() for p in ps]
+STRUCTURED = [
+    ts.L1(0.3, weights=(1.0, 2.0, 0.5)),
+    ts.GroupLasso(0.3, labels=(0, 1, 0, 2), weights=(1.0, 2.0, 0.5)),
+    ts.SparseGroupLasso(0.2, 0.1, size=2),
+]
+PENALTIES = [p for ps in EXAMPLES.values() for p in ps] + STRUCTURED
 NORMS = [  # of degree 1: prox_{s}(c·w) at step c·s is c·prox_s(w)
     ts.L1(0.3),
     ts.GroupLasso(0.3),
     ts.GroupLasso(0.3, dim=()),
     ts.SparseGroupLasso(0.2, 0.1),
     ts.NuclearNorm(0.3),
+    *STRUCTURED,
 ]
 BALLS = [ts.MaxNorm, ts.L1Ball]
 

@@ -7,8 +7,9 @@ With features A (n, d), outputs z = A·Wᵀ + b, row losses f, and h the penalty
 F(W, b) ≥ D(U) for all W, b and every U that is feasible: Σ_i u_i = 0 where the intercept b is free. They are equal at
 the optimum, where u_i = f'(z_i). For h(w) = l1·|w| + l2·w², h*(v) = (|v| − l1)₊²/(4·l2), which for l2 = 0 asks for
 |v| ≤ l1. So the slopes f'(z) at the best intercept for W, times c = min(1, l1/max|v|), are feasible; with l2 > 0 they
-are without c, and the better of the two is taken. The gap F − D is the sum of the Fenchel–Young losses of f and h, none
-of them negative.
+are without c, and the better of the two is taken. With weights each coordinate has its own l1 and l2, and c is the
+least of l1/|v|; where some of them are 0 there is no such c, and no gap. The gap F − D is the sum of the Fenchel–Young
+losses of f and h, none of them negative.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from torchshrink.certifying.full_data import Data, FullLoss, full_loss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
-from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import Loss, StandardisedMSELoss
@@ -75,21 +75,25 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
         0.25
     """
     linear, after = _linear_of(model)
-    weights = _strengths(linear.weight, regularizer, "weight")
-    intercept = None if linear.bias is None else _bias_strengths(linear.bias, regularizer)
+    weights = _strengths(linear.weight, regularizer)
+    if weights is None:
+        raise NoDualError("weight is not penalised: where the strength is 0 there is no bound to give")
+    intercept = None if linear.bias is None else _strengths(linear.bias, regularizer)
     with full_loss(model, data, loss) as full, torch.no_grad():
         A, Z, mean = _features(full, linear)
         row_loss = _row_loss(full, Z, after)
         points = [(linear.weight.double(), A, *weights)]
         if intercept is not None:
-            points.append((linear.bias.double().unsqueeze(1), torch.ones_like(A[:, :1]), *intercept))
+            l1, l2 = intercept
+            bias, ones = linear.bias.double().unsqueeze(1), torch.ones_like(A[:, :1])
+            points.append((bias, ones, l1.unsqueeze(1), l2.unsqueeze(1)))
         free = linear.bias is not None and intercept is None
         gap = _gap(row_loss, Z, points, free)
         objective = mean + sum(float(p.value(w)) for w, p in regularizer.in_force().items())
     return DualityGap(gap, objective, objective - gap)
 
 
-Point = tuple[Tensor, Tensor, float, float]  # weights (k, d), their features (n, d), l1, l2
+Point = tuple[Tensor, Tensor, Tensor, Tensor]  # weights (k, d), their features (n, d), l1 (k, d), l2 (k, d)
 
 
 def _gap(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> float:
@@ -99,8 +103,9 @@ def _gap(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> float
     if free and bool((U.mean(0).abs() > 1e-12 * U.abs().mean(0).clamp(min=1.0)).any()):
         raise UnsettledDualError("the best intercept was not found: look for huge values in the features")
     slopes = [-(U.mT @ features) / len(features) for _, features, _, _ in points]
-    c = min([1.0, *(l1 / float(V.abs().max()) for V, (*_, l1, _) in zip(slopes, points, strict=True) if V.any())])
-    scales = {c, 1.0} if all(l2 > 0 for *_, l2 in points) else {c}
+    shares = [(l1 / V.abs())[V != 0] for V, (*_, l1, _) in zip(slopes, points, strict=True)]
+    c = min([1.0, *(float(share.min()) for share in shares if len(share))])
+    scales = {c, 1.0} if all(bool((l2 > 0).all()) for *_, l2 in points) else {c}
     return min(
         float(row_loss.fenchel_young(Z, scale * U).mean())
         + sum(float(_penalty_gap(w, scale * V, l1, l2)) for V, (w, _, l1, l2) in zip(slopes, points, strict=True))
@@ -108,11 +113,12 @@ def _gap(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> float
     )
 
 
-def _penalty_gap(w: Tensor, v: Tensor, l1: float, l2: float) -> Tensor:
+def _penalty_gap(w: Tensor, v: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     """Σ h(w) + h*(v) − v·w, (k, d) each. With e = S(v, l1): l1·|w| − (v − e)·w + l2·(w − e/(2·l2))²."""
-    e = soft_threshold(v, l1) if l2 > 0 else torch.zeros_like(v)  # without l2, v was scaled to |v| ≤ l1
+    curved = bool((l2 > 0).all())
+    e = soft_threshold(v, l1) if curved else torch.zeros_like(v)  # without l2, v was scaled to |v| ≤ l1
     kink = (l1 * w.abs() - (v - e) * w).clamp(min=0)
-    return kink.sum() + (l2 * (w - e / (2 * l2)).square().sum() if l2 > 0 else 0.0)
+    return kink.sum() + ((l2 * (w - e / (2 * l2)).square()).sum() if curved else 0.0)
 
 
 def _linear_of(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
@@ -132,28 +138,21 @@ def _linear_of(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     return linear, after
 
 
-def _strengths(w: Tensor, regularizer: Regularizer, name: str) -> tuple[float, float]:
-    """(l1, l2) of the penalty in force on ``w``."""
+def _strengths(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] | None:
+    """(l1, l2) of the penalty in force on each coordinate of ``w``, in float64; None where nothing is penalised."""
     penalty = regularizer.in_force().get(w)
-    l1, l2 = _split(penalty)
-    if l1 == l2 == 0:
-        raise NoDualError(f"{name} is not penalised: where the strength is 0 there is no bound to give")
-    return l1, l2
-
-
-def _bias_strengths(bias: Tensor, regularizer: Regularizer) -> tuple[float, float] | None:
-    """(l1, l2) of the penalty in force on the intercept, None where it is free."""
-    l1, l2 = _split(regularizer.in_force().get(bias))
-    return None if l1 == l2 == 0 else (l1, l2)
-
-
-def _split(penalty: Penalty | None) -> tuple[float, float]:
     if penalty is None:
-        return 0.0, 0.0
+        return None
     known = penalty.as_elastic_net
     if known is None:
         raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
-    return float(known[0]), float(known[1])
+    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
+    penalised = l1 + l2 > 0
+    if not bool(penalised.any()):
+        return None
+    if not bool(penalised.all()):
+        raise NoDualError(f"{penalty} exempts coordinates: where the strength is 0 there is no bound to give")
+    return l1, l2
 
 
 def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]:

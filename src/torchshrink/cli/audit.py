@@ -29,6 +29,7 @@ def audit(
     strength: options.Strength = None,
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
+    groups: options.Groups = None,
     gamma: options.Gamma = None,
     epsilon: options.Epsilon = None,
     radius: options.Radius = None,
@@ -54,12 +55,17 @@ def audit(
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.regularizer import Regularizer
 
-    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    shape = Shape(
+        l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern, groups
+    )
     penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
     if data is None and text.given():
         raise InputError(f"--{next(iter(text.given()))} without DATA: there is nothing to read; leave it out")
     dataset = None if data is None else from_options.load_data(data, target=target, task=task, format=text)
+    if groups is not None:
+        known = {"model": model} if dataset is None else from_options.model_settings(dataset, model, hidden)
+        penalising = penalising.by_feature(dataset, known)
     built = _model(dataset, model=model, hidden=hidden, seed=seed)
     regularizer = Regularizer(built, penalising.rules_or_zero, on=penalising.on)
     if method != "loss":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torchshrink.data import Dataset, Format, load, split
 from torchshrink.data.rounding import warn_of_rounding
 from torchshrink.errors import InputError
 from torchshrink.paths.folds import draw_rows
-from torchshrink.penalties import L2
+from torchshrink.penalties import L2, GroupLasso, Penalty, SparseGroupLasso
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
 from torchshrink.training import check_fit, default_loss
@@ -44,6 +44,14 @@ class Penalising:
     def rules_or_zero(self) -> Rules:
         """The rules, or a penalty of strength 0 where there are none: for what is counted and certified."""
         return L2(0.0) if self.rules is None else self.rules
+
+    def by_feature(self, data: Dataset | None, model: Mapping[str, Any]) -> Penalising:
+        """The same with the columns of one feature in one group."""
+        return replace(
+            self,
+            rules=rules_by_feature(self.rules, data, model, self.on),
+            settings=self.settings | {"groups": "features"},
+        )
 
 
 def penalising(
@@ -84,6 +92,23 @@ def penalising(
     made = penalty_of(name, value, shape)
     known = {} if constraint else {"strength": value}
     return Penalising(made, SELECTION[chosen], {"penalty": name, **known, "as": repr(made), "on": chosen})
+
+
+def rules_by_feature(penalty: Rules | None, data: Dataset | None, model: Mapping[str, Any], on: Selection) -> Rules:
+    """A group penalty of columns, which in the first layer are those of one feature together, and single ones later.
+
+    Raises:
+        InputError: what the model's first layer is, is not known.
+    """
+    if data is None or "inputs" not in model:
+        raise InputError(f"--groups features with --model {model['model']}: only mlp, logistic and linear are known")
+    if not isinstance(penalty, GroupLasso | SparseGroupLasso):  # which `Shape.check` has seen to
+        raise InputError("--groups features: a group penalty expected")
+    first = "hidden1.weight" if model["hidden"] else "output.weight"
+    labels = [column for column, size in enumerate(data.sizes) for _ in range(max(size, 1))]  # as in `Preprocess`
+    # Later layers too: else they grow as the first one shrinks, and the penalty comes to nothing.
+    others: dict[str | type[nn.Module], Penalty | None] = {"*": penalty} if model["hidden"] or on == ALL else {}
+    return {first: replace(penalty, labels=labels), **others}
 
 
 def format_of(

@@ -16,6 +16,7 @@ METHODS = ("auto", "loss", "gradient", "prox", "latent", "decoupled")
 SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
+GROUPS = ("features",)
 ENGINES = ("auto", "lanes", "sequential")
 ORDERS = ("cold", "warm")
 
@@ -163,6 +164,16 @@ Dim = Annotated[
         rich_help_panel=_PENALTY,
         show_default=False,
         help="The dimension that numbers the groups; 0, the default, makes a group of each unit's incoming weights.",
+    ),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="WHAT",
+        rich_help_panel=_PENALTY,
+        show_default=False,
+        help="features: in the first layer all columns of one feature, such as a category's, are one group; --dim 1.",
     ),
 ]
 Gamma = Annotated[

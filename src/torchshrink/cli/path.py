@@ -42,6 +42,7 @@ def path(
     strengths: options.Strengths = "32",
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
+    groups: options.Groups = None,
     gamma: options.Gamma = None,
     epsilon: options.Epsilon = None,
     on: options.On = None,
@@ -106,16 +107,17 @@ def path(
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
-    from torchshrink.cli.path_tuning import Tuning, penalties
+    from torchshrink.cli.path_tuning import Tuning, by_feature, penalties
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.paths import Engine, PathSettings
 
     from_options.device(device)
     from_options.use_threads(threads)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
-    tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma, epsilon))
+    tuned = penalties(penalty or ["l1"], Shape(l1_ratio, dim, gamma, epsilon, groups=groups))
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)
+    specs = by_feature(tuned, dataset, model_settings, on=on) if groups is not None else tuned
     make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
     path_settings = PathSettings(
         strengths=grid,
@@ -142,6 +144,7 @@ def path(
         },
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
+        **({} if groups is None else {"groups": groups}),
         "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
         "polish": polish,
         "relaxed": relaxed,
@@ -154,7 +157,7 @@ def path(
         del settings["engine"]["jobs"]  # elsewhere stacks are cut by it, which decides the last bits
     run = _Run(folder, settings)
     if not (resume and run.finished()):
-        tuning = Tuning.prepare(dataset, model_settings, tuned, path_settings)
+        tuning = Tuning.prepare(dataset, model_settings, specs, path_settings)
         run.claim(force=force, resume=resume)
         from_options.say_guesses(dataset)
         try:

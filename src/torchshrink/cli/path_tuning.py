@@ -9,15 +9,18 @@ from typing import Any
 from torch import nn
 
 from torchshrink import models
+from torchshrink.cli.from_options import SELECTION, rules_by_feature
 from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
 from torchshrink.cli.train_results import certificate_in_words, finite
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
 from torchshrink.paths import PathComparison, PathResult, PathSettings
+from torchshrink.paths.penalty_family import PenaltySpec, family
 from torchshrink.paths.run import PathJob, prepare
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import TOLERANCE
+from torchshrink.regularizer.selection import Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +28,11 @@ class Tuning:
     """A path that is ready to run, and what its result is said to be of."""
 
     job: PathJob
-    penalties: Mapping[str, Penalty]  # at strength 1
+    penalties: Mapping[str, PenaltySpec]
 
     @classmethod
     def prepare(
-        cls, data: Dataset, model: Mapping[str, Any], penalties: Mapping[str, Penalty], settings: PathSettings
+        cls, data: Dataset, model: Mapping[str, Any], penalties: Mapping[str, PenaltySpec], settings: PathSettings
     ) -> Tuning:
         """Check all that can be checked before the first training starts.
 
@@ -47,10 +50,11 @@ class Tuning:
         best = result.best if isinstance(result, PathComparison) else result
         strength = (best.one_se if choose == "one_se" else best.best).strength
         model, certificate = best.refit(strength, polish=polished, relaxed=relaxed)
-        acting = self.penalties[best.penalty].with_strength(strength)
-        sparsity = Regularizer(model, acting, on=self.job.settings.on).sparsity()
+        acting = family(self.penalties[best.penalty])
+        sparsity = Regularizer(model, acting.make(strength), on=self.job.settings.on).sparsity()
+        said = acting.describe(strength)
         return model, {
-            "penalty": str(acting),
+            "penalty": said if isinstance(said, str) else "; ".join(f"{name}: {each}" for name, each in said.items()),
             "relaxed": relaxed,
             "choice": choose,
             "strength": strength,
@@ -80,3 +84,27 @@ def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
             raise InputError(f"--penalty {name} is given twice; give each once")
     shape.check(*split)
     return {name: penalty_of(name, 1.0, shape.part_for(name)) for name in split}
+
+
+def by_feature(
+    penalties: Mapping[str, Penalty], data: Dataset, model: Mapping[str, Any], *, on: str | None
+) -> dict[str, PenaltySpec]:
+    """The penalties named, those of groups with the columns of one feature in one group.
+
+    Raises:
+        InputError: what the model's first layer is, is not known.
+    """
+    selection = SELECTION[on or "weights"]
+
+    def grouped(name: str, penalty: Penalty) -> PenaltySpec:
+        if Shape(groups="features").part_for(name) == Shape():
+            return penalty
+        rules_by_feature(penalty, data, model, selection)
+
+        def rules(strength: float) -> Rules:
+            return rules_by_feature(penalty.with_strength(strength), data, model, selection)
+
+        rules.__name__ = name  # which a result goes by
+        return rules
+
+    return {name: grouped(name, penalty) for name, penalty in penalties.items()}

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchshrink.cli.option_checks import MOST_GAMMA, positive
+from torchshrink.cli.option_checks import MOST_GAMMA, one_of, positive
+from torchshrink.cli.options import GROUPS
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
 from torchshrink.support.text import suggestion
@@ -42,7 +43,7 @@ def signature(name: str) -> Signature:
     """What the penalty called ``name`` is made of.
 
     >>> signature("sparse_group_lasso")
-    Signature(strengths=('l1', 'group'), settings=('dim',))
+    Signature(strengths=('l1', 'group'), settings=('dim', 'weights', 'labels', 'size'))
     """
     required: list[str] = []
     optional: list[str] = []
@@ -79,6 +80,7 @@ class Shape:
     low: float | None = None
     high: float | None = None
     pattern: str | None = None
+    groups: str | None = None
 
     def part_for(self, name: str) -> Shape:
         """The part of it that the penalty called ``name`` takes."""
@@ -117,6 +119,10 @@ class Shape:
             raise InputError(f"--dim {self.dim}: expected a dimension of a weight, such as 0 or 1")
         if self.pattern is not None and not re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", self.pattern):
             raise InputError(f"--pattern {self.pattern[:40]}: expected how many of how many, such as 2:4")
+        if self.groups is not None:
+            one_of("--groups", self.groups, GROUPS)
+            if self.dim is not None:
+                raise InputError(f"--groups {self.groups} with --dim {self.dim}: features are columns; leave one out")
 
     def of_constraint(self, name: str) -> dict[str, Any]:
         """What the constraint called ``name`` must be given, by its class's names.
@@ -160,6 +166,8 @@ def penalty_of(name: str, strength: float, shape: Shape) -> Penalty:
             values[word] = float(f"{strength * share:.12g}")
     if shape.dim is not None:
         values["dim"] = shape.dim
+    if shape.groups is not None:
+        values["dim"] = 1  # of weights whose inputs are no features too
     if shape.gamma is not None:
         values["gamma"] = shape.gamma
     if shape.epsilon is not None:
@@ -172,6 +180,7 @@ def _takers(option: str) -> list[str]:
     takes: dict[str, Callable[[Signature], bool]] = {
         "l1_ratio": lambda parts: len(parts.strengths) == 2 and not set(parts.strengths) & set(_MADE_OF),
         "dim": lambda parts: "dim" in parts.settings,
+        "groups": lambda parts: "labels" in parts.settings,
         "gamma": lambda parts: "gamma" in parts.settings,
         "epsilon": lambda parts: "epsilon" in parts.settings,
         "radius": lambda parts: "radius" in parts.strengths,

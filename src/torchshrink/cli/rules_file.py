@@ -165,8 +165,10 @@ class _Reader:
 
     def value(self, node: yaml.Node, word: str, what: str) -> Any:
         """What a penalty takes by the name ``word``; what is checked no further here, its class checks."""
-        if word == "dim":
-            return self.dim(node, what)
+        if word in ("dim", "size", "labels"):
+            return self.whole(node, what, "dimension" if word == "dim" else "whole number")
+        if word == "weights" and isinstance(node, yaml.SequenceNode):
+            return tuple(self.number(item, what) for item in node.value)
         if word not in _EXAMPLES:
             return self.number(node, what)
         text = self.text(node, f"a number for {what}")
@@ -188,14 +190,16 @@ class _Reader:
             self.fail(node, f"{what}: {text}: expected at most {most:g}")
         return value
 
-    def dim(self, node: yaml.Node, what: str) -> int | tuple[int, ...]:
+    def whole(self, node: yaml.Node, what: str, kind: str) -> int | tuple[int, ...]:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        texts = [self.text(item, f"a dimension for {what}") for item in nodes]
+        texts = [self.text(item, f"a {kind} for {what}") for item in nodes]
         try:
-            dims = tuple(int(text) for text in texts)
+            numbers = tuple(int(text) for text in texts)
         except ValueError:
-            self.fail(node, f"{what}: {', '.join(texts)!r}: expected a dimension such as 0")
-        return dims if isinstance(node, yaml.SequenceNode) else dims[0]
+            self.fail(
+                node, f"{what}: {', '.join(texts)!r}: expected a {kind} such as {0 if kind == 'dimension' else 1}"
+            )
+        return numbers if isinstance(node, yaml.SequenceNode) else numbers[0]
 
     def pairs(self, node: yaml.Node, expected: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         if not isinstance(node, yaml.MappingNode):

@@ -41,6 +41,7 @@ def train(
     strength: options.Strength = None,
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
+    groups: options.Groups = None,
     gamma: options.Gamma = None,
     epsilon: options.Epsilon = None,
     radius: options.Radius = None,
@@ -89,11 +90,15 @@ def train(
     where = from_options.device(device)
     from_options.use_threads(threads)
     text = from_options.format_of(sep, decimal, thousands, na=na, drop=drop)
-    shape = Shape(l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern)
+    shape = Shape(
+        l1_ratio, dim, gamma, epsilon, radius, option_checks.keep_of("--keep", keep), low, high, pattern, groups
+    )
     penalising = from_options.penalising(penalty, strength, shape, rules=rules, on=on)
     make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)
+    if groups is not None:
+        penalising = penalising.by_feature(dataset, model_settings)
     settings = {
         "data": {
             "spec": data,

@@ -20,6 +20,7 @@ from torchshrink.paths.null_model import lbfgs, minimised
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.terms import Term
 from torchshrink.support.randomness import seeded
 from torchshrink.training import Loss, evaluating
 
@@ -128,7 +129,8 @@ def exact_top(spec: TrainingSpec, family: PenaltyFamily) -> float | None:
 
     It does where the output is affine in the trainable parameters (linear and logistic models, any features in
     front), and loss and penalty are known to be convex: then it is the critical strength of the gradient at the null
-    model, with the penalised weights zero and the others fitted, all rows, evaluation mode, float64. For deep networks
+    model, with the penalised weights zero and the others fitted (those of weight 0 too), all rows, evaluation mode,
+    float64. For deep networks
     the gradient there is zero, and for L2 no strength is enough. It is a scale for the grid and no more: taken from
     all rows, where a fold's trainings have fewer, it says nothing about which strength is chosen.
     """
@@ -148,7 +150,7 @@ def exact_top(spec: TrainingSpec, family: PenaltyFamily) -> float | None:
                 return None
         except RuntimeError:  # a model that insists on float32
             return None
-        gradients = _null_gradients(model, [term.parameter for term in regularizer.terms], exact)
+        gradients = _null_gradients(model, regularizer.terms, exact)
     tops = []
     for term, double, gradient in zip(regularizer.terms, twice.terms, gradients, strict=True):
         if not term.penalty.convex:
@@ -166,13 +168,29 @@ def _is_convex(loss: Loss) -> bool:
     return type(loss) in CONVEX or any(loss is each for each in CONVEX_FUNCTIONS)
 
 
-def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], spec: TrainingSpec) -> tuple[Tensor, ...]:
-    """The mean loss's gradients at the null model: penalised weights zero, all others fitted."""
+def _null_gradients(model: nn.Module, terms: Sequence[Term], spec: TrainingSpec) -> tuple[Tensor, ...]:
+    """The mean loss's gradients at the null model: penalised weights zero, all others fitted, exempt ones too."""
+    penalised = [term.parameter for term in terms]
+    exempt = {term.parameter: term.penalty.exempt(term.parameter) for term in terms}
+    partly = {p: mask for p, mask in exempt.items() if mask is not None and bool(mask.any())}
     with torch.no_grad():
         for parameter in penalised:
             parameter.zero_()
-    known = {id(parameter) for parameter in penalised}
-    free = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    free = [p for p in model.parameters() if p.requires_grad and (p not in exempt or p in partly)]
+    # A coordinate without a gradient stays at zero.
+    hooks = [p.register_hook(lambda grad, mask=mask: torch.where(mask, grad, 0.0)) for p, mask in partly.items()]
+    try:
+        _fit(model, free, spec)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if isinstance(spec.X, LazyRows):
+        return tuple(FullLoss(model, spec.X, spec.y, spec.loss).gradient(penalised)[1])
+    return torch.autograd.grad(spec.loss(model(spec.X), spec.y), penalised)
+
+
+def _fit(model: nn.Module, free: list[nn.Parameter], spec: TrainingSpec) -> None:
+    """Minimise the mean loss over the parameters ``free``."""
     if isinstance(spec.X, LazyRows):
         full = FullLoss(model, spec.X, spec.y, spec.loss)
 
@@ -184,8 +202,8 @@ def _null_gradients(model: nn.Module, penalised: list[nn.Parameter], spec: Train
 
         if free:
             lbfgs(free).step(closure)
-        return tuple(full.gradient(penalised)[1])
-    return torch.autograd.grad(minimised(lambda: spec.loss(model(spec.X), spec.y), free), penalised)
+    else:
+        minimised(lambda: spec.loss(model(spec.X), spec.y), free)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ What the methods owe each other (``torchshrink.testing.check_penalty`` holds an 
 - ``u = prox(w, s)`` is the global minimiser of Ω(z) + Σ (z−w)²/(2s), so (w − u)/s is in ∂Ω(u):
   ``distance(u, (u − w)/s) = 0``.
 - ``distance(w, g)`` is 0 exactly where −g is in ∂Ω(w): of what is not convex, where it is written in its docstring.
-- ``critical_strength(g)`` is the least strength at which ``distance(0, g) = 0``.
+- ``critical_strength(g)`` is the least strength at which ``distance(0, g) = 0``, coordinates that are exempt aside.
 - ``with_strength(t)`` is the same penalty at another strength, whatever its other settings; a strength may be a
   tensor of one value, which is how one stacked program trains many strengths.
 """
@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.penalties.grouping import Groups
 from torchshrink.support.private_torch import is_batched
 
 Strength = float | Tensor
@@ -49,7 +50,7 @@ class Penalty(abc.ABC):
     - ``prox_steps``: for which steps ``prox`` is exact: ``"coordinate"`` (one per coordinate, and so a number too),
       ``"scalar"`` (one number only) or ``"none"`` (there is no closed prox).
     - ``elementwise``: whether Ω is a sum over coordinates, so that a shard of a tensor needs nothing of the others.
-      False is never wrong. With groups, ``group_dims`` says what a shard may hold by itself.
+      False is never wrong. With groups, ``group_dims`` says along what a tensor may be cut.
     - ``convex``: whether Ω is convex in all of ``w``. False is never wrong, and then `convex_part` matters: the
       prox of a penalty that is not convex is expansive for long steps, and a training with it need not come to rest.
     - ``kinks``: where a penalty that is not smooth has its kinks: ``"coordinates"``, nowhere but where a coordinate is
@@ -72,7 +73,26 @@ class Penalty(abc.ABC):
 
     @property
     def group_dims(self) -> tuple[int, ...] | None:
-        """The dimensions that number the groups, or None where each coordinate is on its own."""
+        """The dimensions along which no cut divides a group, or makes it another one; None where there are no groups.
+
+        Those that number the groups, where each index is a group of its own; ``()`` is never wrong. Where they say all,
+        `groups` follows from them.
+        """
+        return None
+
+    def groups(self, shape: torch.Size) -> Groups | None:
+        """Which coordinates of a tensor of this shape belong together; None where each is on its own.
+
+        Raises:
+            InputError: such a tensor cannot be grouped so.
+        """
+        return None if self.group_dims is None else Groups(shape, self.group_dims, {})
+
+    def exempt(self, w: Tensor) -> Tensor | None:
+        """Where Ω does not depend on ``w`` at any strength, shaped like it; None: nowhere. None is never wrong.
+
+        Such coordinates count as unpenalised: `critical_strength` leaves them out, and a path fits them beforehand.
+        """
         return None
 
     @property
@@ -95,7 +115,10 @@ class Penalty(abc.ABC):
 
     @property
     def as_elastic_net(self) -> tuple[Strength, Strength] | None:
-        """(l1, l2) where Ω(w) = l1·Σ|w| + l2·Σw², whose duality gap is known; None elsewhere."""
+        """(l1, l2) where Ω(w) = Σ l1·|w| + l2·w², whose duality gap is known; None elsewhere.
+
+        Numbers, or tensors that broadcast to ``w`` where coordinates have their own.
+        """
         return None
 
     @abc.abstractmethod
@@ -123,7 +146,11 @@ class Penalty(abc.ABC):
         """The same penalty at another strength. With two strengths, their proportion is kept."""
 
     def bind(self, w: Tensor) -> Penalty:
-        """What acts on this tensor from now on: the penalty itself, unless it remembers something of ``w``."""
+        """What acts on this tensor from now on: the penalty itself, unless it remembers or has to fit something of it.
+
+        Raises:
+            InputError: it does not fit: weights, labels or a size of groups for other shapes.
+        """
         return self
 
     def state(self) -> Mapping[str, Tensor]:
@@ -131,7 +158,10 @@ class Penalty(abc.ABC):
         return {}
 
     def with_state(self, change: Callable[[Tensor], Tensor]) -> Penalty:
-        """The same penalty with ``change`` applied to each tensor that `bind` remembered."""
+        """The same penalty with ``change`` applied to each tensor with one number for each coordinate that it has.
+
+        Those that `bind` remembered, and weights of coordinates, which `bind` has brought to the shape of ``w``.
+        """
         return self
 
     def __add__(self, other: Penalty) -> Penalty:

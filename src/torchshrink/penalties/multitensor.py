@@ -35,7 +35,7 @@ def total(penalty: Penalty, tensors: Sequence[Tensor]) -> Tensor:
 
 @total.register
 def _(penalty: L1, tensors: Sequence[Tensor]) -> Tensor:
-    if not _accumulates_exactly(tensors):
+    if penalty.weights is not None or not _accumulates_exactly(tensors):
         return total.dispatch(Penalty)(penalty, tensors)
     out = tensors[0].abs().sum()  # vector_norm(1) is 5 times slower
     for w in tensors[1:]:
@@ -45,7 +45,7 @@ def _(penalty: L1, tensors: Sequence[Tensor]) -> Tensor:
 
 @total.register
 def _(penalty: L2, tensors: Sequence[Tensor]) -> Tensor:
-    if not _accumulates_exactly(tensors):
+    if penalty.weights is not None or not _accumulates_exactly(tensors):
         return total.dispatch(Penalty)(penalty, tensors)
     norms = torch.stack(torch._foreach_norm(list(tensors), 2))
     return penalty.strength * torch.dot(norms, norms)
@@ -59,7 +59,7 @@ def gradients(penalty: Penalty, tensors: Sequence[Tensor], factor: float | Tenso
 
 @gradients.register
 def _(penalty: L1, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
-    if not _accumulates_exactly(tensors):
+    if penalty.weights is not None or not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
     signs = list(torch._foreach_sign(list(tensors)))
     torch._foreach_mul_(signs, _scalar(penalty.strength * factor, tensors))
@@ -68,7 +68,7 @@ def _(penalty: L1, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Te
 
 @gradients.register
 def _(penalty: L2, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
-    if not _accumulates_exactly(tensors):
+    if penalty.weights is not None or not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
     return list(torch._foreach_mul(list(tensors), _scalar(2 * penalty.strength * factor, tensors)))
 
@@ -86,7 +86,7 @@ def add_gradients_(penalty: Penalty, tensors: Sequence[Tensor], grads: Sequence[
 @add_gradients_.register
 def _(penalty: L1, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
     strength = penalty.strength * factor
-    if isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
+    if penalty.weights is not None or isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
         add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
         return
     torch._foreach_add_(list(grads), torch._foreach_sign(list(tensors)), alpha=strength)
@@ -95,7 +95,7 @@ def _(penalty: L1, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: S
 @add_gradients_.register
 def _(penalty: L2, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
     strength = 2 * penalty.strength * factor
-    if isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
+    if penalty.weights is not None or isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
         add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
         return
     torch._foreach_add_(list(grads), list(tensors), alpha=strength)
@@ -121,6 +121,9 @@ def prox_(
 
 @prox_.register
 def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None) -> None:
+    if penalty.weights is not None:
+        prox_.dispatch(Penalty)(penalty, tensors, steps, limits)
+        return
     per_coordinate = [step for step in steps if isinstance(step, Tensor) and step.ndim > 0]
     if len(per_coordinate) == len(steps) and not isinstance(penalty.strength, Tensor) and _accumulates_exactly(tensors):
         torch._foreach_mul_(per_coordinate, penalty.strength)
@@ -137,6 +140,9 @@ def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Seq
 
 @prox_.register
 def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None) -> None:
+    if penalty.weights is not None:
+        prox_.dispatch(Penalty)(penalty, tensors, steps, limits)
+        return
     for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
         before = None if limits is None else w.clone()
         w.div_(1 + 2 * step * penalty.strength)
@@ -148,6 +154,9 @@ def _(penalty: L2, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Seq
 def _(
     penalty: ElasticNet, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Sequence[Step] | None = None
 ) -> None:
+    if penalty.weights is not None:
+        prox_.dispatch(Penalty)(penalty, tensors, steps, limits)
+        return
     for i, (w, step) in enumerate(zip(tensors, steps, strict=True)):
         before = None if limits is None else w.clone()
         shrinkage = 1 + 2 * step * penalty.l2

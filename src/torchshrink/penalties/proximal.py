@@ -7,6 +7,7 @@ A NaN that goes in comes out: a diverged weight must not look like an exact zero
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -54,7 +55,7 @@ def reduced_dims(ndim: int, dims: tuple[int, ...]) -> tuple[int, ...]:
 
 def group_size(shape: torch.Size, dims: tuple[int, ...]) -> int:
     """How many coordinates each group has."""
-    return math.prod(shape[dim] for dim in reduced_dims(len(shape), dims))
+    return math.prod([shape[dim] for dim in reduced_dims(len(shape), dims)])
 
 
 def group_norm(w: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -69,11 +70,14 @@ def scaled_norm(w: Tensor, reduced: tuple[int, ...]) -> Tensor:
     """The Euclidean norm over some dimensions, kept as 1, where neither huge nor tiny entries are lost when squared."""
     if w.numel() == 0:
         return torch.linalg.vector_norm(w, dim=reduced, keepdim=True)  # type: ignore[no-any-return]
-    largest = torch.linalg.vector_norm(w.detach(), math.inf, dim=reduced, keepdim=True)
-    # A power of two, so that no digit changes; what is not finite stays as it is.
-    scale = torch.where((largest > 0) & (largest < math.inf), torch.exp2(largest.log2().floor()), 1.0).to(w.dtype)
-    scale = scale.clamp(min=torch.finfo(w.dtype).tiny)
+    scale = power_of_two(torch.linalg.vector_norm(w.detach(), math.inf, dim=reduced, keepdim=True))
     return torch.linalg.vector_norm(w / scale, dim=reduced, keepdim=True) * scale  # type: ignore[no-any-return]
+
+
+def power_of_two(largest: Tensor) -> Tensor:
+    """A power of two near each number, so that dividing by it changes no digit; 1 for what is 0 or not finite."""
+    scale = torch.where((largest > 0) & (largest < math.inf), torch.exp2(largest.log2().floor()), 1.0)
+    return scale.to(largest.dtype).clamp(min=torch.finfo(largest.dtype).tiny)
 
 
 def per_group(kept: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -125,25 +129,52 @@ def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, .
     reduced = reduced_dims(x.ndim, dims)
     if not reduced:
         return soft_threshold(x, threshold)
+    return secular_soft_threshold(
+        x,
+        threshold,
+        total=lambda t: t.sum(dim=reduced, keepdim=True),
+        largest=lambda t: t.amax(dim=reduced, keepdim=True),
+        norm=lambda t: scaled_norm(t, reduced),
+        spread=lambda kept: kept,
+    )
+
+
+def secular_soft_threshold(
+    x: Tensor,
+    threshold: Tensor,
+    *,
+    total: Callable[[Tensor], Tensor],
+    largest: Callable[[Tensor], Tensor],
+    norm: Callable[[Tensor], Tensor],
+    spread: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The solution of `metric_block_soft_threshold` for groups of any kind.
+
+    Args:
+        x: not empty.
+        threshold: t_i ≥ 0, shaped like ``x``.
+        total: the sum over each group.
+        largest: the largest of each group.
+        norm: the Euclidean norm of each group, where neither huge nor tiny entries are lost.
+        spread: what broadcasts to ``x`` from one number per group, as the other three return it.
+    """
     tiny = torch.finfo(x.dtype).tiny
     zero = torch.zeros((), dtype=x.dtype, device=x.device)
     scaled = torch.where(x == 0, zero, x / threshold)  # a zero step leaves a nonzero x alone: inf > 1
-    is_zero = torch.linalg.vector_norm(scaled, dim=reduced, keepdim=True) <= 1
+    is_zero = total(scaled.square()).sqrt() <= 1
 
     # θ ≥ |x_i| − t_i for every i makes each quotient below at most 1, so nothing overflows.
-    theta = torch.maximum(
-        (x.abs() - threshold).amax(dim=reduced, keepdim=True),
-        scaled_norm(x, reduced) - threshold.amax(dim=reduced, keepdim=True),
-    ).clamp(min=0)
+    theta = torch.maximum(largest(x.abs() - threshold), norm(x) - largest(threshold)).clamp(min=0)
     for _ in range(NEWTON_ITERATIONS):
-        denominator = (theta + threshold).clamp(min=tiny)
+        denominator = (spread(theta) + threshold).clamp(min=tiny)
         squares = (x / denominator).square()
-        psi = squares.sum(dim=reduced, keepdim=True)
-        slope = (squares / denominator).sum(dim=reduced, keepdim=True)  # −ψ'/2
+        psi = total(squares)
+        slope = total(squares / denominator)  # −ψ'/2
         climb = psi * (psi.sqrt() - 1) / slope.clamp(min=tiny)
         theta = theta + climb.clamp(min=0)  # monotone; what is negative here is rounding
+    theta = spread(theta)
     u = x * (theta / (theta + threshold).clamp(min=tiny))
-    return torch.where(is_zero, zero, u)
+    return torch.where(spread(is_zero), zero, u)
 
 
 def project_ball(z: Tensor, radius: Threshold, dims: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from torchshrink.certifying.full_data import FullLoss
 from torchshrink.penalties import Penalty
-from torchshrink.penalties.proximal import reduced_dims
 from torchshrink.regularizer.certificate import Certificate, measure
 
 _SEEDS = 2**23  # numbers that the second derivatives may take at once: 64 MiB
@@ -41,6 +40,12 @@ class Block:
         return self.penalty is not None and not self.smooth and self.penalty.kinks == "groups"
 
     @property
+    def exempt(self) -> Tensor:
+        """The coordinates that the penalty leaves alone, shaped like the parameter."""
+        found = None if self.penalty is None else self.penalty.exempt(self.parameter)
+        return torch.zeros_like(self.parameter, dtype=torch.bool) if found is None else found
+
+    @property
     def supported(self) -> bool:
         """Whether F is smooth in the coordinates that are not zero."""
         return self.smooth or self.kinked or self.grouped
@@ -65,9 +70,10 @@ class Objective:
         self._parameters = [block.parameter for block in blocks]
         self._sizes = [p.numel() for p in self._parameters]
         self.eps = max(torch.finfo(p.dtype).eps for p in self._parameters)
-        self._smooth = self._flags(lambda block: block.smooth)
+        exempt = torch.cat([block.exempt.reshape(-1) for block in blocks])
+        self._smooth = self._flags(lambda block: block.smooth) | exempt
         self._held = self._flags(lambda block: block.supported and not block.smooth)
-        self._kinked = self._flags(lambda block: block.kinked)
+        self._kinked = self._flags(lambda block: block.kinked) & ~exempt
 
     def _flags(self, of: Callable[[Block], bool]) -> Tensor:
         parts = [
@@ -129,10 +135,10 @@ class Objective:
         """``after``, with what went through a kink stopped there: coordinates, and groups that turned around."""
         stopped = torch.where(self._kinked & (before * after < 0), 0.0, after)
         for block, old, new in zip(self.blocks, self.views(before), self.views(stopped), strict=True):
-            if block.penalty is not None and block.grouped:
-                inside = reduced_dims(new.ndim, block.penalty.group_dims or ())
-                along = (old * new).sum(inside, keepdim=True) if inside else old * new
-                new.copy_(torch.where(along < 0, 0.0, new))  # a view of ``stopped``
+            groups = block.penalty.groups(new.shape) if block.penalty is not None and block.grouped else None
+            if groups is not None:
+                turned = groups.spread(groups.total(old * new)) < 0
+                new.copy_(torch.where(turned & ~block.exempt, 0.0, new))  # a view of ``stopped``
         return stopped
 
     def hessian(self, w: Tensor, free: Tensor) -> Tensor | None:

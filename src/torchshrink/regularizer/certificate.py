@@ -226,7 +226,12 @@ def _pull(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
         held = _norm(grad) ** 2 - distance**2
         return math.sqrt(held) if math.isfinite(distance) and held > 1e-6 * distance**2 else 0.0
     pull = float(penalty.distance(w, torch.zeros_like(w)).amax())
-    return pull if pull > 0 and math.isfinite(pull) else float(penalty.strength)  # all weights are zero: λ holds them
+    if pull > 0 and math.isfinite(pull):
+        return pull
+    if penalty.smooth or penalty.exempt(w) is None:
+        return float(penalty.strength)  # all weights are zero: λ holds them
+    # Or λ times their factors, which is what pulls right beside zero.
+    return float(penalty.distance(torch.full_like(w, 1e-6), torch.zeros_like(w)).amax()) or float(penalty.strength)
 
 
 def _residual(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> float:
@@ -245,10 +250,7 @@ def _residual(penalty: Penalty, w: Tensor, grad: Tensor, distance: float) -> flo
 
 
 def _place(name: str, w: Tensor, penalty: Penalty | None, index: tuple[int, ...]) -> str:
-    dims = None if penalty is None else penalty.group_dims
-    if dims is None or len(index) == w.ndim:
-        return f"{name}[{', '.join(map(str, index))}]" if index else name
-    slots = [":"] * w.ndim
-    for dim, i in zip(sorted(d % max(w.ndim, 1) for d in dims), index, strict=False):
-        slots[dim] = str(i)
-    return f"{name}[{', '.join(slots)}]" if index else name
+    groups = None if penalty is None else penalty.groups(w.shape)
+    if not index:
+        return name
+    return f"{name}[{', '.join(map(str, index))}]" if groups is None else f"{name}{groups.place(index)}"

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
-from torchshrink.penalties.proximal import reduced_dims
 from torchshrink.regularizer.attachment import Attachment, Method, Offsets
 from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
@@ -74,7 +73,7 @@ class Regularizer:
             Term(
                 c.name,
                 c.parameter,
-                distributed.bind(c.penalty, c.parameter),
+                _bound(c.penalty, c.name, c.parameter),
                 c.rule,
                 holder_of(bare, c.name),
                 sharded.get(id(c.parameter)),
@@ -82,8 +81,6 @@ class Regularizer:
             for c in self._choices
             if c.penalty is not None
         )
-        for term in self._terms:
-            _check_groups(term)
         self._binding = Binding(bare, self._choices, self._terms)
         self._schedule = Schedule()
         self._offsets = Offsets()
@@ -227,7 +224,7 @@ class Regularizer:
     def sparsity(self) -> Sparsity:
         """Count exact zeros, and groups that are wholly zero, by parameter and in all."""
         self._binding.check()
-        return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty.group_dims) for t in self._terms))
+        return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty) for t in self._terms))
 
     def summary(self) -> str:
         """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.
@@ -409,9 +406,11 @@ def _check_rho(rho: Any) -> None:
         raise InputError(f"rho={rho!r}: expected a finite number > 0, or None")
 
 
-def _check_groups(term: Term) -> None:
-    """Raise where the penalty numbers groups by a dimension that the parameter does not have."""
+def _bound(penalty: Penalty, name: str, parameter: nn.Parameter) -> Penalty:
+    """The penalty bound to a parameter, or an error that names it where groups, labels or weights do not fit."""
     try:
-        reduced_dims(term.parameter.ndim, term.penalty.group_dims or ())
+        bound = distributed.bind(penalty, parameter)
+        bound.groups(parameter.shape)
     except InputError as error:
-        raise InputError(f"{term.name}, of shape {tuple(term.parameter.shape)}: {error}") from error
+        raise InputError(f"{name}, of shape {tuple(parameter.shape)}: {error}") from error
+    return bound

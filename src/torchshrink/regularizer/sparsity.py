@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.distributed import whole
-from torchshrink.penalties.proximal import group_norm
+from torchshrink.penalties import Penalty
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class ParameterSparsity:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, name: str, w: Tensor, group_dims: tuple[int, ...] | None) -> Self:
-        """Count a tensor's zeros, and its zero groups where ``group_dims`` number groups."""
+    def of(cls, name: str, w: Tensor, penalty: Penalty) -> Self:
+        """Count a tensor's zeros, and its zero groups where its penalty has groups."""
         w = whole(w)
         zeros = int((w == 0).sum())
-        if group_dims is None:
+        groups = penalty.groups(w.shape)
+        if groups is None:
             return cls(name, zeros, w.numel())
-        norms = group_norm(w, group_dims)
+        norms = groups.norm(w)
         return cls(name, zeros, w.numel(), int((norms == 0).sum()), norms.numel())
 
 

@@ -74,7 +74,8 @@ class LanePenalty:
             if self.method != "loss":
                 return
             p.grad = torch.zeros_like(p)
-        if isinstance(self.penalty, L2) and self.strengths is not None and not split:
+        plain = isinstance(self.penalty, L2) and self.penalty.weights is None and not split
+        if plain and self.strengths is not None:
             p.grad.addcmul_(p, 2 * self.strengths.view(1, -1, *(1,) * (p.ndim - 2)))
         else:
             lanes = p.detach().flatten(0, 1)
@@ -139,7 +140,7 @@ def prox_of_lanes(
     limits = None if penalty.constraint else rule.limits(group, [state])
     limit = None if limits is None else limits[0]
     step = rule.step_size(group, state)
-    if isinstance(penalty, L1) and strengths is not None:
+    if isinstance(penalty, L1) and penalty.weights is None and strengths is not None:
         strengths = strengths.view(-1, *(1,) * (lanes.ndim - 1))
         own = isinstance(step, Tensor) and step.shape == lanes.shape  # ours to overwrite
         threshold = step.mul_(strengths) if own else strengths * step  # type: ignore[union-attr]
@@ -217,7 +218,8 @@ def _one(
         strengths = torch.tensor(values, dtype=p.dtype, device=spec.device)
     if reference.scheduled:
         raise CannotStackError(f"{name}: {reference} follows a schedule of its own, and lanes count no steps")
-    if reference.bind(p) is not reference:
+    reference = reference.bind(p)  # of no model in particular
+    if reference.state():
         raise CannotStackError(f"{name}: {type(reference).__name__} remembers the initial weights of each model")
     how = spec.settings.method
     method = "loss" if how == "loss" else resolve_method(reference, how, optimizer, optimizer.param_groups[0])
