@@ -18,7 +18,7 @@ import torch
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Lasso, Ridge
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Muon, Optimizer
 
 import torchshrink as ts
 from timing import table
@@ -31,6 +31,7 @@ HEADER = ["how the penalty acts", "optimizer", "strength solved", "zeros", "off 
 Make = Callable[..., Optimizer]
 PLAIN, MOMENTUM = partial(SGD, lr=LR), partial(SGD, lr=LR, momentum=0.9)
 ADAM, ADAMW = partial(Adam, lr=LR), partial(AdamW, lr=LR)
+MUON = partial(Muon, lr=LR / 5, weight_decay=0.0)
 BY_HAND = {"term": lambda w: STRENGTH * w.abs().sum()}
 THRESHOLD = {"threshold": LR * STRENGTH}
 L1, L2 = {"attached": ts.L1(STRENGTH)}, {"attached": ts.L2(STRENGTH)}
@@ -43,6 +44,7 @@ LASSO: list[tuple[str, str, Make, dict[str, Any]]] = [
     ("soft threshold lr·λ after the step", "Adam", ADAM, THRESHOLD),
     ("`ts.L1(λ)`, attached", "SGD, momentum 0.9", MOMENTUM, L1),
     ("`ts.L1(λ)`, attached", "Adam", ADAM, L1),
+    ("`ts.L1(λ)`, attached", "Muon, a rate that falls", MUON, {**L1, "falls": True}),
 ]
 RIDGE: list[tuple[str, str, Make, dict[str, Any]]] = [
     ("`weight_decay=2λ`", "Adam", partial(ADAM, weight_decay=2 * STRENGTH), {}),
@@ -90,6 +92,7 @@ class Problem:
         attached: ts.Penalty | None = None,
         term: Callable[[Tensor], Tensor] | None = None,
         threshold: float | None = None,
+        falls: bool = False,
     ) -> Tensor:
         """The final weights (10,): with a penalty attached, with a term in the loss, or thresholded by hand."""
         model = nn.Linear(10, 1, bias=False, dtype=torch.float64)
@@ -97,7 +100,10 @@ class Problem:
         optimizer = make(model.parameters())
         if attached is not None:
             ts.Regularizer(model, attached).attach(optimizer)
-        for _ in range(STEPS):
+        rate = optimizer.param_groups[0]["lr"]
+        for step in range(STEPS):
+            if falls:  # Muon's steps are as long as its rate
+                optimizer.param_groups[0]["lr"] = rate * 1e-8 ** (step / STEPS)
             optimizer.zero_grad()
             w = model.weight[0]
             loss = (self._X @ w - self._y).square().mean() / 2
