@@ -1,4 +1,4 @@
-"""Claim: a small GPT under Muon and AdamW loses whole attention heads and feed-forward units, exactly, by latent weights.
+"""Claim: under Muon and AdamW a small GPT loses whole attention heads and feed-forward units, by latent weights.
 
 Characters of Python's own help texts; two layers, four heads of 16, feed-forward width 256. The penalty is a group
 lasso on what reads a head (16 columns of the attention's output projection) and on what reads a unit (a column of the
