@@ -516,10 +516,10 @@ def torch_optimizers() -> list[type[Optimizer]]:
 
 
 REFUSED = {
-    LBFGS: ("dense approximation of the inverse Hessian", "method='gradient'"),
-    Rprop: ("whatever the size of the gradient", "Adam or RMSprop"),
+    LBFGS: ("dense approximation of the inverse Hessian", "method='latent'"),
+    Rprop: ("whatever the size of the gradient", "method='latent'"),
     SparseAdam: ("only the rows that the batch has touched", "sparse=False"),
-    **dict.fromkeys(MUON, ("orthogonalises the gradient", "Adam or SGD")),
+    **dict.fromkeys(MUON, ("orthogonalises the gradient", "method='latent'")),
 }
 
 

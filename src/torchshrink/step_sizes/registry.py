@@ -81,10 +81,17 @@ class StepSizeRule:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an optimizer class has no step size per coordinate, and what to do instead."""
+    """Why an optimizer class has no step size per coordinate, and what to do instead.
+
+    Attributes:
+        reason: a clause that can follow the class's name.
+        instead: a sentence without its full stop.
+        entirely: whether no method at all can act in its step.
+    """
 
     reason: str
     instead: str
+    entirely: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,9 @@ def register_weight_decay(*optimizer_classes: Class, acts: Decay) -> None:
         _know(optimizer_class, _Known(None if known is None else known.rule, acts))
 
 
-def refuse_step_size(*optimizer_classes: Class, reason: str, instead: str, weight_decay: Decay = "unknown") -> None:
+def refuse_step_size(
+    *optimizer_classes: Class, reason: str, instead: str, weight_decay: Decay = "unknown", entirely: bool = False
+) -> None:
     """Say why these optimizer classes have no step size per coordinate, and what to do instead.
 
     Args:
@@ -225,6 +234,7 @@ def refuse_step_size(*optimizer_classes: Class, reason: str, instead: str, weigh
         reason: a clause that can follow the class's name.
         instead: a sentence without its full stop.
         weight_decay: as for `register_step_size`.
+        entirely: whether no method at all can act, since the weights are not moved by ``step()``.
 
     Example:
         >>> import torch
@@ -233,7 +243,7 @@ def refuse_step_size(*optimizer_classes: Class, reason: str, instead: str, weigh
         >>> refuse_step_size(SignDescent, reason="steps by the gradient's sign", instead="Use Adam")
     """
     for optimizer_class in optimizer_classes:
-        _know(optimizer_class, _Known(Refusal(reason, instead), weight_decay))
+        _know(optimizer_class, _Known(Refusal(reason, instead, entirely), weight_decay))
 
 
 def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRule:
@@ -252,6 +262,12 @@ def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRu
         if reason is not None:
             raise StepSizeError(f"{type(optimizer).__name__}: {reason}.")
     return rule
+
+
+def refusal_of(optimizer: Optimizer) -> Refusal | None:
+    """Why there is no step size for an optimizer's class, where that has been said."""
+    known = _known(type(optimizer))
+    return known.rule if known is not None and isinstance(known.rule, Refusal) else None
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,14 @@ refuse_step_size(
     instead=_INSTEAD,
 )
 
+refuse_step_size(
+    *_names("pytorch_optimizer", "LOMO AdaLOMO"),
+    *_names("lomo_optim", "Lomo AdaLomo"),
+    reason="moves the weights during backward() and not in its step(), where a penalty could act",
+    instead="Add reg.value() to the loss, or take another optimizer",
+    entirely=True,
+)
+
 # --- weight decay ---
 
 _PYTORCH_OPTIMIZER_BY_FLAG = """
