@@ -313,6 +313,18 @@ def weight_decay_kind(optimizer: Optimizer, group: Group) -> DecayKind:
     return known.decay(group) if callable(known.decay) else known.decay
 
 
+def climbs(optimizer: Optimizer, group: Group) -> bool:
+    """Whether an optimizer maximises: a setting of the group, or in pytorch_optimizer of the optimizer itself.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, maximize=True)
+        >>> climbs(optimizer, optimizer.param_groups[0])
+        True
+    """
+    return bool(group.get("maximize", vars(optimizer).get("maximize", False)))
+
+
 def _look_up(optimizer_class: type[Optimizer]) -> StepSizeRule:
     name, known = optimizer_class.__name__, _known(optimizer_class)
     rule = None if known is None else known.rule

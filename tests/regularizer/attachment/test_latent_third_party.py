@@ -185,6 +185,21 @@ def test_what_an_optimizer_keeps_of_the_weights_is_of_the_latent_ones(name):
     assert not said
 
 
+@pytest.mark.parametrize("optimizer", [po.AdaBelief, po.Lion, po.Yogi, Adam])
+@pytest.mark.parametrize("penalty", [ts.L1(STRENGTH), ts.L2(STRENGTH)])
+@pytest.mark.parametrize("method", ["auto", "latent"])
+def test_an_optimizer_that_climbs_climbs_the_objective_less_the_penalty(optimizer, penalty, method):
+    """Torch keeps the setting in the groups, pytorch_optimizer in the optimizer."""
+    problem = Problem()
+    climbing = optimizer(problem.parameters(), lr=0.01, maximize=True)
+    ts.Regularizer(problem, penalty).attach(climbing, method)
+    for step in range(STEPS):
+        climbing.param_groups[0]["lr"] = 0.01 * 10 ** (-3 * max(0.0, 2 * step / STEPS - 1))
+        problem.weight.grad = -problem.gradient()
+        climbing.step()
+    assert (problem.weight.detach() - problem.solution(penalty)).abs().max() <= 1e-3
+
+
 # --- other optimizers around ---
 
 
