@@ -587,7 +587,7 @@ def test_an_unknown_class_is_told_how_to_register() -> None:
     class Mine(Optimizer):
         def step(self, closure: Any = None) -> None: ...
 
-    with pytest.raises(StepSizeError, match=r"^Mine: .*method='gradient'.*register_step_size\.$"):
+    with pytest.raises(StepSizeError, match=r"^Mine: .*method='latent', or 'gradient'.*register_step_size\.$"):
         Run(lasso(), lambda parameters: Mine(parameters, {}))
 
 

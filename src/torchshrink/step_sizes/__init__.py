@@ -14,6 +14,7 @@ the same way as the ones below, `same_step_size` a subclass that steps like its 
 there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
 """
 
+from torchshrink.step_sizes import third_party as third_party
 from torchshrink.step_sizes.registry import (
     PREVIOUS,
     REACHES,
@@ -23,8 +24,11 @@ from torchshrink.step_sizes.registry import (
     Step,
     StepSizeRule,
     WeightDecay,
+    climbs,
+    refusal_of,
     refuse_step_size,
     register_step_size,
+    register_weight_decay,
     same_step_size,
     step_size_of,
     weight_decay_kind,
@@ -59,10 +63,13 @@ __all__ = [
     "adam",
     "adamax",
     "asgd",
+    "climbs",
     "nadam",
     "radam",
+    "refusal_of",
     "refuse_step_size",
     "register_step_size",
+    "register_weight_decay",
     "rmsprop",
     "same_step_size",
     "sgd",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,8 @@ Remember = Callable[[Tensor, State], Mapping[str, Any]]
 Refuses = Callable[[Group], str | None]
 DecayKind = Literal["coupled", "decoupled", "unknown"]
 Decay = DecayKind | Callable[[Group], DecayKind]
+Class = type[Optimizer] | str
+"""An optimizer class, or the name under which its library has it, such as ``"timm.optim.AdamWLegacy"``."""
 
 PREVIOUS = "previous"
 
@@ -78,19 +81,65 @@ class StepSizeRule:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an optimizer class has no step size per coordinate, and what to do instead."""
+    """Why an optimizer class has no step size per coordinate, and what to do instead.
+
+    Attributes:
+        reason: a clause that can follow the class's name.
+        instead: a sentence without its full stop.
+        entirely: whether no method at all can act in its step.
+    """
 
     reason: str
     instead: str
+    entirely: bool = False
 
 
-_RULES: dict[type[Optimizer], StepSizeRule] = {}
-_REFUSALS: dict[type[Optimizer], Refusal] = {}
-_DECAYS: dict[type[Optimizer], Decay] = {}
+@dataclass(frozen=True)
+class _Known:
+    """What has been said of an optimizer class."""
+
+    rule: StepSizeRule | Refusal | None
+    decay: Decay
+
+
+_KNOWN: dict[Class, _Known] = {}  # the last word comes last
+_MET: dict[type[Optimizer], Class | None] = {}  # under which key of _KNOWN a class was found, if any
+
+
+def _know(optimizer_class: Class, known: _Known) -> None:
+    parts = optimizer_class.split(".") if isinstance(optimizer_class, str) else ()
+    if len(parts) == 1 or not all(map(str.isidentifier, parts)):
+        raise InputError(
+            f"optimizer class {optimizer_class!r}: expected a class, or its name with that of a module that has it, "
+            "such as 'timm.optim.AdamWLegacy'"
+        )
+    _KNOWN.pop(optimizer_class, None)
+    _KNOWN[optimizer_class] = known
+    _MET.clear()
+
+
+def _known(optimizer_class: type[Optimizer]) -> _Known | None:
+    if optimizer_class not in _MET:
+        found = (key for key in reversed(_KNOWN) if key is optimizer_class or _is_name_of(key, optimizer_class))
+        _MET[optimizer_class] = next(found, None)
+    key = _MET[optimizer_class]
+    return None if key is None else _KNOWN[key]
+
+
+def _is_name_of(key: Class, optimizer_class: type[Optimizer]) -> bool:
+    """Whether a name is that of the class where it was defined, or in another module that has been imported."""
+    if not isinstance(key, str):
+        return False
+    module, _, name = key.rpartition(".")
+    if name != optimizer_class.__name__:
+        return False
+    if module == optimizer_class.__module__:
+        return optimizer_class.__qualname__ == name
+    return module in sys.modules and vars(sys.modules[module]).get(name) is optimizer_class
 
 
 def register_step_size(
-    *optimizer_classes: type[Optimizer],
+    *optimizer_classes: Class,
     coordinatewise: bool,
     remember: Remember | None = None,
     refuses: Refuses | None = None,
@@ -101,7 +150,8 @@ def register_step_size(
     """Say, as a decorator, what the effective step size of these optimizer classes is.
 
     Args:
-        optimizer_classes: matched exactly, subclasses not included.
+        optimizer_classes: matched exactly, subclasses not included. A name, such as ``"timm.optim.AdamWLegacy"``,
+            stands for the class that this module has under it, and imports nothing.
         coordinatewise: whether the step size differs between the coordinates of a parameter.
         remember: what the step size needs from before the step (see `StepSizeRule`).
         refuses: which settings of a group leave no step size, and why (see `StepSizeRule`).
@@ -112,7 +162,7 @@ def register_step_size(
             beside it ("decoupled"); a function of the group where that depends on its settings.
 
     Raises:
-        InputError: ``coordinatewise=True`` without a reach.
+        InputError: ``coordinatewise=True`` without a reach; a name without its module.
 
     Example:
         >>> import torch
@@ -129,16 +179,15 @@ def register_step_size(
         )
 
     def register(step_size: StepSize) -> StepSize:
+        rule = StepSizeRule(step_size, coordinatewise, remember, refuses, many, reach)
         for optimizer_class in optimizer_classes:
-            _RULES[optimizer_class] = StepSizeRule(step_size, coordinatewise, remember, refuses, many, reach)
-            _REFUSALS.pop(optimizer_class, None)
-            _DECAYS[optimizer_class] = weight_decay
+            _know(optimizer_class, _Known(rule, weight_decay))
         return step_size
 
     return register
 
 
-def same_step_size(optimizer_class: type[Optimizer], like: type[Optimizer]) -> None:
+def same_step_size(optimizer_class: Class, like: type[Optimizer]) -> None:
     """Say that an optimizer class, a subclass most likely, steps exactly as ``like`` does.
 
     Raises:
@@ -150,20 +199,42 @@ def same_step_size(optimizer_class: type[Optimizer], like: type[Optimizer]) -> N
         ...     pass
         >>> same_step_size(LoggingAdam, like=torch.optim.Adam)
     """
-    _RULES[optimizer_class] = _look_up(like)
-    _DECAYS[optimizer_class] = _DECAYS[like]
+    rule, known = _look_up(like), _known(like)
+    _know(optimizer_class, _Known(rule, "unknown" if known is None else known.decay))
+
+
+def register_weight_decay(*optimizer_classes: Class, acts: Decay) -> None:
+    """Say how the ``weight_decay`` of optimizer classes acts. What has been said of their step sizes stays.
+
+    Args:
+        optimizer_classes: classes or names, as for `register_step_size`.
+        acts: as ``weight_decay`` there.
+
+    Raises:
+        InputError: a name without its module.
+
+    Example:
+        >>> import torch
+        >>> class MySign(torch.optim.Optimizer):
+        ...     pass
+        >>> register_weight_decay(MySign, acts="decoupled")
+    """
+    for optimizer_class in optimizer_classes:
+        known = _KNOWN.get(optimizer_class)
+        _know(optimizer_class, _Known(None if known is None else known.rule, acts))
 
 
 def refuse_step_size(
-    *optimizer_classes: type[Optimizer], reason: str, instead: str, weight_decay: Decay = "unknown"
+    *optimizer_classes: Class, reason: str, instead: str, weight_decay: Decay = "unknown", entirely: bool = False
 ) -> None:
     """Say why these optimizer classes have no step size per coordinate, and what to do instead.
 
     Args:
-        optimizer_classes: matched exactly, subclasses not included.
+        optimizer_classes: classes or names, as for `register_step_size`.
         reason: a clause that can follow the class's name.
         instead: a sentence without its full stop.
         weight_decay: as for `register_step_size`.
+        entirely: whether no method at all can act, since the weights are not moved by ``step()``.
 
     Example:
         >>> import torch
@@ -172,9 +243,7 @@ def refuse_step_size(
         >>> refuse_step_size(SignDescent, reason="steps by the gradient's sign", instead="Use Adam")
     """
     for optimizer_class in optimizer_classes:
-        _REFUSALS[optimizer_class] = Refusal(reason, instead)
-        _RULES.pop(optimizer_class, None)
-        _DECAYS[optimizer_class] = weight_decay
+        _know(optimizer_class, _Known(Refusal(reason, instead, entirely), weight_decay))
 
 
 def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRule:
@@ -193,6 +262,12 @@ def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRu
         if reason is not None:
             raise StepSizeError(f"{type(optimizer).__name__}: {reason}.")
     return rule
+
+
+def refusal_of(optimizer: Optimizer) -> Refusal | None:
+    """Why there is no step size for an optimizer's class, where that has been said."""
+    known = _known(type(optimizer))
+    return known.rule if known is not None and isinstance(known.rule, Refusal) else None
 
 
 @dataclass(frozen=True)
@@ -232,18 +307,32 @@ def weight_decay_kind(optimizer: Optimizer, group: Group) -> DecayKind:
     "coupled": added to the gradient, so that a decay d is L2(d/2) in F. "decoupled": shrinks the weights beside the
     gradient step, which is the gradient of no term in F. "unknown": nobody has said for this class.
     """
-    decay = _DECAYS.get(type(optimizer), "unknown")
-    return decay(group) if callable(decay) else decay
+    known = _known(type(optimizer))
+    if known is None:
+        return "unknown"
+    return known.decay(group) if callable(known.decay) else known.decay
+
+
+def climbs(optimizer: Optimizer, group: Group) -> bool:
+    """Whether an optimizer maximises: a setting of the group, or in pytorch_optimizer of the optimizer itself.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, maximize=True)
+        >>> climbs(optimizer, optimizer.param_groups[0])
+        True
+    """
+    return bool(group.get("maximize", vars(optimizer).get("maximize", False)))
 
 
 def _look_up(optimizer_class: type[Optimizer]) -> StepSizeRule:
-    name = optimizer_class.__name__
-    if optimizer_class in _REFUSALS:
-        refusal = _REFUSALS[optimizer_class]
-        raise StepSizeError(f"{name} {refusal.reason}, so no prox after its step is exact. {refusal.instead}.")
-    if optimizer_class in _RULES:
-        return _RULES[optimizer_class]
-    base = next((base for base in optimizer_class.__mro__ if base in _RULES), None)
+    name, known = optimizer_class.__name__, _known(optimizer_class)
+    rule = None if known is None else known.rule
+    if isinstance(rule, StepSizeRule):
+        return rule
+    if rule is not None:
+        raise StepSizeError(f"{name} {rule.reason}, so no prox after its step is exact. {rule.instead}.")
+    base = next((base for base in optimizer_class.__mro__[1:] if _has_rule(base)), None)
     same = (
         "" if base is None else f"; torchshrink.step_sizes.same_step_size({name}, like={base.__name__}) if they agree"
     )
@@ -252,6 +341,11 @@ def _look_up(optimizer_class: type[Optimizer]) -> StepSizeRule:
         "another strength. Use method='latent', or 'gradient' for a smooth penalty, or register the step size with "
         f"torchshrink.step_sizes.register_step_size{same}."
     )
+
+
+def _has_rule(optimizer_class: type) -> bool:
+    known = _known(optimizer_class)
+    return known is not None and isinstance(known.rule, StepSizeRule)
 
 
 def _refused_everywhere(group: Group) -> str | None:

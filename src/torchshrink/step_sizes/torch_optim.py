@@ -93,7 +93,8 @@ def _decay_by_flag(group: Group) -> DecayKind:
 _ADAM_HAS_FLAG = "decoupled_weight_decay" in inspect.signature(Adam).parameters
 
 
-def _momentum_without_limit(group: Group) -> str | None:
+def momentum_without_limit(group: Group) -> str | None:
+    """Refuses what keeps a momentum buffer from a limit, or the gradient out of it."""
     if group["momentum"] >= 1:
         return f"momentum={group['momentum']:g} sums gradients without a limit; take a momentum below 1"
     if group["momentum"] > 0 and group.get("dampening", 0) >= 1:
@@ -101,7 +102,7 @@ def _momentum_without_limit(group: Group) -> str | None:
     return None
 
 
-@register_step_size(SGD, coordinatewise=False, refuses=_momentum_without_limit, weight_decay="coupled")
+@register_step_size(SGD, coordinatewise=False, refuses=momentum_without_limit, weight_decay="coupled")
 def sgd(group: Group, state: State) -> Step:
     """lr·(1−τ)/(1−β): a buffer b ← βb + (1−τ)g has the limit g·(1−τ)/(1−β).
 
@@ -216,7 +217,7 @@ def _centered_or_momentum(group: Group) -> str | None:
             "centered=True divides by the gradient's deviation from its average, which is 0 at the solution that a "
             "prox aims at, where the step itself becomes NaN; take centered=False, or method='gradient'"
         )
-    return _momentum_without_limit(group)
+    return momentum_without_limit(group)
 
 
 def _rmsprop_reach(group: Group, state: State) -> Step:

@@ -18,7 +18,7 @@ from torchshrink.penalties import L1, L2, Penalty
 from torchshrink.penalties.multitensor import limited
 from torchshrink.regularizer.attachment import resolve_method
 from torchshrink.regularizer.selection import select
-from torchshrink.step_sizes import StepSizeRule, step_size_of
+from torchshrink.step_sizes import StepSizeRule, climbs, step_size_of
 from torchshrink.step_sizes.registry import Group, State
 from torchshrink.support.private_torch import has_step_hooks
 
@@ -263,7 +263,7 @@ def stacked_optimizer(
     for group in single.param_groups:
         if any(id(p) not in name_of for p in group["params"]):
             raise CannotStackError(f"{kind.__name__} holds parameters that are not the model's")
-        if group.get("maximize", False) or group.get("differentiable", False):
+        if climbs(single, group) or group.get("differentiable", False):
             raise CannotStackError(f"{kind.__name__} has maximize or differentiable on")
         mine = [stacked[name_of[id(p)]] for p in group["params"] if name_of[id(p)] in stacked]
         settings = {key: value for key, value in group.items() if key != "params"}

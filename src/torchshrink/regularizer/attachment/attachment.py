@@ -40,7 +40,7 @@ from torchshrink.regularizer.attachment.hooks import Installation, is_nested, ma
 from torchshrink.regularizer.attachment.latent import LatentWeights, Offsets
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
-from torchshrink.step_sizes import PREVIOUS, State, step_size_of
+from torchshrink.step_sizes import PREVIOUS, State, climbs, step_size_of
 from torchshrink.support.precision import without_autocast
 
 
@@ -260,7 +260,7 @@ class Attachment:
     def _plus_penalty(self, loss: Any) -> Any:
         for bundle in self._bundles:
             if bundle.method in ("gradient", "latent"):
-                sign = -1 if self.optimizer.param_groups[bundle.group].get("maximize", False) else 1
+                sign = -1 if climbs(self.optimizer, self.optimizer.param_groups[bundle.group]) else 1
                 with without_autocast():
                     value = distributed.total(self.schedule.scaled(bundle.penalty), bundle.parameters)
                 loss = loss + sign * value.to(loss.device if isinstance(loss, Tensor) else "cpu")
@@ -278,7 +278,7 @@ class Attachment:
                 group = self.optimizer.param_groups[bundle.group]
                 penalty = self.schedule.scaled(bundle.penalty)
                 if bundle.method != "decoupled":
-                    sign = -1.0 if group.get("maximize", False) else 1.0
+                    sign = -1.0 if climbs(self.optimizer, group) else 1.0
                     grads = [dense_gradient(p) for p in live]
                     distributed.add_gradients_(penalty, live, grads, sign * self._loss_scale())
                     if bundle.has_rest and penalty.convex_part is not None:

@@ -19,7 +19,7 @@ from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import ProxSteps
 from torchshrink.regularizer.terms import Term
-from torchshrink.step_sizes import StepSizeRule, step_size_of
+from torchshrink.step_sizes import StepSizeRule, refusal_of, step_size_of
 
 Method = Literal["auto", "gradient", "prox", "latent", "decoupled"]
 Resolved = Literal["gradient", "prox", "latent", "decoupled"]
@@ -105,6 +105,9 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], method: Method) -> list
         AttachmentError: the optimizer lacks a parameter, or a penalty cannot act by its method.
         StepSizeError: ``prox`` with an optimizer whose step size is not known.
     """
+    refusal = refusal_of(optimizer)
+    if refusal is not None and refusal.entirely:
+        raise AttachmentError(f"{type(optimizer).__name__} {refusal.reason}. {refusal.instead}.")
     group_of = _group_of(optimizer)
     missing = [term.name for term in terms if id(term.parameter) not in group_of]
     if missing:

@@ -35,7 +35,7 @@ from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
 from torchshrink.regularizer.terms import Schedule
-from torchshrink.step_sizes import step_size_of, weight_decays
+from torchshrink.step_sizes import climbs, step_size_of, weight_decays
 from torchshrink.support.private_torch import version_of
 
 KAPPA = 10.0
@@ -183,7 +183,7 @@ class LatentWeights:
         for bundle in self._acting():
             group = self._optimizer.param_groups[bundle.group]
             coupled = coupled_decay(self._optimizer, group)
-            sign = -1.0 if group.get("maximize", False) else 1.0
+            sign = -1.0 if climbs(self._optimizer, group) else 1.0
             for name, p in bundle.live_by_name():
                 offset = self._offset(bundle, name, p, loss_scale)
                 pull = sign * (offset.rho - coupled) * loss_scale
