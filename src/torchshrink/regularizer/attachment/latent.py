@@ -44,9 +44,9 @@ KAPPA = 10.0
 Too small a ρ lets a weight cross a wide range in which the model sees 0; too large a one makes every step a short one.
 """
 
-SMALLEST = 0.01
-"""Weights that start at 0, or near it, are taken to be of this size, times 1/√(inputs), a hundredth of an ordinary
-start, when ρ is chosen."""
+SMALLEST, ORDINARY = 0.01, 0.3
+"""What stands in for ‖z‖ when ρ is chosen, times √numel/√(inputs): ORDINARY, about what a layer starts with, where all
+weights start at 0; and at least SMALLEST elsewhere."""
 
 SAME = 1e-4  # in relation: how far the prox of the latent weights may be from the model's before that is an edit
 
@@ -72,7 +72,7 @@ class Offset:
 
 def start_for_rho(z: Tensor) -> Tensor:
     """Where to look at ∂Ω to choose ρ: at the weights as they start; away from 0, where all of them are 0."""
-    return torch.where(_norm(z) > 0, z, _least(z))
+    return torch.where(_norm(z) > 0, z, ORDINARY * _unit(z))
 
 
 def default_rho(z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
@@ -83,15 +83,17 @@ def default_rho(z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
         pull: ∂Ω at `start_for_rho`.
         grad: the loss's gradient, which stands in for ∂Ω where that is 0, as it is of a constraint inside its set.
     """
-    size = _norm(z).clamp(min=_least(z) * math.sqrt(z.numel()))
+    norm, unit = _norm(z), _unit(z) * math.sqrt(z.numel())
+    size = torch.where(norm > 0, norm.clamp(min=SMALLEST * unit), ORDINARY * unit)
     against = _norm(pull)
     rho = KAPPA * torch.where(against > 0, against, _norm(grad)) / size
     return torch.where((rho > 0) & rho.isfinite(), rho, 1.0)
 
 
-def _least(z: Tensor) -> float:
+def _unit(z: Tensor) -> float:
+    """1/√(inputs) of a layer with these weights."""
     inputs = z.numel() / z.shape[0] if z.ndim > 1 and z.numel() else z.numel()
-    return SMALLEST / math.sqrt(max(inputs, 1.0))
+    return 1 / math.sqrt(max(inputs, 1.0))
 
 
 def _norm(tensor: Tensor) -> Tensor:
