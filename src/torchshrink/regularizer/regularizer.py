@@ -181,6 +181,7 @@ class Regularizer:
         if self._certifying:
             raise AttachmentError("certify adds the penalty itself: its closure must return the mean loss alone")
         self._binding.check()
+        self._settle()
         if self._constraint is not None:
             raise AttachmentError(
                 f"{self._constraint.name}: {self._constraint.penalty} is a constraint, which adding it to the loss "
@@ -224,6 +225,7 @@ class Regularizer:
     def sparsity(self) -> Sparsity:
         """Count exact zeros, and groups that are wholly zero, by parameter and in all."""
         self._binding.check()
+        self._settle()
         return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty) for t in self._terms))
 
     def summary(self) -> str:
@@ -259,6 +261,11 @@ class Regularizer:
                 stacklevel=3,
             )
         return drift + (() if self._attachment is None else self._attachment.notes)
+
+    def _settle(self) -> None:
+        """Before the weights are looked at: where a step has ended in an exception, they may be latent ones."""
+        if self._attachment is not None:
+            self._attachment.settle()
 
     def _has_gradients(self) -> bool:
         return any(term.parameter.grad is not None for term in self._terms)
@@ -389,6 +396,7 @@ class Regularizer:
         remembers, such as the weights that `L2SP` pulls towards. Under ``"latent"``, where that method acts, is what
         latent weights have beyond the model's.
         """
+        self._settle()
         return saved_state(self._terms, self._schedule, self._offsets)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -398,6 +406,8 @@ class Regularizer:
             InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
         restore(self._terms, self._schedule, self._offsets, state)
+        if self._attachment is not None:
+            self._offsets.keep_only(name for name, method in self.methods.items() if method == "latent")
 
 
 def _check_rho(rho: Any) -> None:

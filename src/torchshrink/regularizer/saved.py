@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchshrink import distributed
 from torchshrink.errors import InputError
-from torchshrink.regularizer.attachment import Offsets
+from torchshrink.regularizer.attachment import Offsets, read_offsets
 from torchshrink.regularizer.terms import Schedule, Term
 
 
@@ -40,10 +40,12 @@ def restore(terms: Sequence[Term], schedule: Schedule, offsets: Offsets, state: 
     if {at: t.shape for at, t in bound.items()} != {at: t.shape for at, t in saved.items()}:
         given, expected = ({f"{n}.{k}": tuple(t.shape) for (n, k), t in each.items()} for each in (saved, bound))
         raise InputError(f"load_state_dict: {given} bound in the state, {expected} expected; use the same rules")
-    offsets.load(state.get("latent", {}), {term.name: term.parameter for term in terms})
-    schedule.steps = state["steps"]
-    if state["scale"] is not None:
-        schedule.scale = state["scale"]
+    latent = read_offsets(state.get("latent", {}), {term.name: term.parameter for term in terms})
+    for each in (Schedule(), schedule):  # the first is a trial
+        each.steps = state["steps"]
+        if state["scale"] is not None:
+            each.scale = state["scale"]
+    offsets.of = latent
     for at, tensor in bound.items():
         # In place: an attached term and its scaled copies share it.
         tensor.copy_(distributed.shard_like(saved[at], tensor))

@@ -1,6 +1,7 @@
 """Latent weights of stacked parameters: one more stack, of what the latent weights have beyond the model's.
 
-As in `torchshrink.regularizer.attachment.latent`, which is the specification, with one ρ for each lane.
+As in `torchshrink.regularizer.attachment.latent`, which is the specification, with one ρ for each lane. What cannot
+happen in a path is left out: ρ that follows a schedule, weights frozen on the way, an optimizer that maximises.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -69,6 +71,7 @@ class LatentLanes:
         rho = penalty.each_lane(
             lambda penalty, z, grad: default_rho(z, penalty.grad(start_for_rho(z)), grad), z, grad
         ).view(p.shape[:2])
+        rho = torch.where((rho > 0) & rho.isfinite(), rho, 1.0)  # at strength 0 any will do
         rho = bounded_rho(rho, self._optimizer, self._group[p], {})
         self._rho[p] = rho
         self._offset[p] = penalty.each_lane(lambda penalty, z: penalty.grad(z), z).view_as(p) / _over(rho, p)

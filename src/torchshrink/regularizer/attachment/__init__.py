@@ -3,7 +3,8 @@
 from torchshrink.regularizer.attachment.attachment import Attachment
 from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
-from torchshrink.regularizer.attachment.latent import Offsets, bounded_rho, coupled_decay, default_rho, start_for_rho
+from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
+from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, start_for_rho
 
 __all__ = [
     "DECOUPLED_NOTE",
@@ -15,6 +16,7 @@ __all__ = [
     "coupled_decay",
     "default_rho",
     "is_plain_descent",
+    "read_offsets",
     "resolve_method",
     "start_for_rho",
 ]

@@ -37,7 +37,8 @@ from torchshrink.regularizer.attachment.bundling import (
 )
 from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
-from torchshrink.regularizer.attachment.latent import LatentWeights, Offsets
+from torchshrink.regularizer.attachment.latent import LatentWeights
+from torchshrink.regularizer.attachment.offsets import Offsets
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
 from torchshrink.step_sizes import PREVIOUS, State, climbs, step_size_of
@@ -81,7 +82,11 @@ class Attachment:
         latent = [bundle for bundle in self._bundles if bundle.method == "latent"]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before and bundle not in latent]
         self._latent: LatentWeights | None = None
-        if latent:
+        if rho is not None and not latent:
+            raise AttachmentError(f"rho={rho:g} is of latent weights, and no term here acts by them: leave it out")
+        if not latent:
+            offsets.keep_only(())
+        else:
             self._latent = LatentWeights(optimizer, latent, schedule=schedule, offsets=offsets, rho=rho)
         self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
@@ -113,7 +118,7 @@ class Attachment:
         Raises:
             AttachmentError: the terms no longer act: hooks or parameters have been taken out of the optimizer.
         """
-        self._settle()  # a step may have ended in an exception
+        self.settle()
         if not self._installation.intact:
             raise AttachmentError(
                 f"the hooks have been removed from this {type(self.optimizer).__name__}, so that the penalty no longer "
@@ -133,13 +138,20 @@ class Attachment:
         others = [other for other in _attached(self.optimizer) if other is not self]
         return of_other_terms(self.optimizer, self._bundles, self._others(others))
 
+    def settle(self) -> None:
+        """Give the model its weights back where a step has ended in an exception (`LatentWeights.settle`)."""
+        if self._latent is not None:
+            self._latent.settle()
+
     def keep_innermost(self) -> None:
         """Let nobody else's hooks see latent weights: they are put in last before the step, and out first after it."""
         if self._latent is not None:
-            self._installation.make_innermost()
+            self._installation.make_last_before()
+            self._installation.make_first_after()
 
     def detach(self) -> None:
         """Remove the hooks. The optimizer is as it was."""
+        self.settle()
         others = [other for other in _attached(self.optimizer) if other is not self]
         self._installation.remove(others=bool(others))
 
@@ -153,7 +165,8 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return None
         if self._latent is not None:
-            self._settle()  # the last step may have ended in an exception
+            self._leave()  # the last step may have ended in an exception
+            self._installation.make_first_after()
         if self._between is not None:
             self._between.before_step()
         if self._remembering:
@@ -168,7 +181,7 @@ class Attachment:
             raise AttachmentError("GradScaler cannot unscale what a closure computes in the step; take one of the two.")
         if self._latent is not None:
             with torch.no_grad():
-                self._latent.show(without_gradient=True)
+                self._latent.enter_closure()
         # The closure computes the gradients inside the step, after this hook: act after it, then.
         penalised = self._penalised(closure)
         if "closure" in kwargs:
@@ -179,7 +192,9 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return
         self.stepped = True
-        self._settle()
+        if self._latent is not None:
+            self._leave()
+            self._installation.make_last_before()  # of the next step: others may have come since
         if self._loaded:
             self._check_resumed()
         taken = self._step_taken()
@@ -221,11 +236,11 @@ class Attachment:
 
     # --- inside the step ---
 
-    def _settle(self) -> None:
+    def _leave(self) -> None:
         """Give the model its weights back, where it holds latent ones."""
         if self._latent is not None:
             with torch.no_grad(), without_autocast():
-                self._latent.hide()
+                self._latent.leave()
 
     @torch.no_grad()
     def _remember(self) -> None:
@@ -247,7 +262,7 @@ class Attachment:
                     f"{type(self.optimizer).__name__} evaluates its closure more than once per step, and method "
                     "'decoupled' would move the weights each time; use method='gradient'."
                 )
-            self._settle()
+            self._leave()
             with torch.enable_grad():
                 loss = closure()
             objective = loss if loss is None else self._plus_penalty(loss)
@@ -288,8 +303,7 @@ class Attachment:
                     for p, move in zip(live, moves, strict=True):
                         p.add_(move)
             if self._latent is not None:
-                self._latent.add_pull(self._loss_scale())
-                self._latent.show()
+                self._latent.enter_step(self._loss_scale())
 
     def _steps(
         self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None

@@ -98,7 +98,7 @@ def _of_unknown_convexity(bundles: Sequence[Bundle]) -> list[str]:
         f"to rest where steps are long; set convex = True in {type(bundle.penalty).__name__} if it is, else give it a "
         "convex_part, or look at the certificate"
         for bundle in bundles
-        if bundle.method == "prox" and bundle.penalty.convex_part is None and not bundle.penalty.constraint
+        if bundle.method in ("prox", "latent") and bundle.penalty.convex_part is None and not bundle.penalty.constraint
     ]
 
 
@@ -109,8 +109,9 @@ def _of_half_precision(bundles: Sequence[Bundle]) -> list[str]:
             continue
         for name, p in zip(bundle.names, bundle.parameters, strict=True):
             if p.dtype in (torch.bfloat16, torch.float16):
+                what = "a step of the optimizer's" if bundle.method == "latent" else "a shrinkage"
                 notes.append(
-                    f"{name} is {str(p.dtype).removeprefix('torch.')}, which rounds away a shrinkage below "
+                    f"{name} is {str(p.dtype).removeprefix('torch.')}, which rounds away {what} below "
                     f"{torch.finfo(p.dtype).eps / 2:.1g} of a weight, so that the strength is not met; "
                     "keep the weights in float32 and compute under torch.autocast"
                 )

@@ -6,6 +6,7 @@ word, so that the copy would train without the penalty.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections import OrderedDict
@@ -66,7 +67,7 @@ class Installation:
             )
         self._optimizer = optimizer
         self._handles: list[RemovableHandle] = []
-        self._exchanges: list[str] = []
+        self._around = around
         guarded = _GUARD in vars(optimizer)
         try:
             if before is not None:
@@ -84,11 +85,21 @@ class Installation:
             raise
 
     def _wrap_exchanges(self, around: Around) -> None:
+        """One wrapper for all attachments of the optimizer, each of which adds its context to it."""
         for name in _EXCHANGES:
             exchange = getattr(self._optimizer, name, None)
-            if callable(exchange) and name not in vars(self._optimizer):
-                vars(self._optimizer)[name] = _inside(around, exchange)
-                self._exchanges.append(name)
+            if isinstance(exchange, _Exchange):
+                exchange.contexts.append(around)
+            elif callable(exchange):
+                vars(self._optimizer)[name] = _Exchange(exchange, [around])
+
+    def _unwrap_exchanges(self, around: Around) -> None:
+        for name in _EXCHANGES:
+            exchange = vars(self._optimizer).get(name)
+            if isinstance(exchange, _Exchange) and around in exchange.contexts:
+                exchange.contexts.remove(around)
+                if not exchange.contexts:
+                    del vars(self._optimizer)[name]
 
     @property
     def intact(self) -> bool:
@@ -98,31 +109,42 @@ class Installation:
             table is not None and handle.id in table for handle, table in zip(self._handles, tables, strict=True)
         )
 
-    def make_innermost(self) -> None:
-        """Run the hook before a step after everybody else's, and the one after it before theirs."""
-        before, after, *_ = self._handles
-        for handle, last in ((before, True), (after, False)):
-            table = handle.hooks_dict_ref()
-            if isinstance(table, OrderedDict) and handle.id in table:
-                table.move_to_end(handle.id, last=last)
+    def make_last_before(self) -> None:
+        """Run the hook before a step after everybody else's. Not to be called from one of these."""
+        self._move(self._handles[0], last=True)
+
+    def make_first_after(self) -> None:
+        """Run the hook after a step before everybody else's. Not to be called from one of these."""
+        self._move(self._handles[1], last=False)
+
+    @staticmethod
+    def _move(handle: RemovableHandle, *, last: bool) -> None:
+        table = handle.hooks_dict_ref()
+        if isinstance(table, OrderedDict) and handle.id in table:
+            table.move_to_end(handle.id, last=last)
 
     def remove(self, *, others: bool) -> None:
         """Take out everything; the guard only where no ``others`` need it."""
         for handle in self._handles:
             handle.remove()
-        for name in self._exchanges:
-            vars(self._optimizer).pop(name, None)
+        if self._around is not None:
+            self._unwrap_exchanges(self._around)
         if not others:
             vars(self._optimizer).pop(_GUARD, None)
 
 
-def _inside(around: Around, method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def inside(*args: Any, **kwargs: Any) -> Any:
-        with around():
-            return method(*args, **kwargs)
+class _Exchange:
+    """A method of an optimizer's instance, called inside contexts."""
 
-    return inside
+    def __init__(self, method: Callable[..., Any], contexts: list[Around]) -> None:
+        functools.update_wrapper(self, method)
+        self._method, self.contexts = method, contexts
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with contextlib.ExitStack() as stack:
+            for around in self.contexts:
+                stack.enter_context(around())
+            return self._method(*args, **kwargs)
 
 
 def owners_of_hooks(optimizer: Optimizer) -> list[object]:
