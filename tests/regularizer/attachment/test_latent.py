@@ -12,7 +12,7 @@ from sklearn.linear_model import ElasticNet, Lasso
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.errors import InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, StepSizeError
 
 STRENGTH = 0.05
 
@@ -451,6 +451,246 @@ def test_an_optimizer_that_exchanges_the_weights_for_their_mean_exchanges_the_la
 
 
 # --- what is kept ---
+
+
+def small(penalty=ts.L1(0.05), dtype=torch.float64, **how):  # noqa: B008
+    torch.manual_seed(0)
+    model = nn.Linear(10, 3).to(dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ObjectiveWarning)
+        reg = ts.Regularizer(model, penalty).attach(optimizer, method="latent", **how)
+    x, y = torch.randn(64, 10, dtype=dtype), torch.randn(64, 3, dtype=dtype)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        return loss
+
+    return model, optimizer, reg, closure
+
+
+@pytest.mark.parametrize(
+    ("penalty", "scale"),
+    [
+        (ts.L1(0.05), lambda step: min(1.0, (step + 1) / 50)),
+        (ts.L1(0.05), lambda step: 1.0 if step < 30 else 30.0),
+        (ts.GroupLasso(0.05), lambda step: 1 / (1 + step)),
+        (ts.MCP(0.05), lambda step: min(1.0, (step + 1) / 50)),
+        (ts.L0Ball(ts.Gradual(0.2, steps=50)), 1.0),
+    ],
+    ids=["rising", "a jump", "falling", "not convex", "a set that shrinks"],
+)
+def test_a_step_with_a_closure_is_the_step_without_one_whatever_the_schedule(penalty, scale):
+    ends = []
+    for by_closure in (False, True):
+        model, optimizer, reg, closure = small(penalty)
+        reg.scale = scale
+        for _ in range(60):
+            if by_closure:
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+        ends.append(model.weight.detach().clone())
+    assert (ends[0] - ends[1]).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("penalty", [ts.L1(0.05), ts.L0Ball(ts.Gradual(0.2, steps=50))], ids=str)
+def test_weights_that_are_exchanged_under_a_schedule_are_no_edit(penalty):
+    model, optimizer, reg, closure = small(penalty)
+    if not penalty.constraint:
+        reg.scale = lambda step: min(1.0, (step + 1) / 50)
+    for _ in range(20):
+        closure()
+        optimizer.step()
+        with torch.no_grad():  # warnings are errors here
+            own = model.weight.clone()
+            model.weight.zero_()
+            model.weight.copy_(own)
+
+
+class Stumbling(torch.optim.Adam):
+    stumbles = False
+
+    def step(self, closure=None):
+        super().step(closure)
+        if self.stumbles:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("look", ["detach", "sparsity", "state_dict", "value", "step"])
+def test_after_a_step_that_failed_the_model_has_its_own_weights_again(look, dtype):
+    torch.manual_seed(0)
+    model = nn.Linear(10, 3).to(dtype)
+    optimizer = Stumbling(model.parameters(), lr=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ObjectiveWarning)
+        reg = ts.Regularizer(model, ts.L1(0.05)).attach(optimizer, method="latent")
+    x, y = torch.randn(64, 10).to(dtype), torch.randn(64, 3).to(dtype)
+
+    def closure():
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+
+    for _ in range(150):
+        closure()
+        optimizer.step()
+    zeros = reg.sparsity().zeros
+    assert zeros > 5
+    optimizer.stumbles = True
+    closure()
+    # An inner step of the class's parent has run the hooks already; raise before it.
+    model_before = model.weight.detach().clone()
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    optimizer.stumbles = False
+    if look == "step":
+        closure()
+        optimizer.step()
+    elif look == "value":
+        reg.value()
+    else:
+        getattr(reg, look)()
+    assert (model.weight == 0).sum() >= zeros - 3
+    assert (model.weight - model_before).abs().max() <= 0.05
+
+
+def test_inside_a_step_questions_about_the_weights_are_refused():
+    model, optimizer, reg, closure = small()
+    for _ in range(100):
+        closure()
+        optimizer.step()
+    zeros = reg.sparsity().zeros
+    handle = optimizer.register_step_pre_hook(lambda *_: reg.sparsity() and None)
+    closure()
+    with pytest.raises(AttachmentError, match="inside the step of Adam the model holds latent weights"):
+        optimizer.step()
+    handle.remove()
+    assert reg.sparsity().zeros == zeros
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append(int((model.weight == 0).sum())))
+    for _ in range(2):
+        closure()
+        optimizer.step()
+    assert seen[0] == 0 < zeros - 3 <= seen[1]  # a hook that comes later sees latent weights once
+
+
+def test_two_regularizers_exchange_their_latent_weights_together():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    optimizer = Averaging(model.parameters(), lr=0.1)
+    regs = [ts.Regularizer(model, {name: ts.L1(0.05)}).attach(optimizer) for name in ("0.weight", "2.weight")]
+    x, y = torch.randn(64, 10).double(), torch.randn(64, 3).double()
+    for _ in range(200):
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    optimizer.eval()
+    assert all(reg.sparsity().zeros > 0 for reg in regs)
+    optimizer.train()
+    regs[0].detach()
+    optimizer.eval()
+    assert regs[1].sparsity().zeros > 0
+    regs[1].detach()
+    assert not {"eval", "train"} & set(vars(optimizer))
+
+
+@pytest.mark.parametrize(("rho", "word"), [(1e10, "smaller"), (1e-10, "larger")])
+def test_a_rho_that_leaves_no_digits_is_refused(rho, word):
+    *_, optimizer, _, closure = small(dtype=torch.float32, rho=rho)
+    closure()
+    with pytest.raises(StepSizeError, match=f"rho=.*give a {word} rho"):
+        optimizer.step()
+
+
+def test_rho_is_of_latent_weights_alone():
+    model = nn.Linear(2, 2)
+    with pytest.raises(AttachmentError, match="rho=2 is of latent weights"):
+        ts.Regularizer(model, ts.L1(0.1)).attach(torch.optim.Adam(model.parameters()), rho=2.0)
+
+
+@pytest.mark.parametrize("strength", [1e-20, 1e20])
+def test_attaching_at_any_strength_moves_nothing(strength):
+    model, optimizer, _, closure = small(ts.L1(strength), torch.float32)
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = model.weight.detach().clone()
+    closure()
+    optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), before)
+
+
+def test_a_warm_up_from_next_to_nothing_ends_where_none_does(several, references):
+    training = Training(several, adam, ts.L1(STRENGTH))
+    training.reg.scale = lambda step: 1e-30 if step == 0 else 1.0
+    training.run(800)
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-12])
+def test_a_constraint_does_not_rest_on_its_first_gradient(first, several, references):
+    training = Training(several, adam, ts.MaxNorm(0.3))
+    training.closure()
+    for p in training.model.parameters():
+        p.grad.mul_(first)
+    training.optimizers[0].step()
+    training.run(800)
+    assert (training.weight - references["max norm"]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent": {"weight": 3}}, "latent weights of 'weight'"),
+        ({"latent": 3}, "'latent' is a int"),
+        ({"steps": -1}, "steps=-1"),
+        ({"scale": -1.0}, "scale=-1.0"),
+    ],
+)
+def test_a_broken_state_changes_nothing(change, message):
+    _, optimizer, reg, closure = small()
+    for _ in range(3):
+        closure()
+        optimizer.step()
+    state = copy.deepcopy(reg.state_dict())
+    for _ in range(2):
+        closure()
+        optimizer.step()
+    before = copy.deepcopy(reg.state_dict())
+    with pytest.raises(InputError, match=message):
+        reg.load_state_dict({**state, **change})
+    after = reg.state_dict()
+    assert torch.equal(after["latent"]["weight"]["offset"], before["latent"]["weight"]["offset"])
+    assert (after["steps"], after["scale"]) == (before["steps"], before["scale"])
+    assert not torch.equal(state["latent"]["weight"]["offset"], before["latent"]["weight"]["offset"])
+
+
+@pytest.mark.parametrize("key", ["unit_rho", "rho", "scale"])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, "a", None])
+def test_a_broken_number_in_a_state_is_named(key, bad):
+    _, optimizer, reg, closure = small()
+    closure()
+    optimizer.step()
+    state = reg.state_dict()
+    state["latent"]["weight"][key] = bad
+    with pytest.raises(InputError, match=f"{key}="):
+        reg.load_state_dict(state)
+
+
+def test_a_state_of_latent_weights_is_not_kept_by_another_method():
+    *_, closure = found = small()
+    optimizer, reg = found[1:3]
+    closure()
+    optimizer.step()
+    model = nn.Linear(10, 3).double()
+    other = ts.Regularizer(model, ts.L1(0.05))
+    other.load_state_dict(reg.state_dict())
+    other.attach(torch.optim.Adam(model.parameters()), method="prox")
+    assert "latent" not in other.state_dict()
+    other.load_state_dict(reg.state_dict())
+    assert "latent" not in other.state_dict()
 
 
 def test_half_precision_weights_keep_their_latent_weights_in_float32():
