@@ -133,7 +133,7 @@ def test_equal_runs_give_equal_bytes(run, small_csv):
         (("--penalty", ","), "expected one or more of"),
         (("--penalty", "l1,elastic"), "did you mean 'elastic_net'?"),
         (("--penalty", "l1,l2", "--dim", "0"), "--dim 0: l1 and l2 do not take it; group_lasso"),
-        (("--penalty", "l1", "--gamma", "2"), "mcp, scad would"),
+        (("--penalty", "l1", "--gamma", "2"), "mcp, scad, group_mcp, group_scad would"),
         (("--strengths", "0.1,x"), "'x' is not a number"),
         (("--strengths", "0.1,nan"), "--strengths nan"),
         (("--strengths", "-0.1,1"), "--strengths -0.1"),

@@ -119,7 +119,12 @@ MISTAKES = {  # name -> build, y, settings, what the message says
     ),
     "optimizer without parameters": (linear(), CODES, {"optimizer": lambda: 3}, "optimizer(parameters) raised"),
     "number as optimizer": (linear(), CODES, {"optimizer": 3}, "optimizer: int given"),
-    "L1 under LBFGS": (linear(), CODES, {"optimizer": torch.optim.LBFGS}, "LBFGS steps along a dense approximation"),
+    "L1 under LBFGS": (
+        linear(),
+        CODES,
+        {"optimizer": torch.optim.LBFGS, "method": "prox"},
+        "LBFGS steps along a dense approximation",
+    ),
     "step that needs a closure": (
         linear(),
         CODES,

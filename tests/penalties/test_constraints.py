@@ -396,14 +396,14 @@ def test_training_ends_at_the_constrained_minimum_under_any_metric(penalty, opti
         return loss
 
     assert reg.certify(closure).objective in (closure().item(), math.inf)
-    for _ in range(2500):
+    for _ in range(1200):
         closure()
         steps.step()
     # Projected gradient descent, plainly.
     w = torch.zeros(3, 4, dtype=torch.float64)
     gram, cross = X.T @ X / 50, (X.T @ Y / 50).T
     rate = 0.5 / torch.linalg.eigvalsh(gram)[-1]
-    for _ in range(3000):
+    for _ in range(1000):
         w = penalty.prox(w - rate * 2 * (w @ gram - cross), 1.0)
     torch.testing.assert_close(model.weight.detach(), w, rtol=0, atol=1e-6)
     certificate = reg.certify(closure)

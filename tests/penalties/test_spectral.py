@@ -133,7 +133,7 @@ def test_nuclear_norm_refuses_steps_per_coordinate():
         NuclearNorm(0.1).prox(torch.eye(2), torch.ones(2, 2))
     torch.testing.assert_close(NuclearNorm(0.5).prox(torch.eye(2), torch.tensor(1.0)), 0.5 * torch.eye(2))
     model = torch.nn.Linear(3, 2)
-    with pytest.raises(StepSizeError, match=r"NuclearNorm.*use SGD"):
+    with pytest.raises(StepSizeError, match=r"NuclearNorm.*use method=.latent., or SGD"):
         ts.Regularizer(model, NuclearNorm(0.1)).attach(torch.optim.Adam(model.parameters()), method="prox")
     ts.Regularizer(model, NuclearNorm(0.1)).attach(torch.optim.Adam(model.parameters()), method="gradient")
 
