@@ -193,6 +193,8 @@ def test_keep_follows_its_schedule_step_by_step(optimizer, keep):
     assert counts == wanted
     assert counts[0] == 30
     assert counts[-1] == (3 if isinstance(keep, Gradual) else 4)
+    if isinstance(keep, Gradual):  # reached with its last step, and not one later
+        assert keep(33) > 0.1 == keep(34)
     assert len(set(counts)) > 8
     now = reg.in_force()[model.weight]
     assert now == L0Ball(keep(50))
@@ -230,8 +232,9 @@ def test_schedules_are_values():
     assert (L0Ball(schedule).scheduled, L0Ball(0.3).scheduled) == (True, False)
     assert str(L0Ball(schedule)) == "L0Ball(Gradual(keep=0.1, steps=10, begin=0))"
     shares = [schedule(t) for t in range(12)]
-    assert shares[0] == 1.0
-    assert shares[10:] == [0.1, 0.1]
+    assert shares[0] == pytest.approx(0.1 + 0.9 * 0.9**3)
+    assert shares[8] > 0.1
+    assert shares[9:] == [0.1, 0.1, 0.1]
     assert sorted(shares, reverse=True) == shares
 
 

@@ -205,7 +205,8 @@ class NM(Constraint):
 class Gradual:
     """A schedule for ``keep``: from all weights down to a share in so many steps, fast at first and then slower.
 
-    After t steps keep + (1 − keep)·(1 − t/steps)³, and ``keep`` from then on. A certificate has a meaning from then on.
+    After t steps keep + (1 − keep)·(1 − t/steps)³, and ``keep`` from ``steps`` on. A certificate has a meaning from
+    then on: before, the weights are in the last step's set, and what is in force is the next one's.
 
     Args:
         keep: the share that is to stay, above 0 and up to 1.
@@ -217,8 +218,8 @@ class Gradual:
 
     Example:
         >>> schedule = Gradual(0.1, steps=1000)
-        >>> [round(schedule(t), 4) for t in (0, 500, 1000, 2000)]
-        [1.0, 0.2125, 0.1, 0.1]
+        >>> [round(schedule(t - 1), 4) for t in (1, 500, 1000, 2000)]
+        [0.9973, 0.2125, 0.1, 0.1]
 
     Source:
         Zhu and Gupta (2017), To prune, or not to prune.
@@ -238,8 +239,8 @@ class Gradual:
                 raise InputError(f"{name}={value!r}: expected a whole number ≥ {least}")
 
     def __call__(self, step: int) -> float:
-        """The share after so many steps."""
-        left = min(max(1 - (step - self.begin) / self.steps, 0.0), 1.0)
+        """The share that a step leaves; steps are counted from 0."""
+        left = min(max(1 - (step + 1 - self.begin) / self.steps, 0.0), 1.0)
         return self.keep + (1 - self.keep) * left**3
 
 

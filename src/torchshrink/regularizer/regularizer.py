@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
-from torchshrink.regularizer.attachment import Attachment, Method, Offsets
+from torchshrink.regularizer.attachment import Attachment, Method, Offsets, shared_out
 from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.certificate import Certificate, measure
@@ -87,7 +87,7 @@ class Regularizer:
         self._constraint = next((term for term in self._terms if term.penalty.constraint), None)
         self._scheduled = any(term.penalty.scheduled for term in self._terms)
         self._bundled: tuple[list[Any], list[Bundle]] | None = None
-        self._attachment: Attachment | None = None
+        self._attachments: tuple[Attachment, ...] = ()
         self._certifying = False
         self._backpropagations = 0
         self._warned: set[str] = set()
@@ -99,13 +99,13 @@ class Regularizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy keeps. It is bound to the copied model, and attached to nothing: hooks are not copied."""
-        if self._attachment is not None:
+        if self._attachments:
             warnings.warn(
                 "the copy of an attached Regularizer is not attached; attach it to the copied optimizer",
                 ObjectiveWarning,
                 stacklevel=3,
             )
-        return {**vars(self), "_attachment": None, "_bundled": None}
+        return {**vars(self), "_attachments": (), "_bundled": None}
 
     # --- reading ---
 
@@ -127,7 +127,7 @@ class Regularizer:
     @property
     def methods(self) -> dict[str, str]:
         """How each penalised parameter's penalty acts in the attached optimizer; empty where none is attached."""
-        return {} if self._attachment is None else dict(self._attachment.methods)
+        return {name: method for each in self._attachments for name, method in each.methods.items()}
 
     @property
     def scale(self) -> Scale:
@@ -158,7 +158,7 @@ class Regularizer:
 
     def other_terms(self) -> tuple[str, ...]:
         """What the attached optimizer minimises beside F: other regularizers' penalties, coupled weight decay."""
-        return () if self._attachment is None else self._attachment.other_terms
+        return tuple(dict.fromkeys(note for each in self._attachments for note in each.other_terms))
 
     def missed(self) -> tuple[str, ...]:
         """The trainable parameters that binding did not see, in words: added to the model since, or unfrozen."""
@@ -204,7 +204,7 @@ class Regularizer:
 
     def _differentiated(self) -> None:
         """A gradient is taken through `value`: look for what would make the terms in the loss other than they seem."""
-        if self._attachment is not None:
+        if self._attachments:
             self._warn_once(
                 "this Regularizer is attached to an optimizer, and its value() is backpropagated as well: the penalty "
                 "counts twice; take one of the two (to log it, use reg.value().item() or .detach())"
@@ -251,33 +251,36 @@ class Regularizer:
         drift = self._binding.drift()
         for note in drift:
             warnings.warn(note, SelectionWarning, stacklevel=3)
-        attachment = self._attachment
-        if attachment is not None and not attachment.stepped and not self._schedule.begun and self._has_gradients():
-            warnings.warn(
-                f"there are gradients, but the {type(attachment.optimizer).__name__} that this is attached to has not "
-                "taken a step yet: if the model is in training, then by another optimizer, without the penalty; "
-                "attach to the one whose step() is called",
-                ObjectiveWarning,
-                stacklevel=3,
-            )
-        return drift + (() if self._attachment is None else self._attachment.notes)
+        for each in self._attachments:
+            if not each.stepped and not self._schedule.begun and self._has_gradients():
+                warnings.warn(
+                    f"there are gradients, but the {type(each.optimizer).__name__} that this is attached to has not "
+                    "taken a step yet: if the model is in training, then by another optimizer, without the penalty; "
+                    "attach to the one whose step() is called",
+                    ObjectiveWarning,
+                    stacklevel=3,
+                )
+        return (*drift, *dict.fromkeys(note for each in self._attachments for note in each.notes))
 
     def _settle(self) -> None:
         """Before the weights are looked at: where a step has ended in an exception, they may be latent ones."""
-        if self._attachment is not None:
-            self._attachment.settle()
+        for each in self._attachments:
+            each.settle()
 
     def _has_gradients(self) -> bool:
         return any(term.parameter.grad is not None for term in self._terms)
 
     # --- acting ---
 
-    def attach(self, optimizer: Optimizer, method: Method = "auto", *, rho: float | None = None) -> Self:
+    def attach(
+        self, optimizer: Optimizer | Sequence[Optimizer], method: Method = "auto", *, rho: float | None = None
+    ) -> Self:
         """Let the terms act inside ``optimizer.step()``, whoever calls it, until `detach`.
 
         Args:
             optimizer: holds every penalised parameter. Of one that wraps another (SAM, Lookahead, a framework's), the
-                inner one is taken, whose steps move the weights.
+                inner one is taken, whose steps move the weights. Or several that share the parameters between them,
+                such as ``[muon, adamw]``, which step in this order; the last one's steps are counted.
             method: ``"gradient"`` adds ∂Ω(w) to the gradients; ``"prox"`` applies the exact proximal operator after
                 the step, in the optimizer's own step sizes; ``"latent"`` lets the optimizer move latent weights,
                 whatever it does, and the model holds their prox. All three end at a stationary point of F. ``"auto"``
@@ -292,7 +295,8 @@ class Regularizer:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
 
         Raises:
-            AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others.
+            AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others;
+                or ``rho`` is given, and nothing acts by latent weights.
             StepSizeError: ``"prox"`` with an optimizer whose effective step size is not known.
             InputError: it is no optimizer.
 
@@ -300,24 +304,39 @@ class Regularizer:
             ObjectiveWarning: what will be minimised is not F, and what it is instead; in a step, that a wrapper moves
                 the weights between the steps.
         """
-        if self._attachment is not None:
+        if self._attachments:
             raise AttachmentError("already attached to an optimizer; call detach() first")
         _check_rho(rho)
         self._binding.check()
-        self._attachment = Attachment(
-            optimizer, self._terms, method=method, schedule=self._schedule, offsets=self._offsets, rho=rho
-        )
+        several: list[Optimizer] = [*optimizer] if isinstance(optimizer, Sequence) else [optimizer]
+        shares = shared_out(several, self._terms) if len(several) > 1 else [self._terms]
+        try:
+            for given, terms in zip(several, shares, strict=True):
+                made = Attachment(given, terms, method=method, schedule=self._schedule, offsets=self._offsets, rho=rho)
+                made.counts_steps = given is several[-1]
+                self._attachments = (*self._attachments, made)
+            if rho is not None and "latent" not in self.methods.values():
+                raise AttachmentError(f"rho={rho:g} is of latent weights, and no term here acts by them: leave it out")
+        except BaseException:
+            self.detach()
+            raise
+        self._keep_latent_alone()
         return self
+
+    def _keep_latent_alone(self) -> None:
+        """Forget saved latent weights of terms that another method acts for."""
+        self._offsets.keep_only(name for name, method in self.methods.items() if method == "latent")
 
     def detach(self) -> None:
         """Take the terms out of the optimizer. Does nothing where they are not attached."""
-        if self._attachment is not None:
-            self._attachment.detach()
-            self._attachment = None
+        for each in self._attachments:
+            each.detach()
+        if self._attachments:
             self._offsets.of.clear()
+        self._attachments = ()
 
     def __enter__(self) -> Self:
-        if self._attachment is None:
+        if not self._attachments:
             raise AttachmentError("attach first: with reg.attach(optimizer): ...")
         return self
 
@@ -406,8 +425,8 @@ class Regularizer:
             InputError: keys are missing or unknown, or what was bound there does not fit the terms here.
         """
         restore(self._terms, self._schedule, self._offsets, state)
-        if self._attachment is not None:
-            self._offsets.keep_only(name for name, method in self.methods.items() if method == "latent")
+        if self._attachments:
+            self._keep_latent_alone()
 
 
 def _check_rho(rho: Any) -> None:

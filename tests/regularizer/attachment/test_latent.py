@@ -756,3 +756,113 @@ def test_a_step_that_fails_leaves_the_model_at_its_weights(diabetes):
 def test_a_rho_that_is_none_is_named(bad, diabetes):
     with pytest.raises(InputError, match=r"rho=.*: expected a finite number > 0"):
         Training(diabetes, adam, ts.L1(STRENGTH), rho=bad)
+
+
+# --- several optimizers of one model ---
+
+
+def two_layers():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def shared(model):
+    matrices = [model[0].weight]
+    others = [p for p in model.parameters() if p is not model[0].weight]
+    return [torch.optim.SGD(matrices, lr=0.1, momentum=0.9), torch.optim.Adam(others, lr=0.01)]
+
+
+def descend(model, optimizers, steps):
+    x, y = torch.randn(2, 64, 10, generator=torch.Generator().manual_seed(1)).double()
+    for _ in range(steps):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        (model(x) - y[:, :3]).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("method", ["auto", "latent"])
+def test_one_regularizer_acts_in_several_optimizers_as_one_in_each_does(method):
+    ends = []
+    for together in (True, False):
+        model = two_layers()
+        optimizers = shared(model)
+        scale = lambda step: min(1.0, (step + 1) / 20)  # noqa: E731
+        if together:
+            reg = ts.Regularizer(model, ts.L1(0.02))
+            reg.scale = scale
+            assert reg.attach(optimizers, method=method).methods.keys() == {"0.weight", "2.weight"}
+        else:
+            for name, optimizer in zip(("0.weight", "2.weight"), optimizers, strict=True):
+                each = ts.Regularizer(model, {name: ts.L1(0.02), "*": None})
+                each.scale = scale
+                each.attach(optimizer, method=method)
+        descend(model, optimizers, 60)
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    assert reg.steps == 60
+    assert reg.sparsity().zeros > 0
+    reg.detach()
+    assert reg.methods == {}
+
+
+@has_muon
+def test_muon_and_adam_end_where_the_whole_objective_is_stationary(several, references):
+    training = Training(several, muon, {"weight": None}).run(0)
+    reg = ts.Regularizer(training.model, ts.L1(STRENGTH), on=ts.ALL)
+    reg.attach(training.optimizers)
+    assert reg.methods == {"weight": "latent", "bias": "prox"}
+    training.run(800)
+    assert reg.certify(training.closure).ok(1e-4)
+    assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+
+
+def test_several_optimizers_go_on_bit_for_bit():
+    def fresh():
+        model = two_layers()
+        optimizers = shared(model)
+        return model, optimizers, ts.Regularizer(model, ts.L1(0.02)).attach(optimizers, method="latent")
+
+    model, optimizers, reg = fresh()
+    descend(model, optimizers, 20)
+    saved = copy.deepcopy([part.state_dict() for part in (model, *optimizers, reg)])
+    descend(model, optimizers, 20)
+    again, others, other = fresh()
+    for part, state in zip((again, *others, other), saved, strict=True):
+        part.load_state_dict(state)
+    descend(again, others, 20)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert other.steps == 40
+
+
+def test_what_no_optimizer_holds_or_two_do_is_named_and_nothing_stays_attached():
+    model = two_layers()
+    optimizers = shared(model)
+    reg = ts.Regularizer(model, ts.L1(0.02))
+    for wrong, how_many in (
+        (optimizers[1:] * 2, "0.weight: penalised, but none"),
+        ([*optimizers, *optimizers], "more"),
+    ):
+        with pytest.raises(AttachmentError, match=how_many):
+            reg.attach(wrong)
+    with pytest.raises(AttachmentError, match=r"attach to all of them, attach\(\[muon, adam\]\)"):
+        reg.attach(optimizers[0])
+    assert not any(optimizer._optimizer_step_post_hooks for optimizer in optimizers)
+    reg.attach(optimizers)
+
+
+def test_an_optimizer_that_goes_on_without_its_latent_weights_speaks_up():
+    model, optimizer, reg, closure = small()
+    closure()
+    optimizer.step()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    closure()
+    with pytest.warns(ObjectiveWarning, match="latent weights belong to it.*restore it too"):
+        optimizer.step()
+    saved = copy.deepcopy((optimizer.state_dict(), reg.state_dict()))
+    optimizer.load_state_dict(saved[0])
+    reg.load_state_dict(saved[1])
+    closure()
+    optimizer.step()  # warnings are errors here
+    assert model.weight.isfinite().all()

@@ -409,7 +409,7 @@ HOLDERS = {
     "two deep": (lambda o: Trainer(Trainer(o)), ".optimizer.optimizer"),
     "three deep": (lambda o: Trainer(Slotted(Trainer(o))), ".optimizer.inner.optimizer"),
     "in a list of holders": (lambda o: Trainer([3, Slotted(o)]), ".optimizer[1].inner"),
-    "a list": (lambda o: [o], "[0]"),
+    "a list of lists": (lambda o: Trainer([[o]]), ".optimizer[0][0]"),
     "a mapping": (lambda o: {"optimizer": o, "monitor": "loss"}, "['optimizer']"),
     "knows itself": (Knowing, ".optimizer"),
 }
@@ -448,11 +448,11 @@ def test_a_wrapper_that_holds_its_base_in_another_object_is_followed_there():
     for _ in range(20):
         closure_for(model, X, y)()
         outer.step()
-    assert reg._attachment.optimizer is inner
+    assert reg._attachments[0].optimizer is inner
     assert not model.weight.any()
 
 
-@pytest.mark.parametrize("hold", [lambda both: Trainer(both), lambda both: Trainer(Slotted(tuple(both))), list])
+@pytest.mark.parametrize("hold", [lambda both: Trainer(both), lambda both: Trainer(Slotted(tuple(both)))])
 def test_several_in_what_is_no_optimizer_come_before_the_first_of_them(hold):
     model = problem()[0]
     with pytest.raises(
@@ -470,7 +470,7 @@ def test_another_models_optimizer_among_the_attributes_is_not_taken_for_the_inne
     outer = Partnered(model.parameters(), lr=0.1)
     outer.partner = Adam(nn.Linear(2, 2).parameters())
     reg = ts.Regularizer(model, ts.L2(0.1)).attach(outer)
-    assert reg._attachment.optimizer is outer
+    assert reg._attachments[0].optimizer is outer
 
 
 def test_an_optimizer_that_knows_its_wrapper_is_the_one():
@@ -479,7 +479,7 @@ def test_an_optimizer_that_knows_its_wrapper_is_the_one():
     inner.owner = AcceleratedOptimizer(inner)
     for given in (inner, inner.owner):
         with ts.Regularizer(model, ts.L1(0.1)).attach(given) as reg:
-            assert reg._attachment.optimizer is inner
+            assert reg._attachments[0].optimizer is inner
 
 
 # --- attached to what is never stepped ---

@@ -1,7 +1,7 @@
 """How terms act inside an optimizer's step. The only package that touches an optimizer's hooks."""
 
 from torchshrink.regularizer.attachment.attachment import Attachment
-from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method
+from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method, shared_out
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
 from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
 from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, start_for_rho
@@ -18,5 +18,6 @@ __all__ = [
     "is_plain_descent",
     "read_offsets",
     "resolve_method",
+    "shared_out",
     "start_for_rho",
 ]

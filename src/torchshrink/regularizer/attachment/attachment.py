@@ -74,6 +74,7 @@ class Attachment:
         rho: float | None = None,
     ) -> None:
         self.optimizer = optimizer = stepping(given)
+        self.counts_steps = True  # set by who attaches to several optimizers, of which one is to count
         self.stepped = False  # whether the optimizer has taken a step since
         self.schedule = schedule
         self._bundles = bundled(optimizer, terms, method)
@@ -82,11 +83,7 @@ class Attachment:
         latent = [bundle for bundle in self._bundles if bundle.method == "latent"]
         self._after = [bundle for bundle in self._bundles if not bundle.acts_before and bundle not in latent]
         self._latent: LatentWeights | None = None
-        if rho is not None and not latent:
-            raise AttachmentError(f"rho={rho:g} is of latent weights, and no term here acts by them: leave it out")
-        if not latent:
-            offsets.keep_only(())
-        else:
+        if latent:
             self._latent = LatentWeights(optimizer, latent, schedule=schedule, offsets=offsets, rho=rho)
         self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
@@ -209,7 +206,8 @@ class Attachment:
                         penalty = self.schedule.scaled(bundle.penalty)
                         convex = penalty.convex_part if bundle.has_rest else None
                         distributed.prox_(convex or penalty, live, steps, limits)
-        self.schedule.advance(taken)
+        if self.counts_steps:
+            self.schedule.advance(taken)
         if self._between is not None:
             self._between.after_step()
 
@@ -225,6 +223,13 @@ class Attachment:
         self._loaded = False
         restored = self.schedule.restorations > self._restorations
         self._restorations = self.schedule.restorations
+        if self._latent is not None and not restored:
+            warnings.warn(
+                "the optimizer was given a saved state, but not the regularizer, whose latent weights belong to it: "
+                "they are those of now, and the run is not the saved one; restore it too, with load_state_dict",
+                ObjectiveWarning,
+                stacklevel=4,
+            )
         scheduled = callable(self.schedule.scale) or any(bundle.penalty.scheduled for bundle in self._bundles)
         if scheduled and not restored:
             warnings.warn(

@@ -18,6 +18,7 @@ from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import ProxSteps
+from torchshrink.regularizer.attachment.wrapping import stepping
 from torchshrink.regularizer.terms import Term
 from torchshrink.step_sizes import StepSizeRule, refusal_of, step_size_of
 
@@ -113,7 +114,8 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], method: Method) -> list
     if missing:
         raise AttachmentError(
             f"{', '.join(missing)}: penalised, but not among the parameters of this {type(optimizer).__name__}; "
-            "give the optimizer these parameters, or exempt them with a rule None."
+            "give the optimizer these parameters, or exempt them with a rule None; where several optimizers share the "
+            "model, attach to all of them, attach([muon, adam])."
         )
     together: dict[tuple[Any, ...], list[Term]] = defaultdict(list)
     for term in terms:
@@ -128,6 +130,25 @@ def bundled(optimizer: Optimizer, terms: Sequence[Term], method: Method) -> list
         names = [term.name for term in found]
         bundles.append(Bundle(group, how, penalty, names, parameters, rule))
     return bundles
+
+
+def shared_out(optimizers: Sequence[Optimizer], terms: Sequence[Term]) -> list[list[Term]]:
+    """For each optimizer the terms whose parameters it holds.
+
+    Raises:
+        AttachmentError: a term's parameter is in none of them, or in several.
+    """
+    held = [set(_group_of(stepping(each))) for each in optimizers]
+    names = ", ".join(type(each).__name__ for each in optimizers)
+    for term in terms:
+        count = sum(id(term.parameter) in each for each in held)
+        if count != 1:
+            how_many = "none" if count == 0 else "more than one"
+            raise AttachmentError(
+                f"{term.name}: penalised, but {how_many} of these optimizers ({names}) holds it; give it to one, or "
+                "exempt it with a rule None."
+            )
+    return [[term for term in terms if id(term.parameter) in each] for each in held]
 
 
 def check_settings(optimizer: Optimizer, bundles: Sequence[Bundle]) -> None:

@@ -73,7 +73,7 @@ def _of_decay(optimizer: Optimizer, bundles: Sequence[Bundle]) -> list[tuple[str
             else:
                 what = (
                     "whether it is a term of the objective is not known for this class; "
-                    f"set {decay.setting}=0, or say so with torchshrink.step_sizes.register_step_size"
+                    f"set {decay.setting}=0, or say so with torchshrink.step_sizes.register_weight_decay"
                 )
             setting = f"{type(optimizer).__name__}({decay.setting}={decay.rate:g})"
             notes.append((decay.kind, f"{setting} also acts on parameters under {bundle.penalty}: {what}"))

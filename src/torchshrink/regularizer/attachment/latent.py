@@ -70,7 +70,6 @@ class LatentWeights:
         self._offsets, self._rho = offsets, rho
         self._shown: list[tuple[Bundle, nn.Parameter, Offset]] = []  # the tensors that hold latent weights now
         self._edited: dict[str, str] = {}
-        offsets.keep_only(name for bundle in bundles for name in bundle.names)
 
     @property
     def notes(self) -> tuple[str, ...]:
