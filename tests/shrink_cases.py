@@ -1,11 +1,10 @@
 """Models of many structures, with zeros, for the tests of shrinking."""
 
-import copy
-
 import torch
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.shrinking.trace import copy_model
 
 
 def zero(tensor, places, dim=0):
@@ -41,7 +40,7 @@ def check(model, example, *others, tolerance=1e-12):
     assert shrunk.difference <= tolerance
     for x in (example, *others):
         with torch.no_grad():
-            wanted, found = copy.deepcopy(model).eval()(x), shrunk.model.eval()(x)
+            wanted, found = copy_model(model).eval()(x), shrunk.model.eval()(x)
         assert found.shape == wanted.shape
         assert (found - wanted).abs().max() <= tolerance * max(1.0, float(wanted.abs().max()))
     return shrunk
@@ -138,7 +137,8 @@ def flattened():
 def grouped():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(4, 8), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1, groups=2),
-        nn.ReLU(), nn.AvgPool2d(3, 1, padding=1), nn.InstanceNorm2d(12, affine=True), nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.ReLU(), nn.AvgPool2d(3, 1, padding=1), nn.InstanceNorm2d(12, affine=True),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Conv2d(12, 6, 3, padding="same", padding_mode="circular"), nn.Conv2d(6, 2, 1),
     )  # fmt: skip
 

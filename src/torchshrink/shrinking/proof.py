@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,25 +43,19 @@ def compare_traces(decision: Decision, small: Trace) -> Mismatch | None:
     Operators, wiring and literals must be equal; sizes must be those that the plan predicts.
     """
     large = decision.analysis.trace
-    pairs: dict[fx.Node, fx.Node] = {}
-    for one, other in zip(_inputs(large), _inputs(small), strict=False):
-        pairs[one] = other
+    pairs = _Pairing(large, small, dict(zip(_inputs(large), _inputs(small), strict=False)))
     before, after = _operators(large), _operators(small)
-    for node in [node for node in large.graph.nodes if node.op == "placeholder" and node.name in large.tensors]:
-        twin = _twin(large, small, node)
-        if twin is not None:
-            pairs[node] = twin
     for one, other in zip(before, after, strict=False):
         if str(one.target) != str(other.target):
             return Mismatch(one.name, f"{name_of(one)} becomes {name_of(other)}")
-        pairs[one] = other
+        pairs.nodes[one] = other
         difference = _arguments(decision, one, other, pairs=pairs) or _sizes(decision, one, other)
         if difference:
             return Mismatch(one.name, difference)
     if len(before) != len(after):
         return Mismatch(before[-1].name if before else None, f"{len(before)} operators become {len(after)}")
     outputs = [next(node for node in trace.graph.nodes if node.op == "output") for trace in (large, small)]
-    if [pairs.get(node) for node in outputs[0].all_input_nodes] != outputs[1].all_input_nodes:
+    if not pairs.same(outputs[0].args, outputs[1].args):
         return Mismatch(None, "the outputs are wired otherwise")
     return None
 
@@ -74,22 +68,37 @@ def _operators(trace: Trace) -> list[fx.Node]:
     return [node for node in trace.graph.nodes if node.op not in ("placeholder", "output")]
 
 
-def _twin(large: Trace, small: Trace, node: fx.Node) -> fx.Node | None:
-    """The placeholder of the same parameter or buffer, or of an equal constant."""
-    other: fx.Node
-    for other in small.graph.nodes:
-        if other.op != "placeholder" or other.name not in small.tensors:
-            continue
-        if node.name in large.names:
-            if small.names.get(other.name) == large.names[node.name]:
-                return other
-        elif other.name == node.name and other.name not in small.names:
-            return other if torch.equal(large.tensors[node.name], small.tensors[other.name]) else None
-    return None
+@dataclass(frozen=True, eq=False)
+class _Pairing:
+    """Which node of the shrunk model's graph is which of the other's."""
+
+    large: Trace
+    small: Trace
+    nodes: dict[fx.Node, fx.Node]
+
+    def same(self, value: Any, new: Any) -> bool:
+        """Whether two arguments are the same."""
+        if isinstance(value, fx.Node):
+            return isinstance(new, fx.Node) and self._same_node(value, new)
+        if isinstance(value, list | tuple):
+            return (
+                isinstance(new, list | tuple)
+                and len(value) == len(new)
+                and all(self.same(a, b) for a, b in zip(value, new, strict=True))
+            )
+        return type(value) is type(new) and bool(value == new or (value != value and new != new))
+
+    def _same_node(self, value: fx.Node, new: fx.Node) -> bool:
+        own = self.large.tensors.get(value.name)
+        if own is None:
+            return self.nodes.get(value) is new
+        name, other = self.large.names.get(value.name), self.small.tensors.get(new.name)
+        if name is not None:  # a parameter or buffer, under whichever of its names
+            return self.small.names.get(new.name) == name
+        return other is not None and new.name not in self.small.names and torch.equal(own, other)
 
 
-def _arguments(decision: Decision, one: fx.Node, other: fx.Node, *, pairs: Mapping[fx.Node, fx.Node]) -> str:
-    trace = decision.analysis.trace
+def _arguments(decision: Decision, one: fx.Node, other: fx.Node, *, pairs: _Pairing) -> str:
     made = {fold.bias for fold in decision.plan.folds if fold.made}
     first, second = argument_dict(one), argument_dict(other)
     if first.keys() != second.keys():
@@ -98,25 +107,11 @@ def _arguments(decision: Decision, one: fx.Node, other: fx.Node, *, pairs: Mappi
         new = second[name]
         if name == "bias" and value is None and isinstance(new, fx.Node) and made:
             continue  # its numbers are compared by the outputs
-        if not _equal(value, new, pairs=pairs, names=trace.names):
+        if not pairs.same(value, new):
             if isinstance(value, int | list | tuple) and _predicted(decision, one, other, name=name):
                 continue
             return f"{name} {_short(value)} of {name_of(one)} becomes {_short(new)}"
     return ""
-
-
-def _equal(value: Any, new: Any, *, pairs: Mapping[fx.Node, fx.Node], names: Mapping[str, str]) -> bool:
-    if isinstance(value, fx.Node):
-        return pairs.get(value) is new
-    if isinstance(value, list | tuple):
-        return (
-            isinstance(new, list | tuple)
-            and len(value) == len(new)
-            and all(_equal(a, b, pairs=pairs, names=names) for a, b in zip(value, new, strict=True))
-        )
-    if isinstance(value, float) and isinstance(new, float):
-        return value == new or (value != value and new != new)
-    return type(value) is type(new) and bool(value == new)
 
 
 def _predicted(decision: Decision, one: fx.Node, other: fx.Node, *, name: str) -> bool:
