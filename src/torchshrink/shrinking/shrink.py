@@ -17,6 +17,7 @@ from torchshrink.shrinking.analysis import Analysis, analyse
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision, Plan, decide
 from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference
+from torchshrink.shrinking.rules import all_known
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
 
@@ -115,7 +116,7 @@ def shrink(model: nn.Module, example: Any) -> Shrunk:
         raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
     args, kwargs = arguments(example)
     large = copy_model(model).eval()
-    analysis = analyse(trace(large, args, kwargs))
+    analysis = analyse(trace(large, args, kwargs, plain=all_known))
     asked: set[str] = set()
     for _ in range(_TRIES):
         decision = decide(analysis)
@@ -139,7 +140,7 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     small = apply(large, decision.plan)
     old = decision.analysis.trace
     try:
-        new = trace(small, old.args, old.kwargs)
+        new = trace(small, old.args, old.kwargs, plain=old.plain)
     except InputError as error:
         return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
     mismatch = compare_traces(decision, new)

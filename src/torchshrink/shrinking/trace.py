@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ class Trace:
         kwargs: its keyword arguments.
         ranges: for which input sizes the trace holds, where that is not every size.
         bare: linear and convolution modules without a bias, in which one could be made.
+        plain: whether the operators are as the model calls them.
     """
 
     graph: fx.Graph
@@ -42,6 +43,7 @@ class Trace:
     kwargs: Mapping[str, Any]
     ranges: tuple[str, ...]
     bare: frozenset[str]
+    plain: bool
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -81,13 +83,22 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
+def trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
+) -> Trace:
     """Trace ``model``, which is in evaluation mode, on these arguments.
+
+    Args:
+        model: the model.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        plain: whether the operators can stay as the model calls them; where not, in-place ones are made functional and
+            composite ones are taken apart, which takes as long as tracing.
 
     Raises:
         InputError: torch cannot export it; the message names the place.
     """
-    program = _export(model, args, dict(kwargs))
+    program, whole = _export(model, args, dict(kwargs), plain=plain)
     identity = tensor_names(model)
     found: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -112,7 +123,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         for path, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and module.bias is None
     )
-    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare)
+    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare, whole)
 
 
 def module_of(node: fx.Node) -> str:
@@ -139,7 +150,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
+) -> tuple[Any, bool]:
     """Sizes stay open: all that can, else the rows, else none."""
     failure: Exception | None = None
     for open_dims in (None, 1, 0):
@@ -153,7 +166,8 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         try:
             with quiet(), torch.no_grad():
                 program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
-                return program.run_decompositions({})
+                keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
+                return (program, True) if keep else (program.run_decompositions({}), False)
         except Exception as error:  # whatever the model's code or torch.export raises
             failure = failure or error
     assert failure is not None

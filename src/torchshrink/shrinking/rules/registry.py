@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, Values, unknown
@@ -160,6 +162,20 @@ def rule_of(node: fx.Node) -> Rule | None:
     if found is None and isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
         found = _RULES.get("pointwise.any")
     return found
+
+
+def all_known(graph: fx.Graph) -> bool:
+    """Whether every operator has a rule, and none changes a tensor in place."""
+    operators = [node for node in graph.nodes if node.op == "call_function" and node.target is not operator.getitem]
+    return all(
+        not any(isinstance(one, Tensor) for one in pytree.tree_leaves(node.meta.get("val")))
+        or (
+            isinstance(node.target, torch._ops.OpOverload)
+            and rule_of(node) is not None
+            and not node.target._schema.is_mutable
+        )
+        for node in operators
+    )
 
 
 def argument_dict(node: fx.Node) -> dict[str, Any]:
