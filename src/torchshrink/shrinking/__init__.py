@@ -6,6 +6,6 @@
 
 from torchshrink.shrinking.plan import Fold, Merge, Plan
 from torchshrink.shrinking.rules import shrink_rule
-from torchshrink.shrinking.shrink import Shrunk, shrink
+from torchshrink.shrinking.shrinking import Shrunk, shrink
 
 __all__ = ["Fold", "Merge", "Plan", "Shrunk", "shrink", "shrink_rule"]
