@@ -9,7 +9,7 @@ from torchshrink.shrinking.trace import copy_model
 
 def zero(tensor, places, dim=0):
     with torch.no_grad():
-        tensor.index_fill_(dim, torch.tensor(list(places)), 0.0)
+        tensor.index_fill_(dim, torch.tensor(list(places), dtype=torch.long), 0.0)
 
 
 def random_mask(model, seed, share=0.5):

@@ -18,8 +18,10 @@ from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision, Plan, decide
 from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference
 from torchshrink.shrinking.rules import all_known
+from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
+from torchshrink.support.storage import PathLike
 
 _TRIES = 12
 
@@ -78,6 +80,14 @@ class Shrunk:
         rows += [f"stayed: {count} units, {reason}" for reason, count in self.pinned.items()]
         rows.append(f"holds for {', '.join(self.ranges)}" if self.ranges else "holds for every input size tried")
         return "\n".join(rows)
+
+    def save(self, folder: PathLike, *, force: bool = False) -> None:
+        """Write plan and tensors to ``folder``: JSON and safetensors, no code; `ts.load_shrunk` reads them.
+
+        Raises:
+            InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
+        """
+        save(self.model, self.plan, folder, force=force)
 
 
 def shrink(model: nn.Module, example: Any) -> Shrunk:

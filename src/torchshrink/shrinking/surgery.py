@@ -25,18 +25,26 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     copy = copy_model(model)
     names = tensor_names(copy)
     tensors = {name: tensor for tensor, name in _named(copy, names)}
-    replaced = {name: _cut(name, tensor, plan) for name, tensor in tensors.items() if _touched(name, plan)}
-    for module in copy.modules():
-        for store in (module._parameters, module._buffers):
-            for key, tensor in list(store.items()):
-                new = None if tensor is None else replaced.get(names[id(tensor)])
-                if new is not None:
-                    store[key] = new  # type: ignore[assignment]
+    replace(copy, {name: _cut(name, tensor, plan) for name, tensor in tensors.items() if _touched(name, plan)})
     for fold in plan.folds:
         if fold.made:
             _make_bias(copy, fold.bias, plan)
     resize(copy, plan.groups or {})
     return copy
+
+
+def replace(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Put these numbers in the place of parameters and buffers, by the first of their names; ties stay tied."""
+    names = tensor_names(model)
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers):
+            for key, old in list(store.items()):
+                if old is not None and names.get(id(old)) in tensors:
+                    if id(old) not in made:
+                        made[id(old)] = _like(old, tensors[names[id(old)]])
+                    store[key] = made[id(old)]  # type: ignore[assignment]
+    return model
 
 
 def _named(model: nn.Module, names: Mapping[int, str]) -> list[tuple[Tensor, str]]:
@@ -63,7 +71,7 @@ def _cut(name: str, tensor: Tensor, plan: Plan) -> Tensor:
             wide = wide.movedim(0, merge.dim)
     for dim, places in plan.kept.get(name, {}).items():
         wide = wide.index_select(dim, torch.tensor(places, dtype=torch.long, device=wide.device))
-    return _like(tensor, wide.to(data.dtype).contiguous())
+    return wide.to(data.dtype).contiguous()
 
 
 def _like(tensor: Tensor, data: Tensor) -> Tensor:
