@@ -37,7 +37,7 @@ def test_without_the_fold_the_outputs_differ():
     assert attempt(model, decision)[1] is None
     _, mismatch, difference = attempt(model, with_plan(decision, folds=()))
     assert mismatch is not None
-    assert mismatch.node == "conv2d_1"
+    assert mismatch.nodes == ("conv2d_1",)
     assert difference > 1e-3
 
 
@@ -84,7 +84,7 @@ class Scaled(nn.Module):
 def test_a_literal_that_changes_is_a_mismatch_and_without_that_check_the_outputs_are(monkeypatch):
     model, decision = decided(Scaled(), torch.randn(2, 4))
     mismatch = attempt(model, decision)[1]
-    assert mismatch == Mismatch("div", "other 2.8284271247461903 of aten.div becomes 2.0")
+    assert mismatch == Mismatch(("div",), "other 2.8284271247461903 of aten.div becomes 2.0")
     monkeypatch.setattr("torchshrink.shrinking.proof._arguments", lambda *_, **__: "")
     _, mismatch, difference = attempt(model, decision)
     assert mismatch is not None
@@ -140,6 +140,6 @@ def test_a_rule_needs_a_name(name):
 
 
 def test_what_cannot_be_repaired_is_an_error_and_no_model(monkeypatch):
-    monkeypatch.setattr("torchshrink.shrinking.shrinking.attempt", lambda large, _: (large, Mismatch(None, "odd"), 1.0))
+    monkeypatch.setattr("torchshrink.shrinking.shrinking.attempt", lambda large, _: (large, Mismatch((), "odd"), 1.0))
     with pytest.raises(ts.errors.InputError, match=r"does not compute the same twice \(odd\)"):
         ts.shrink(nn.Linear(3, 2), torch.randn(2, 3))

@@ -335,3 +335,55 @@ def test_a_model_that_branches_on_numbers_is_refused_with_the_place():
 
     with pytest.raises(ts.errors.InputError, match=r"cannot trace Branch \(at test_shrink.py:\d+\)"):
         ts.shrink(Branch(), torch.randn(2, 4))
+
+
+class Several(nn.Module):
+    """Two inputs, by name; a dict of outputs; a head that only training uses; spectral numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(3, 8), nn.Linear(8, 2)
+        self.auxiliary = nn.Linear(8, 6)
+        self.register_buffer("shift", torch.randn(8))
+        zero(self.a.weight, range(5))
+        zero(self.b.weight, range(5))
+
+    def forward(self, left, right, *, scale=2.0):
+        y = torch.tanh(self.a(left) * self.b(right) + self.shift) * scale
+        outputs = {"y": self.c(y), "spectrum": torch.fft.rfft(left), "most": self.c(y).argmax(1)}
+        return outputs | {"auxiliary": self.auxiliary(y)} if self.training else outputs
+
+
+def test_several_inputs_and_outputs():
+    model = Several()
+    example = {"left": torch.randn(1, 4), "right": torch.randn(1, 3)}
+    shrunk = ts.shrink(model, example)
+    assert shrunk.difference <= 1e-12
+    assert (shrunk.model.a.out_features, shrunk.model.c.in_features, shrunk.model.shift.shape) == (3, 3, (3,))
+    wanted, found = model.eval()(**example), shrunk.model.eval()(**example)
+    assert all(torch.allclose(wanted[name], found[name], atol=1e-6) for name in wanted)
+
+
+def test_a_head_that_only_training_uses_stays():
+    shrunk = ts.shrink(Several(), (torch.randn(2, 4), torch.randn(2, 3)))
+    assert shrunk.model.auxiliary.weight.shape == (6, 8)
+    assert shrunk.pinned["not used in evaluation mode"] > 0
+
+
+@pytest.mark.parametrize("kind", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.orthogonal])
+def test_parametrizations_without_a_rule_stay(kind):
+    model = model_of(kind(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    zero(model[2].weight, range(4))
+    shrunk = check(model, vectors(2, 6), vectors(4, 6))
+    assert (shrunk.model[0].out_features, shrunk.model[2].out_features) == (8, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes_are_kept_and_agree_up_to_rounding(dtype):
+    model = nn.Sequential(nn.Linear(6, 32), nn.Sigmoid(), nn.Linear(32, 4, bias=False)).to(dtype)
+    zero(model[0].weight, range(24))
+    shrunk = ts.shrink(model, torch.randn(2, 6, dtype=dtype))
+    assert [p.dtype for p in shrunk.model.parameters()] == [dtype] * 4
+    assert shrunk.difference <= 1e-12
+    x = torch.randn(9, 6, dtype=dtype)
+    assert (shrunk.model(x) - model(x)).abs().max() <= 40 * torch.finfo(dtype).eps

@@ -42,15 +42,16 @@ class Analysis:
             changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
         return changed
 
-    def pin_before(self, node: fx.Node, reason: str) -> int:
-        """Keep everything that an operator depends on, weights included."""
+    def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
+        """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""
         changed, seen, todo = 0, set(), [node]
         while todo:
             near = todo.pop()
             if near not in seen:
                 seen.add(near)
-                changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
                 todo += near.all_input_nodes
+                if not only or name_of(near) in only:
+                    changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
         return changed
 
     @property
@@ -84,6 +85,11 @@ def analyse(trace: Trace) -> Analysis:
         else:
             op = Operation(node, argument_dict(node), units, facts, readings, groups)
             _apply(op, node, facts=facts)
+    used = {trace.names[node.name] for node in facts if node.name in trace.names and node.users}
+    for node, fact in facts.items():
+        if node.name in trace.names and trace.names[node.name] not in used:  # an auxiliary head, for training only
+            for axis in _axes(fact):
+                units.pin(axis, "not used in evaluation mode")
     return Analysis(trace, units, facts, tuple(readings), groups)
 
 

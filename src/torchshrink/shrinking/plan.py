@@ -270,7 +270,7 @@ def _groups(analysis: Analysis, gone: NDArray[np.bool_], roots: Axis) -> dict[st
     return {
         module_of(nodes[name]): int((~gone[roots[axis]]).sum())
         for name, axis in analysis.group_counts.items()
-        if gone[roots[axis]].any()
+        if gone[roots[axis]].any() and module_of(nodes[name]) in analysis.trace.grouped
     }
 
 

@@ -29,11 +29,11 @@ class Mismatch:
     """Where the shrunk model computes something else than was planned.
 
     Args:
-        node: the operator of the model before, or None.
+        nodes: the operators of the model before that may be the cause; none: it is not known.
         reason: what differs.
     """
 
-    node: str | None
+    nodes: tuple[str, ...]
     reason: str
 
 
@@ -47,16 +47,16 @@ def compare_traces(decision: Decision, small: Trace) -> Mismatch | None:
     before, after = _operators(large), _operators(small)
     for one, other in zip(before, after, strict=False):
         if str(one.target) != str(other.target):
-            return Mismatch(one.name, f"{name_of(one)} becomes {name_of(other)}")
+            return Mismatch((one.name,), f"{name_of(one)} becomes {name_of(other)}")
         pairs.nodes[one] = other
         difference = _arguments(decision, one, other, pairs=pairs) or _sizes(decision, one, other)
         if difference:
-            return Mismatch(one.name, difference)
+            return Mismatch((one.name,), difference)
     if len(before) != len(after):
-        return Mismatch(before[-1].name if before else None, f"{len(before)} operators become {len(after)}")
+        return Mismatch((), f"{len(before)} operators become {len(after)}")
     outputs = [next(node for node in trace.graph.nodes if node.op == "output") for trace in (large, small)]
     if not pairs.same(outputs[0].args, outputs[1].args):
-        return Mismatch(None, "the outputs are wired otherwise")
+        return Mismatch((), "the outputs are wired otherwise")
     return None
 
 
@@ -226,6 +226,18 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
     return worst, bound, done
 
 
+def rounding(large: nn.Module, small: nn.Module, trace: Trace) -> Mismatch | None:
+    """Whether the models as they are, in their own dtype, differ on the example by more than rounding does."""
+    with torch.no_grad(), quiet():
+        both = [pytree.tree_leaves(model(*trace.args, **trace.kwargs)) for model in (large, small)]
+    kinds = [p.dtype for p in large.parameters() if p.is_floating_point()]
+    bound = max([torch.finfo(kind).eps for kind in kinds], default=2e-16) ** 0.5
+    for a, b in zip(*both, strict=True):
+        if isinstance(a, Tensor) and a.is_floating_point() and not _difference(a, b) <= bound:
+            return Mismatch((), f"the outputs differ by {_difference(a, b):.1e} in {a.dtype}")
+    return None
+
+
 def _wide(value: Any) -> Any:
     return pytree.tree_map(
         lambda one: one.double() if isinstance(one, Tensor) and one.is_floating_point() else one, value
@@ -241,6 +253,8 @@ def _difference(a: Tensor, b: Tensor) -> float:
         return float("inf")
     if not a.numel():
         return 0.0
+    if a.is_complex():
+        a, b = torch.view_as_real(a.detach().resolve_conj()), torch.view_as_real(b.detach().resolve_conj())
     a, b = a.detach().double(), b.detach().double()
     if not torch.equal(a.isfinite(), b.isfinite()):
         return float("inf")
@@ -248,7 +262,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
 
 
-def first_difference(decision: Decision, small: Trace) -> str | None:
+def first_difference(decision: Decision, small: Trace) -> tuple[str, ...]:
     """The first operator whose surviving entries differ: both traces run on the example, in float64."""
     recorded = [_run(decision.analysis.trace), _run(small)]
     for one, other in zip(_operators(decision.analysis.trace), _operators(small), strict=False):
@@ -260,8 +274,8 @@ def first_difference(decision: Decision, small: Trace) -> str | None:
             if axis is not None:
                 a = a.index_select(dim, torch.as_tensor(decision.survivors(axis), device=a.device))
         if _difference(a, b) > 1e-10:
-            return one.name
-    return None
+            return (one.name,)
+    return ()
 
 
 class _Recorder(fx.Interpreter):

@@ -16,7 +16,7 @@ from torchshrink.errors import InputError
 from torchshrink.shrinking.analysis import Analysis, analyse
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision, Plan, decide
-from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference
+from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference, rounding
 from torchshrink.shrinking.rules import all_known
 from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
@@ -127,13 +127,12 @@ def shrink(model: nn.Module, example: Any) -> Shrunk:
     args, kwargs = arguments(example)
     large = copy_model(model).eval()
     analysis = analyse(trace(large, args, kwargs, plain=all_known))
-    asked: set[str] = set()
     for _ in range(_TRIES):
         decision = decide(analysis)
         small, mismatch, difference = attempt(large, decision)
         if mismatch is None:
             return _result(model, large, small, decision=decision, difference=difference)
-        pin(analysis, mismatch, asked)
+        pin(analysis, mismatch)
     analysis.units.pin_all("the proof failed too often")
     decision = decide(analysis)
     small, mismatch, difference = attempt(large, decision)
@@ -163,32 +162,32 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     if not difference <= bound or trials == 0:
         place = first_difference(decision, new)
         return small, Mismatch(place, f"the outputs differ by {difference:.1e}"), difference
-    return small, None, difference
+    return small, rounding(large, small, old), difference
 
 
-def _failing(old: Trace, error: BaseException | None) -> str | None:
-    """The operator whose line of code failed: the one with the longest common stack."""
+def _failing(old: Trace, error: BaseException | None) -> tuple[str, ...]:
+    """The operators of the line of code that failed: those with the longest common stack."""
     places = frames(error) if error is not None else []
-    best: tuple[int, str | None] = (0, None)
-    for node in old.graph.nodes:
-        stack = node.meta.get("stack_trace") or ""
-        common = sum(place in stack for place in places)
-        if common > best[0]:
-            best = (common, node.name)
-    return best[1]
+    common = {
+        node.name: sum(place in (node.meta.get("stack_trace") or "") for place in places) for node in old.graph.nodes
+    }
+    most = max(common.values(), default=0)
+    return tuple(name for name, count in common.items() if count == most) if most else ()
 
 
-def pin(analysis: Analysis, mismatch: Mismatch, asked: set[str]) -> None:
-    """Keep what a mismatch touches; where that was not enough, all before it; then everything."""
-    node = next((node for node in analysis.trace.graph.nodes if node.name == mismatch.node), None)
-    if node is not None:
-        reason = f"{mismatch.reason}, at {place_of(node)}"
-        if analysis.pin(node, reason):
+_NAMES_SIZES = ("aten.split", "aten.split_with_sizes", "aten.view", "aten.reshape", "aten.unflatten", "aten.expand")
+
+
+def pin(analysis: Analysis, mismatch: Mismatch) -> None:
+    """Keep what a mismatch touches; where that was not enough, what code before it names a size of; then all before it."""
+    nodes = [node for node in analysis.trace.graph.nodes if node.name in mismatch.nodes]
+    reasons = [f"{mismatch.reason}, at {place_of(node)}" for node in nodes]
+    pairs = list(zip(nodes, reasons, strict=True))
+    if sum(analysis.pin(node, reason) for node, reason in pairs):
+        return
+    for only in (_NAMES_SIZES, ()):
+        if sum(analysis.pin_before(node, reason, only=only) for node, reason in pairs):
             return
-        if node.name not in asked:
-            asked.add(node.name)
-            if analysis.pin_before(node, reason):
-                return
     analysis.units.pin_all(mismatch.reason)
 
 

@@ -30,6 +30,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         if fold.made:
             _make_bias(copy, fold.bias, plan)
     resize(copy, plan.groups or {})
+    _named_sizes(model, copy)
     return copy
 
 
@@ -91,6 +92,24 @@ def _make_bias(model: nn.Module, name: str, plan: Plan) -> None:
     if dim in kept:
         rows = rows[list(kept[dim])]
     module._parameters[key] = nn.Parameter(rows.to(weight.dtype), requires_grad=weight.requires_grad)
+
+
+_SIZE_NAMES = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "nx", "nf")
+
+
+def _named_sizes(large: nn.Module, small: nn.Module) -> None:
+    """Sizes that modules of other libraries keep under the usual names, where they are those of their own weight."""
+    for before, after in zip(large.modules(), small.modules(), strict=True):
+        weights = first_weight(before), first_weight(after)
+        if type(before).__module__.startswith("torch.") or weights[0] is None or weights[1] is None:
+            continue
+        for name in _SIZE_NAMES:
+            value = vars(before).get(name)
+            new = {
+                b for a, b in zip(weights[0].shape, weights[1].shape, strict=True) if type(value) is int and a == value
+            }
+            if len(new) == 1:
+                setattr(after, name, new.pop())
 
 
 def first_weight(module: nn.Module) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ class Trace:
         kwargs: its keyword arguments.
         ranges: for which input sizes the trace holds, where that is not every size.
         bare: linear and convolution modules without a bias, in which one could be made.
+        grouped: modules that keep a number of groups.
         plain: whether the operators are as the model calls them.
     """
 
@@ -43,6 +45,7 @@ class Trace:
     kwargs: Mapping[str, Any]
     ranges: tuple[str, ...]
     bare: frozenset[str]
+    grouped: frozenset[str]
     plain: bool
 
 
@@ -123,7 +126,12 @@ def trace(
         for path, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and module.bias is None
     )
-    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare, whole)
+    grouped = frozenset(
+        path
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd)
+    )
+    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare, grouped, whole)
 
 
 def module_of(node: fx.Node) -> str:
@@ -145,9 +153,15 @@ def sizes(tensor: Tensor) -> tuple[Any, ...]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """torch.export warns of its own innards, which a caller can do nothing about."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what we catch
+    before = log.disabled
+    log.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 def _export(
