@@ -179,7 +179,7 @@ _NAMES_SIZES = ("aten.split", "aten.split_with_sizes", "aten.view", "aten.reshap
 
 
 def pin(analysis: Analysis, mismatch: Mismatch) -> None:
-    """Keep what a mismatch touches; where that was not enough, what code before it names a size of; then all before it."""
+    """Keep what a mismatch touches; where that was not enough, what names a size before it; then all before it."""
     nodes = [node for node in analysis.trace.graph.nodes if node.name in mismatch.nodes]
     reasons = [f"{mismatch.reason}, at {place_of(node)}" for node in nodes]
     pairs = list(zip(nodes, reasons, strict=True))
