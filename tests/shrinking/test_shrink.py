@@ -301,6 +301,20 @@ def test_inputs_that_nothing_reads_are_named():
     assert check(model, vectors(2, 6)).unread_inputs == (1, 2, 4)
 
 
+def test_inputs_that_nothing_reads_go_where_that_is_asked_for():
+    model = model_of(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    zero(model[0].weight, [1, 4], dim=1)
+    x = vectors(5, 6)
+    shrunk = ts.shrink(model, x, inputs=True)
+    assert shrunk.plan.inputs == (0, 2, 3, 5)
+    assert shrunk.model[0].in_features == 4
+    assert shrunk.difference <= 1e-12
+    assert (shrunk.model(x[:, shrunk.plan.inputs]) - model(x)).abs().max() <= 1e-12
+    assert check(model, x).model[0].in_features == 6
+    with pytest.raises(ts.errors.InputError, match="needs a model of one input"):
+        ts.shrink(nn.Conv1d(3, 4, 1), torch.randn(2, 3, 5), inputs=True)
+
+
 @pytest.mark.parametrize(
     ("model", "example", "message"),
     [

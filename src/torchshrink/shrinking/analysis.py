@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, unknown, values_of
 from torchshrink.shrinking.rules import NotUnderstoodError, Operation, Reading, argument_dict, name_of, rule_of
 from torchshrink.shrinking.trace import Trace, sizes
@@ -27,6 +28,7 @@ class Analysis:
         facts: by node of the graph.
         readings: the contractions.
         group_counts: by operator with groups, one unit of each group.
+        free_input: the model's one input of (rows, features), where its features may go; else None.
     """
 
     trace: Trace
@@ -34,6 +36,7 @@ class Analysis:
     facts: dict[fx.Node, Any]
     readings: tuple[Reading, ...]
     group_counts: dict[str, Axis]
+    free_input: fx.Node | None = None
 
     def pin(self, node: fx.Node, reason: str) -> int:
         """Keep what an operator touches; returns how many units that changes."""
@@ -65,8 +68,17 @@ def _axes(fact: Any) -> list[Axis]:
     return [axis for one in facts for axis in one.axes if axis is not None and len(axis)]
 
 
-def analyse(trace: Trace) -> Analysis:
-    """Apply the rules. What no rule understands is pinned, with the reason and the place."""
+def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
+    """Apply the rules. What no rule understands is pinned, with the reason and the place.
+
+    Args:
+        trace: of the model.
+        inputs: whether features of the input may go.
+
+    Raises:
+        InputError: ``inputs`` is asked for, and the model has another input than one of (rows, features).
+    """
+    free = _free_input(trace) if inputs else None
     units, facts = Units(), dict[fx.Node, Any]()
     readings: list[Reading] = []
     groups: dict[str, Axis] = {}
@@ -74,6 +86,9 @@ def analyse(trace: Trace) -> Analysis:
     for node in trace.graph.nodes:
         if node.op == "placeholder":
             _placeholder(trace, node, units=units, facts=facts, shared=shared)
+            if node is not free and node.name not in trace.tensors:
+                for axis in _axes(facts.get(node)):
+                    units.pin(axis, "an input of the model")
         elif node.op == "output":
             for source in node.all_input_nodes:
                 for axis in _axes(facts.get(source)):
@@ -90,7 +105,15 @@ def analyse(trace: Trace) -> Analysis:
         if node.name in trace.names and trace.names[node.name] not in used:  # an auxiliary head, for training only
             for axis in _axes(fact):
                 units.pin(axis, "not used in evaluation mode")
-    return Analysis(trace, units, facts, tuple(readings), groups)
+    return Analysis(trace, units, facts, tuple(readings), groups, free)
+
+
+def _free_input(trace: Trace) -> fx.Node:
+    nodes = [node for node in trace.graph.nodes if node.op == "placeholder" and node.name in trace.inputs]
+    value = nodes[0].meta.get("val") if len(nodes) == 1 else None
+    if not isinstance(value, Tensor) or value.ndim != 2 or not isinstance(sizes(value)[1], int):
+        raise InputError("shrink: inputs=True needs a model of one input, of (rows, features): leave it out")
+    return nodes[0]  # type: ignore[no-any-return]
 
 
 def _placeholder(
@@ -103,7 +126,7 @@ def _placeholder(
     if tensor is None:
         axes = tuple(units.fresh(size) if isinstance(size, int) else None for size in sizes(value))
         facts[node] = Fact(axes, tuple(None if axis is None else unknown(len(axis)) for axis in axes))
-        reason = "an input of the model"
+        reason = ""
     else:
         if id(tensor) in shared:
             facts[node] = shared[id(tensor)]

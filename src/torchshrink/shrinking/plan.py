@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Axis, Fact, Values
@@ -63,6 +64,7 @@ class Plan:
         merges: columns that carriers take.
         groups: by module, how many groups are left, where some go.
         pinned: how many units could not go, by reason.
+        inputs: the features of the input that the smaller model takes, where it does not take all.
     """
 
     kept: Mapping[str, Mapping[int, tuple[int, ...]]]
@@ -70,6 +72,7 @@ class Plan:
     merges: tuple[Merge, ...] = ()
     groups: Mapping[str, int] | None = None
     pinned: Mapping[str, int] | None = None
+    inputs: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON has it."""
@@ -96,6 +99,13 @@ class Decision:
     def survivors(self, axis: Axis) -> NDArray[np.int64]:
         """The places of a dimension that stay."""
         return np.flatnonzero(~self.gone[self.analysis.units.roots(axis)])
+
+    def inputs_of_small(self, value: Any) -> Any:
+        """The large model's arguments as the small one takes them."""
+        places = self.plan.inputs
+        if places is None:
+            return value
+        return pytree.tree_map(lambda one: one[:, list(places)] if isinstance(one, Tensor) else one, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +260,15 @@ def _plan(analysis: Analysis, readers: list[_Reader], gone: NDArray[np.bool_], *
         tuple(merges),
         _groups(analysis, gone, roots),
         _pinned(analysis, roots),
+        _inputs(analysis, gone, roots),
     )
+
+
+def _inputs(analysis: Analysis, gone: NDArray[np.bool_], roots: Axis) -> tuple[int, ...] | None:
+    if analysis.free_input is None:
+        return None
+    axis = analysis.facts[analysis.free_input].axes[1]
+    return tuple(np.flatnonzero(~gone[roots[axis]]).tolist()) if gone[roots[axis]].any() else None
 
 
 def _kept(analysis: Analysis, gone: NDArray[np.bool_], roots: Axis) -> dict[str, dict[int, tuple[int, ...]]]:

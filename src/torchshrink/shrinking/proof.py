@@ -205,6 +205,7 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
     wide_large = copy_model(large).double().eval()
     wide = [wide_large, apply(wide_large, decision.plan)]
     worst, bound, done = 0.0, 1e-10, 0
+    small_of = decision.inputs_of_small
     for args, kwargs in inputs_to_try(decision.analysis):
         with torch.no_grad(), quiet():
             try:
@@ -216,7 +217,7 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
                     first = models[0](*args, **kwargs)
                 except Exception:  # these sizes are not the model's
                     continue
-            second = models[1](*cast(args), **cast(kwargs))
+            second = models[1](*small_of(cast(args)), **small_of(cast(kwargs)))
         done += 1
         for a, b in zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=True):
             if isinstance(a, Tensor):
@@ -226,10 +227,12 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
     return worst, bound, done
 
 
-def rounding(large: nn.Module, small: nn.Module, trace: Trace) -> Mismatch | None:
+def rounding(large: nn.Module, small: nn.Module, decision: Decision) -> Mismatch | None:
     """Whether the models as they are, in their own dtype, differ on the example by more than rounding does."""
     with torch.no_grad(), quiet():
-        both = [pytree.tree_leaves(model(*trace.args, **trace.kwargs)) for model in (large, small)]
+        old = decision.analysis.trace
+        args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
+        both = [pytree.tree_leaves(large(*old.args, **old.kwargs)), pytree.tree_leaves(small(*args, **kwargs))]
     kinds = [p.dtype for p in large.parameters() if p.is_floating_point()]
     bound = max([torch.finfo(kind).eps for kind in kinds], default=2e-16) ** 0.5
     for a, b in zip(*both, strict=True):

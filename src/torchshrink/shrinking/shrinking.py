@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ class Shrunk:
         save(self.model, self.plan, folder, force=force)
 
 
-def shrink(model: nn.Module, example: Any) -> Shrunk:
+def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     """A physically smaller model with the same outputs, from one that has zeros.
 
     A unit (a neuron, a filter, a head) goes where nothing that stays reads it, or where it is constant and its
@@ -101,6 +101,8 @@ def shrink(model: nn.Module, example: Any) -> Shrunk:
     Args:
         model: any module that ``torch.export`` takes; it is not changed. Evaluation mode is what is kept equal.
         example: its input: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        inputs: of a model of (rows, features), let features go that nothing reads; the smaller model then takes
+            ``x[:, shrunk.plan.inputs]``.
 
     Returns:
         The model and how it was made.
@@ -126,7 +128,7 @@ def shrink(model: nn.Module, example: Any) -> Shrunk:
         raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
     args, kwargs = arguments(example)
     large = copy_model(model).eval()
-    analysis = analyse(trace(large, args, kwargs, plain=all_known))
+    analysis = analyse(trace(large, args, kwargs, plain=all_known), inputs=inputs)
     for _ in range(_TRIES):
         decision = decide(analysis)
         small, mismatch, difference = attempt(large, decision)
@@ -149,7 +151,8 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     small = apply(large, decision.plan)
     old = decision.analysis.trace
     try:
-        new = trace(small, old.args, old.kwargs, plain=old.plain)
+        args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
+        new = trace(small, args, kwargs, plain=old.plain)
     except InputError as error:
         return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
     mismatch = compare_traces(decision, new)
@@ -162,7 +165,7 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     if not difference <= bound or trials == 0:
         place = first_difference(decision, new)
         return small, Mismatch(place, f"the outputs differ by {difference:.1e}"), difference
-    return small, rounding(large, small, old), difference
+    return small, rounding(large, small, decision), difference
 
 
 def _failing(old: Trace, error: BaseException | None) -> tuple[str, ...]:
@@ -199,8 +202,9 @@ def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: D
         for name in before
         if name in after and before[name].shape != after[name].shape
     }
-    operations = _operations(large, old), _operations(small, old)
-    latency = _latency(large, small, old)
+    fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
+    operations = _operations(large, old), _operations(small, fewer)
+    latency = _latency((large, old), (small, fewer))
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
     return Shrunk(
@@ -236,13 +240,13 @@ def _operations(model: nn.Module, old: Trace) -> int:
     return int(counter.get_total_flops())
 
 
-def _latency(large: nn.Module, small: nn.Module, old: Trace, rounds: int = 9) -> float:
+def _latency(large: tuple[nn.Module, Trace], small: tuple[nn.Module, Trace], rounds: int = 9) -> float:
     """The median of the ratios of calls one after another."""
     ratios = []
     with torch.no_grad(), quiet():
         for _ in range(rounds):
             spans = []
-            for model in (large, small):
+            for model, old in (large, small):
                 start = time.perf_counter()
                 model(*old.args, **old.kwargs)
                 spans.append(time.perf_counter() - start)
