@@ -397,3 +397,19 @@ def test_a_model_that_is_random_is_refused():
 
     with pytest.raises(ts.errors.InputError, match="Random does not compute the same twice"):
         ts.shrink(Random(), torch.randn(20, 4))
+
+
+def test_control_flow_of_torch_stays_as_it_is():
+    class Conditional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+            zero(self.a.weight, range(4))
+
+        def forward(self, x):
+            y = self.a(x)
+            return torch.cond(y.sum() > 0, lambda z: self.b(z.relu()), lambda z: self.b(z.tanh()), (y,))
+
+    shrunk = check(Conditional().double(), vectors(2, 4), vectors(5, 4))
+    assert shrunk.model.a.out_features == 8
+    assert shrunk.operations == (0, 0)

@@ -37,7 +37,8 @@ class Shrunk:
         difference: the largest difference of the outputs, over the largest output or 1, whichever is larger: in
             float64 on the example and on random inputs of other sizes.
         parameters: how many numbers, before and after.
-        operations: floating point operations of the contractions on the example, before and after.
+        operations: floating point operations of the contractions on the example, before and after; 0 where the model
+            has control flow (torch.cond), which cannot be counted.
         bytes: of the parameters, before and after.
         latency: seconds of one call on the example, after over before.
         pinned: how many units could not go, by reason.
@@ -203,8 +204,8 @@ def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: D
         if name in after and before[name].shape != after[name].shape
     }
     fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
-    operations = _operations(large, old), _operations(small, fewer)
     latency = _latency((large, old), (small, fewer))
+    operations = _operations(large, old), _operations(small, fewer)
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
     return Shrunk(
@@ -235,6 +236,8 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _operations(model: nn.Module, old: Trace) -> int:
+    if any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in old.graph.nodes):
+        return 0  # the counter does not look into torch.cond, and after it torch.cond fails
     with torch.no_grad(), quiet(), FlopCounterMode(display=False) as counter:
         model(*old.args, **old.kwargs)
     return int(counter.get_total_flops())
