@@ -180,6 +180,8 @@ def _export(
         try:
             with quiet(), torch.no_grad():
                 program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+                if open_dims is None and _reads_an_open_size(program.graph_module.graph):
+                    continue  # a flattened image: only one size of it fits the layer that reads it
                 keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
                 return (program, True) if keep else (program.run_decompositions({}), False)
         except Exception as error:  # whatever the model's code or torch.export raises
@@ -188,6 +190,20 @@ def _export(
     raise InputError(
         f"shrink: torch.export cannot trace {type(model).__name__}{_place(failure)}: {brief(failure)}"
     ) from failure
+
+
+_READERS = {"linear": 0, "addmm": 1, "mm": 0, "matmul": 0}  # which argument is read
+
+
+def _reads_an_open_size(graph: fx.Graph) -> bool:
+    """Whether a weight reads a dimension whose size torch.export left open."""
+    for node in graph.nodes:
+        place = _READERS.get(str(node.target).removeprefix("aten.").partition(".")[0])
+        if place is not None and len(node.args) > place + 1:
+            read, weight = node.args[place].meta["val"], node.args[place + 1]
+            if weight.op == "placeholder" and not isinstance(sizes(read)[-1], int):
+                return True
+    return False
 
 
 def frames(error: BaseException) -> list[str]:
@@ -229,5 +245,7 @@ def _ranges(program: Any) -> Iterator[str]:
                     yield f"{node.name}.shape[{dim}] ≥ {low}"
                 if high is not None and high < 2**31:
                     yield f"{node.name}.shape[{dim}] ≤ {high}"
-            elif node.name in program.graph_signature.user_inputs and (dim == 0 or node.meta["val"].ndim == 0):
+            elif node.name in program.graph_signature.user_inputs and (
+                dim == 0 or (dim > 1 and node.meta["val"].ndim > 3)
+            ):
                 yield f"{node.name}.shape[{dim}] = {size}"

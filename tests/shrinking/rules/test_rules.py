@@ -98,3 +98,11 @@ def test_heads_go_as_a_whole():
     shrunk = check(model, torch.randn(size).double(), torch.randn(other).double())
     assert shrunk.model.q.weight.shape == (12, 16)
     assert shrunk.model.o.weight.shape == (16, 12)
+
+
+def test_a_flattened_image_whose_size_a_layer_fixes_carries_its_channels():
+    """torch.export leaves that size open; it is traced again with the size of the example, which is reported."""
+    build, size, _ = FAMILIES["flattened"]
+    shrunk = check(random_mask(build(), 9, share=0.8), torch.randn(size).double())
+    assert shrunk.parameters[1] < 0.2 * shrunk.parameters[0]
+    assert shrunk.ranges == ("input.shape[2] = 8", "input.shape[3] = 8")
