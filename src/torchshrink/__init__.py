@@ -18,6 +18,7 @@ _NAMES = {
     "torchshrink.regularizer": ("ALL", "WEIGHTS", "Activations", "Regularizer"),
     "torchshrink.certifying": ("certify", "duality_gap"),
     "torchshrink.polishing": ("polish",),
+    "torchshrink.shrinking": ("load_shrunk", "shrink", "shrink_rule"),
     "torchshrink.paths": ("Engine", "load_path", "path"),
     "torchshrink.models": ("load_model",),
     "torchshrink.conversions": ("convert",),

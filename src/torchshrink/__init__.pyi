@@ -37,5 +37,8 @@ from torchshrink.regularizer import ALL as ALL
 from torchshrink.regularizer import Activations as Activations
 from torchshrink.regularizer import Regularizer as Regularizer
 from torchshrink.regularizer import WEIGHTS as WEIGHTS
+from torchshrink.shrinking import load_shrunk as load_shrunk
+from torchshrink.shrinking import shrink as shrink
+from torchshrink.shrinking import shrink_rule as shrink_rule
 
 __version__: str

@@ -1,0 +1,211 @@
+"""From a trace to units, readings and reasons: the rules applied, operator by operator."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from torchshrink.errors import InputError
+from torchshrink.shrinking.channels import Axis, Fact, Units, unknown, values_of
+from torchshrink.shrinking.rules import NotUnderstoodError, Operation, Reading, argument_dict, name_of, rule_of
+from torchshrink.shrinking.trace import Trace, sizes
+
+_SIZES = ("sym_size", "sym_numel", "sym_stride", "_assert_tensor_metadata", "_assert_async", "_assert_scalar")
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What `analyse` found.
+
+    Args:
+        trace: of which model.
+        units: which indices go together, and what is pinned.
+        facts: by node of the graph.
+        readings: the contractions.
+        group_counts: by operator with groups, one unit of each group.
+        free_input: the model's one input of (rows, features), where its features may go; else None.
+    """
+
+    trace: Trace
+    units: Units
+    facts: dict[fx.Node, Any]
+    readings: tuple[Reading, ...]
+    group_counts: dict[str, Axis]
+    free_input: fx.Node | None = None
+
+    def pin(self, node: fx.Node, reason: str) -> int:
+        """Keep what an operator touches; returns how many units that changes."""
+        changed = 0
+        for near in (node, *node.all_input_nodes):
+            changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
+        return changed
+
+    def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
+        """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""
+        changed, seen, todo = 0, set(), [node]
+        while todo:
+            near = todo.pop()
+            if near not in seen:
+                seen.add(near)
+                todo += near.all_input_nodes
+                if not only or name_of(near) in only:
+                    changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
+        return changed
+
+    @property
+    def axes(self) -> list[Axis]:
+        """Every dimension of every tensor."""
+        return [axis for fact in self.facts.values() for axis in _axes(fact)]
+
+
+def _axes(fact: Any) -> list[Axis]:
+    facts = [fact] if isinstance(fact, Fact) else list(fact or ())
+    return [axis for one in facts for axis in one.axes if axis is not None and len(axis)]
+
+
+def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
+    """Apply the rules. What no rule understands is pinned, with the reason and the place.
+
+    Args:
+        trace: of the model.
+        inputs: whether features of the input may go.
+
+    Raises:
+        InputError: ``inputs`` is asked for, and the model has another input than one of (rows, features).
+    """
+    free = _free_input(trace) if inputs else None
+    units, facts = Units(), dict[fx.Node, Any]()
+    readings: list[Reading] = []
+    groups: dict[str, Axis] = {}
+    shared: dict[int, Fact] = {}
+    for node in trace.graph.nodes:
+        if node.op == "placeholder":
+            _placeholder(trace, node, units=units, facts=facts, shared=shared)
+            if node is not free and node.name not in trace.tensors:
+                for axis in _axes(facts.get(node)):
+                    units.pin(axis, "an input of the model")
+        elif node.op == "output":
+            for source in node.all_input_nodes:
+                for axis in _axes(facts.get(source)):
+                    units.pin(axis, "an output of the model")
+        elif node.target is operator.getitem:
+            source = facts.get(node.args[0])
+            if isinstance(source, tuple):
+                facts[node] = source[node.args[1]]
+        else:
+            op = Operation(node, argument_dict(node), units, facts, readings, groups)
+            _apply(op, node, facts=facts)
+    used = {trace.names[node.name] for node in facts if node.name in trace.names and node.users}
+    for node, fact in facts.items():
+        if node.name in trace.names and trace.names[node.name] not in used:  # an auxiliary head, for training only
+            for axis in _axes(fact):
+                units.pin(axis, "not used in evaluation mode")
+    return Analysis(trace, units, facts, tuple(readings), groups, free)
+
+
+def _free_input(trace: Trace) -> fx.Node:
+    nodes = [node for node in trace.graph.nodes if node.op == "placeholder" and node.name in trace.inputs]
+    value = nodes[0].meta.get("val") if len(nodes) == 1 else None
+    if not isinstance(value, Tensor) or value.ndim != 2 or not isinstance(sizes(value)[1], int):
+        raise InputError("shrink: inputs=True needs a model of one input, of (rows, features): leave it out")
+    return nodes[0]  # type: ignore[no-any-return]
+
+
+def _placeholder(
+    trace: Trace, node: fx.Node, *, units: Units, facts: dict[fx.Node, Any], shared: dict[int, Fact]
+) -> None:
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return
+    tensor = trace.tensors.get(node.name)
+    if tensor is None:
+        axes = tuple(units.fresh(size) if isinstance(size, int) else None for size in sizes(value))
+        facts[node] = Fact(axes, tuple(None if axis is None else unknown(len(axis)) for axis in axes))
+        reason = ""
+    else:
+        if id(tensor) in shared:
+            facts[node] = shared[id(tensor)]
+            return
+        axes = tuple(units.fresh(size) for size in tensor.shape)
+        known = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
+        facts[node] = shared[id(tensor)] = Fact(axes, values_of(tensor), known)
+        reason = "" if node.name in trace.names else "a constant of the model's code"
+    for axis in axes:
+        if axis is not None and reason:
+            units.pin(axis, reason)
+
+
+def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
+    if not op.shapes:
+        if not any(name in name_of(node) for name in _SIZES) and any(facts.get(n) for n in node.all_input_nodes):
+            _pin_all(op, f"{op.why} makes a number of it")
+        return
+    rule = rule_of(node)
+    many = isinstance(node.meta.get("val"), list | tuple)
+    before = len(op.readings)
+    try:
+        if rule is None:
+            raise NotUnderstoodError("no rule")
+        found = rule(op)
+        _check(op, found, many=many)
+    except (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        del op.readings[before:]
+        known = isinstance(error, NotUnderstoodError)
+        reason = f"{op.why}: {error if known else 'used in a way that its rule does not know'}"
+        _pin_all(op, reason)
+        fresh = tuple(op.fresh(shape) for shape in op.shapes)
+        for fact in fresh:
+            for axis in _axes(fact):
+                op.units.pin(axis, reason)
+        found = fresh if many else fresh[0]
+    if isinstance(found, Fact):
+        computed = _computed(node, facts)
+        if computed is not None:
+            found = Fact(found.axes, values_of(computed), computed)
+    facts[node] = found
+
+
+def _check(op: Operation, found: Any, *, many: bool) -> None:
+    """A rule states a fact per output, of its rank and sizes."""
+    facts = list(found) if many else [found]
+    if len(facts) != len(op.shapes):
+        raise NotUnderstoodError("its rule states another number of outputs")
+    for fact, shape in zip(facts, op.shapes, strict=True):
+        sizes = [None if axis is None else len(axis) for axis in fact.axes]
+        if sizes != [size if isinstance(size, int) else None for size in shape]:
+            raise NotUnderstoodError(f"its rule states sizes {sizes}, {list(shape)} expected")
+
+
+def _pin_all(op: Operation, reason: str) -> None:
+    for fact in op.inputs:
+        for axis in _axes(fact):
+            op.units.pin(axis, reason)
+
+
+def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
+    """The result itself, in float64, where it depends on no input."""
+    sources = node.all_input_nodes
+    target: Any = node.target
+    if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded in target.tags:
+        return None
+    if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
+        return None
+
+    def tensor(value: Any) -> Any:
+        return facts[value].static if isinstance(value, fx.Node) else value
+
+    if not sources and any(not isinstance(size, int) for size in sizes(node.meta["val"])):
+        return None
+    try:
+        with torch.no_grad():
+            found = target(*pytree.tree_map(tensor, node.args), **pytree.tree_map(tensor, node.kwargs))
+    except Exception:  # an operator that does not take float64: its result is not known in advance
+        return None
+    if not isinstance(found, Tensor) or tuple(found.shape) != sizes(node.meta["val"]):
+        return None
+    return found.double() if found.is_floating_point() else found

@@ -1,0 +1,151 @@
+"""A shrunk model on disk: its plan as JSON, its tensors as safetensors, and no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchshrink.errors import InputError
+from torchshrink.shrinking.plan import Fold, Plan
+from torchshrink.shrinking.surgery import apply, replace
+from torchshrink.shrinking.trace import copy_model, tensor_names
+from torchshrink.support.storage import (
+    PathLike,
+    brief,
+    claim_folder,
+    folder_path,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+
+_PLAN, _WEIGHTS = "shrunk.json", "shrunk.safetensors"
+_FORMAT = 1
+
+
+def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False) -> None:
+    """Write a shrunk model's plan and tensors to ``folder``.
+
+    Raises:
+        InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
+    """
+    place = claim_folder(folder_path(folder), force=force)
+    write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict()}, what="shrunk plan")
+    write_tensors(place / _WEIGHTS, model.state_dict(), what="shrunk weights")
+
+
+def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
+    """The small model that `Shrunk.save` wrote, bit for bit, in evaluation mode. Nothing in the files can run code.
+
+    Args:
+        folder: where it was saved.
+        build: makes the model as it was before it shrank; its numbers do not matter.
+
+    Raises:
+        InputError: a file is missing, or not as it was written, or ``build`` makes another model.
+
+    >>> import tempfile, torch, torchshrink as ts
+    >>> def build():
+    ...     return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> model = build()
+    >>> with torch.no_grad():
+    ...     _ = model[0].weight[2:].zero_()
+    >>> folder = tempfile.mkdtemp()
+    >>> ts.shrink(model, torch.randn(5, 4)).save(folder)
+    >>> ts.load_shrunk(folder, build)[0]
+    Linear(in_features=4, out_features=2, bias=True)
+    """
+    place = folder_path(folder)
+    written = read_json(place / _PLAN, what="shrunk plan")
+    tensors, _ = read_tensors(place / _WEIGHTS, what="shrunk weights")
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"load_shrunk: build returned {type(model).__name__}, a torch.nn.Module expected")
+    plan = _checked(written, copy_model(model), f"{place / _PLAN}")
+    try:
+        small = apply(model, plan)
+    except (RuntimeError, ValueError, AttributeError, TypeError, IndexError) as error:
+        raise InputError(f"{place / _PLAN} does not fit the model that build makes: {brief(error)}") from error
+    own = small.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors or name not in own:
+            side = "the model that build makes" if name in tensors else str(place / _WEIGHTS)
+            raise InputError(f"load_shrunk: {side} has no {name}: give the build of the model that was shrunk")
+        if own[name].shape != tensors[name].shape:
+            raise InputError(
+                f"load_shrunk: {name} has shape {tuple(tensors[name].shape)} in {place / _WEIGHTS}, "
+                f"{tuple(own[name].shape)} expected: give the build of the model that was shrunk"
+            )
+    names = tensor_names(small)
+    return replace(small, {name: tensors[name] for name in names.values() if name in tensors}).eval()
+
+
+def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
+    """The part of a plan that makes sizes, with every name and index looked at."""
+
+    def wrong(what: str) -> InputError:
+        return InputError(f"{file}: {what}: it is not the plan of the model that build makes, or was changed")
+
+    if written.get("format") != _FORMAT:
+        raise wrong(f"format is {str(written.get('format'))[:40]}, {_FORMAT} expected")
+    names = set(tensor_names(model).values())
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    kept: dict[str, dict[int, tuple[int, ...]]] = {}
+    for name, dims in _mapping(written.get("kept"), wrong, "kept").items():
+        if name not in names:
+            raise wrong(f"kept names {name[:80]!r}, which is no parameter or buffer")
+        for dim, places in _mapping(dims, wrong, f"kept of {name}").items():
+            rank = tensors[name].ndim
+            if not dim.isascii() or not dim.isdigit() or len(dim) > 2 or int(dim) >= rank:
+                raise wrong(f"dimension {dim[:40]!r} of {name}, which has {rank}")
+            kept.setdefault(name, {})[int(dim)] = _places(places, tensors[name].shape[int(dim)], wrong, name)
+    groups = _mapping(written.get("groups") or {}, wrong, "groups")
+    modules = dict(model.named_modules())
+    for path, count in groups.items():
+        module = modules.get(path)
+        if not isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd):
+            raise wrong(f"groups names {path[:80]!r}, which is no module with groups")
+        most = module.num_groups if isinstance(module, nn.GroupNorm) else module.groups
+        if type(count) is not int or not 1 <= count <= most:
+            raise wrong(f"groups of {path} is {str(count)[:40]}, a whole number from 1 to {most} expected")
+    return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups)
+
+
+_Wrong = Callable[[str], InputError]
+
+
+def _mapping(value: object, wrong: _Wrong, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise wrong(f"{what} is {type(value).__name__}, an object expected")
+    return value
+
+
+def _places(value: object, size: int, wrong: _Wrong, name: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or any(type(place) is not int for place in value):
+        raise wrong(f"the places kept of {name} are no list of whole numbers")
+    if any(after <= before for before, after in pairwise(value)) or not 0 <= value[0] <= value[-1] < size:
+        raise wrong(f"the places kept of {name} are not growing, or not between 0 and {size - 1}")
+    return tuple(value)
+
+
+def _made(value: object, modules: Mapping[str, nn.Module], wrong: _Wrong) -> tuple[Fold, ...]:
+    if not isinstance(value, list):
+        raise wrong(f"folds is {type(value).__name__}, a list expected")
+    found = []
+    for entry in value:
+        fold = _mapping(entry, wrong, "a fold")
+        if fold.get("made") is not True:
+            continue
+        name = fold.get("bias")
+        module = modules.get(name.rpartition(".")[0]) if isinstance(name, str) else None
+        if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or module.bias is not None or name is None:
+            raise wrong(f"a bias is to be made as {str(name)[:80]!r}, where none can be")
+        rows: Any = module.out_features if isinstance(module, nn.Linear) else module.out_channels  # type: ignore[unreachable]
+        found.append(Fold(name, (0.0,) * rows, made=True))
+    if len({fold.bias for fold in found}) < len(found):
+        raise wrong("a bias is to be made twice")
+    return tuple(found)

@@ -1,0 +1,251 @@
+"""The operators of a model in evaluation mode, as ``torch.export`` sees them, and whose tensors they use."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+
+from torchshrink.errors import InputError
+from torchshrink.support.storage import brief
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What `trace` found.
+
+    Args:
+        graph: operators in the order of execution.
+        tensors: the model's tensor behind a placeholder of the graph.
+        names: by placeholder, the first name of this parameter or buffer in the model; tied ones share it.
+        inputs: placeholders of the model's inputs.
+        args: the example, with at least two rows.
+        kwargs: its keyword arguments.
+        ranges: for which input sizes the trace holds, where that is not every size.
+        bare: linear and convolution modules without a bias, in which one could be made.
+        grouped: modules that keep a number of groups.
+        plain: whether the operators are as the model calls them.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    names: Mapping[str, str]
+    inputs: tuple[str, ...]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    ranges: tuple[str, ...]
+    bare: frozenset[str]
+    grouped: frozenset[str]
+    plain: bool
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """A deep copy; what old weight_norm and prune compute are attributes that deepcopy refuses: detached here."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def tensor_names(model: nn.Module) -> dict[int, str]:
+    """The first name of each parameter and buffer, by identity."""
+    names: dict[int, str] = {}
+    for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in named:
+            names.setdefault(id(tensor), name)
+    return names
+
+
+def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example as positional and keyword arguments; one row is repeated to two, so that rows stay any number."""
+    args = example if isinstance(example, tuple | list) else () if isinstance(example, dict) else (example,)
+    kwargs = dict(example) if isinstance(example, dict) else {}
+    tensors = [value for value in pytree.tree_leaves((tuple(args), kwargs)) if isinstance(value, Tensor)]
+    if not tensors:
+        raise InputError(
+            f"shrink: example is {type(example).__name__} without a tensor, the model's input expected: "
+            "a tensor, a tuple of arguments, or a dict of keyword arguments"
+        )
+    one = all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
+
+    def twice(value: Any) -> Any:
+        return torch.cat([value, value]) if one and isinstance(value, Tensor) else value
+
+    return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
+
+
+def trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
+) -> Trace:
+    """Trace ``model``, which is in evaluation mode, on these arguments.
+
+    Args:
+        model: the model.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        plain: whether the operators can stay as the model calls them; where not, in-place ones are made functional and
+            composite ones are taken apart, which takes as long as tracing.
+
+    Raises:
+        InputError: torch cannot export it; the message names the place.
+    """
+    program, whole = _export(model, args, dict(kwargs), plain=plain)
+    identity = tensor_names(model)
+    found: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    inputs = []
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    for spec in program.graph_signature.input_specs:
+        place, target = spec.arg.name, spec.target or ""
+        if spec.kind == InputKind.USER_INPUT:
+            inputs.append(place)
+            continue
+        tensor = parameters.get(target, buffers.get(target))
+        if tensor is None:
+            constant = program.constants.get(target)
+            if isinstance(constant, Tensor):
+                found[place] = constant
+            continue
+        found[place], names[place] = tensor, identity[id(tensor)]
+    ranges = tuple(_ranges(program))
+    bare = frozenset(
+        path
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and module.bias is None
+    )
+    grouped = frozenset(
+        path
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd)
+    )
+    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare, grouped, whole)
+
+
+def module_of(node: fx.Node) -> str:
+    """The path of the module that called an operator."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
+
+
+def sizes(tensor: Tensor) -> tuple[Any, ...]:
+    """A traced tensor's shape: an int where the size is fixed, a symbol where it depends on the input."""
+    found = []
+    size: Any
+    for size in tensor.shape:
+        fixed = size.node.maybe_as_int() if isinstance(size, torch.SymInt) else size
+        found.append(size if fixed is None else fixed)
+    return tuple(found)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch.export warns of its own innards, which a caller can do nothing about."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what we catch
+    before = log.disabled
+    log.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+def _export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
+) -> tuple[Any, bool]:
+    """Sizes stay open: all that can, else the rows, else none."""
+    failure: Exception | None = None
+    for open_dims in (None, 1, 0):
+
+        def shape(value: Any, dims: int | None = open_dims) -> Any:
+            if not isinstance(value, Tensor):
+                return None
+            return dict.fromkeys(range(value.ndim if dims is None else min(dims, value.ndim)), torch.export.Dim.AUTO)
+
+        shapes: Any = pytree.tree_map(shape, kwargs if kwargs else args)
+        try:
+            with quiet(), torch.no_grad():
+                program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+                if open_dims is None and _reads_an_open_size(program.graph_module.graph):
+                    continue  # a flattened image: only one size of it fits the layer that reads it
+                keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
+                return (program, True) if keep else (program.run_decompositions({}), False)
+        except Exception as error:  # whatever the model's code or torch.export raises
+            failure = failure or error
+    assert failure is not None
+    raise InputError(
+        f"shrink: torch.export cannot trace {type(model).__name__}{_place(failure)}: {brief(failure)}"
+    ) from failure
+
+
+_READERS = {"linear": 0, "addmm": 1, "mm": 0, "matmul": 0}  # which argument is read
+
+
+def _reads_an_open_size(graph: fx.Graph) -> bool:
+    """Whether a weight reads a dimension whose size torch.export left open."""
+    for node in graph.nodes:
+        place = _READERS.get(str(node.target).removeprefix("aten.").partition(".")[0])
+        if place is not None and len(node.args) > place + 1:
+            read, weight = node.args[place].meta["val"], node.args[place + 1]
+            if weight.op == "placeholder" and not isinstance(sizes(read)[-1], int):
+                return True
+    return False
+
+
+def frames(error: BaseException) -> list[str]:
+    """Where an error came from, outermost first, in the words of a node's stack trace."""
+    found = []
+    step = error.__traceback__
+    while step is not None:
+        found.append(f'File "{step.tb_frame.f_code.co_filename}", line {step.tb_lineno}, ')
+        step = step.tb_next
+    return found
+
+
+def _place(error: BaseException) -> str:
+    own = [line for line in frames(error) if "/torch/" not in line and "/torchshrink/" not in line]
+    match = re.match(r'File "(.*)", line (\d+), ', own[-1]) if own else None
+    return f" (at {match[1].rsplit('/', 1)[-1]}:{match[2]})" if match else ""
+
+
+def place_of(node: fx.Node) -> str:
+    """File and line of the model's code that called an operator, or the operator's name."""
+    lines = re.findall(r'File "(.*)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [line for line in lines if "/torch/nn/" not in line[0]]
+    if not own:
+        return node.name
+    return f"{own[-1][0].rsplit('/', 1)[-1]}:{own[-1][1]}"
+
+
+def _ranges(program: Any) -> Iterator[str]:
+    for node in program.graph_module.graph.nodes:
+        if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
+            continue
+        for dim, size in enumerate(sizes(node.meta["val"])):
+            if isinstance(size, torch.SymInt):
+                span = program.range_constraints.get(size.node.expr)
+                if span is None:
+                    continue
+                low, high = (int(end) if str(end).isdigit() else None for end in (span.lower, span.upper))
+                if low is not None and low > 2:
+                    yield f"{node.name}.shape[{dim}] ≥ {low}"
+                if high is not None and high < 2**31:
+                    yield f"{node.name}.shape[{dim}] ≤ {high}"
+            elif node.name in program.graph_signature.user_inputs and (
+                dim == 0 or (dim > 1 and node.meta["val"].ndim > 3)
+            ):
+                yield f"{node.name}.shape[{dim}] = {size}"
