@@ -200,6 +200,8 @@ def test_the_list_of_names_is_complete():
         "_decomp",
         "_functorch",
         "_python_dispatch",
+        "_ops",
+        "_pytree",
         "_NormBase",
         "_ConvNd",
         "_DropoutNd",

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, unknown, values_of
 from torchshrink.shrinking.rules import NotUnderstoodError, Operation, Reading, argument_dict, name_of, rule_of
 from torchshrink.shrinking.trace import Trace, sizes
+from torchshrink.support.private_torch import OpOverload, pytree
 
 _SIZES = ("sym_size", "sym_numel", "sym_stride", "_assert_tensor_metadata", "_assert_async", "_assert_scalar")
 
@@ -191,7 +191,7 @@ def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
     """The result itself, in float64, where it depends on no input."""
     sources = node.all_input_nodes
     target: Any = node.target
-    if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded in target.tags:
+    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags:
         return None
     if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
         return None

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Axis, Fact, Values
 from torchshrink.shrinking.rules import Reading
 from torchshrink.shrinking.trace import module_of
+from torchshrink.support.private_torch import pytree
 
 
 @dataclass(frozen=True)

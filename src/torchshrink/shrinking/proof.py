@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Fact
@@ -16,6 +15,7 @@ from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.rules import argument_dict, name_of
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, copy_model, quiet, sizes
+from torchshrink.support.private_torch import pytree
 
 _SIZED = {  # operators and arguments that are sizes of what comes out
     **dict.fromkeys(("aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand"), ("size", "shape")),

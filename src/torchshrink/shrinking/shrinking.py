@@ -21,6 +21,7 @@ from torchshrink.shrinking.rules import all_known
 from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
+from torchshrink.support.private_torch import HigherOrderOperator
 from torchshrink.support.storage import PathLike
 
 _TRIES = 12
@@ -236,7 +237,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _operations(model: nn.Module, old: Trace) -> int:
-    if any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in old.graph.nodes):
+    if any(isinstance(node.target, HigherOrderOperator) for node in old.graph.nodes):
         return 0  # the counter does not look into torch.cond, and after it torch.cond fails
     with torch.no_grad(), quiet(), FlopCounterMode(display=False) as counter:
         model(*old.args, **old.kwargs)

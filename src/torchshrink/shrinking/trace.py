@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
-from torch.utils import _pytree as pytree
 
 from torchshrink.errors import InputError
+from torchshrink.support.private_torch import pytree
 from torchshrink.support.storage import brief
 
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvBase
 from torch.nn.modules.dropout import _DropoutNd as DropoutBase
 from torch.optim import Optimizer
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 from torch.utils.data import DataLoader
 
@@ -33,7 +35,9 @@ __all__ = [
     "ConvBase",
     "DispatchMode",
     "DropoutBase",
+    "HigherOrderOperator",
     "NormBase",
+    "OpOverload",
     "any_autocast",
     "apply_to_tensors_",
     "buffers_of",
@@ -46,6 +50,7 @@ __all__ = [
     "has_step_hooks",
     "is_batched",
     "parameters_of",
+    "pytree",
     "steps_under_way",
     "under_functorch",
     "version_of",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from torchshrink.shrinking.channels import Axis, Fact, Values, unknown
 from torchshrink.shrinking.rules.registry import NotUnderstoodError, Operation, name_of, shrink_rule
+from torchshrink.support.private_torch import pytree
 
 _LIKE = {"zeros_like": 0.0, "ones_like": 1.0}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, Values, unknown
 from torchshrink.shrinking.trace import place_of, sizes
+from torchshrink.support.private_torch import OpOverload, pytree
 
 Rule = Callable[["Operation"], "Fact | tuple[Fact, ...]"]
 _RULES: dict[str, Rule] = {}
@@ -151,7 +151,7 @@ def shrink_rule(*names: str) -> Callable[[Rule], Rule]:
 
 def name_of(node: fx.Node) -> str:
     """Namespace and name of an operator, without its overload."""
-    if isinstance(node.target, torch._ops.OpOverload):
+    if isinstance(node.target, OpOverload):
         return str(node.target.overloadpacket).replace("::", ".")
     return getattr(node.target, "__name__", str(node.target))
 
@@ -159,7 +159,7 @@ def name_of(node: fx.Node) -> str:
 def rule_of(node: fx.Node) -> Rule | None:
     """The rule for an operator, or None."""
     found = _RULES.get(name_of(node))
-    if found is None and isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+    if found is None and isinstance(node.target, OpOverload) and torch.Tag.pointwise in node.target.tags:
         found = _RULES.get("pointwise.any")
     return found
 
@@ -169,18 +169,14 @@ def all_known(graph: fx.Graph) -> bool:
     operators = [node for node in graph.nodes if node.op == "call_function" and node.target is not operator.getitem]
     return all(
         not any(isinstance(one, Tensor) for one in pytree.tree_leaves(node.meta.get("val")))
-        or (
-            isinstance(node.target, torch._ops.OpOverload)
-            and rule_of(node) is not None
-            and not node.target._schema.is_mutable
-        )
+        or (isinstance(node.target, OpOverload) and rule_of(node) is not None and not node.target._schema.is_mutable)
         for node in operators
     )
 
 
 def argument_dict(node: fx.Node) -> dict[str, Any]:
     """An operator's arguments by name, defaults included."""
-    if not isinstance(node.target, torch._ops.OpOverload):
+    if not isinstance(node.target, OpOverload):
         return {str(place): value for place, value in enumerate(node.args)} | dict(node.kwargs)
     found = {}
     for place, argument in enumerate(node.target._schema.arguments):
