@@ -44,7 +44,7 @@ def replace(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
                 if old is not None and names.get(id(old)) in tensors:
                     if id(old) not in made:
                         made[id(old)] = _like(old, tensors[names[id(old)]])
-                    store[key] = made[id(old)]  # type: ignore[assignment]
+                    store[key] = made[id(old)]
     return model
 
 
