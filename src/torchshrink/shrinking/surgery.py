@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchshrink.shrinking.plan import Plan
 from torchshrink.shrinking.trace import copy_model, tensor_names
+from torchshrink.support.private_torch import buffers_of, parameters_of
 
 _OF_WEIGHTS = (
     "weight",
@@ -39,12 +40,12 @@ def replace(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     names = tensor_names(model)
     made: dict[int, Tensor] = {}
     for module in model.modules():
-        for store in (vars(module)["_parameters"], vars(module)["_buffers"]):
+        for store in (parameters_of(module), buffers_of(module)):
             for key, old in list(store.items()):
                 if old is not None and names.get(id(old)) in tensors:
                     if id(old) not in made:
                         made[id(old)] = _like(old, tensors[names[id(old)]])
-                    store[key] = made[id(old)]
+                    setattr(module, key, made[id(old)])
     return model
 
 
@@ -91,7 +92,8 @@ def _make_bias(model: nn.Module, name: str, plan: Plan) -> None:
     dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
     if dim in kept:
         rows = rows[list(kept[dim])]
-    vars(module)["_parameters"][key] = nn.Parameter(rows.to(weight.dtype), requires_grad=weight.requires_grad)
+    bias = nn.Parameter(rows.to(weight.dtype), requires_grad=weight.requires_grad)
+    module.register_parameter(key, bias)
 
 
 _SIZE_NAMES = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "nx", "nf")
