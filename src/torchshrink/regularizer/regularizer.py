@@ -288,8 +288,9 @@ class Regularizer:
                 the step is exact (Muon, LBFGS, an optimizer that nobody has described; `NuclearNorm` under Adam).
                 ``"decoupled"`` is AdamW's way, and in general does not: it warns, and `certify` repeats it.
             rho: for latent weights, ρ > 0 of the prox prox_{Ω/ρ} at scale 1, in units of loss per squared weight, for
-                every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD. The end
-                does not depend on it, the way there does.
+                every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD; of a
+                constraint by the loss's gradient (docs/optimizers.md). The end of a convex problem does not depend on
+                it, the way there does.
 
         Returns:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
