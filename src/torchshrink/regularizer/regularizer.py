@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
+from torchshrink.regularizer.activations import of_activations
 from torchshrink.regularizer.attachment import Attachment, Method, Offsets, shared_out
 from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
@@ -384,6 +385,7 @@ class Regularizer:
             with torch.inference_mode(False):  # gradients, whatever the caller has off
                 loss = closure()
             gradients = [p.grad for p in parameters]
+            notes = (*notes, *of_activations(self._model))
         finally:
             self._certifying = False
             for module, training in modes.items():

@@ -43,11 +43,6 @@ def start_for_rho(z: Tensor) -> Tensor:
     return torch.where(norm_of(z) > 0, z, ORDINARY * _unit(z))
 
 
-def _counts(penalty: Penalty) -> bool:
-    """Whether it is a constraint on which weights are nonzero: not convex, and cut up where coordinates are 0."""
-    return penalty.constraint and not penalty.convex and penalty.kinks == "coordinates"
-
-
 def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tensor) -> float:
     """ρ of a constraint at a later gradient: ``unit``, unless that rests on one that was far smaller.
 
@@ -59,7 +54,7 @@ def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tens
         u: latent weights minus z. Where weights began at a minimum, this is what the first projection cut off, and
             ‖grad‖/‖u‖ the curvature that it met: what ρ is to be for a bound on the count of weights.
     """
-    counts = _counts(penalty)
+    counts = penalty.bounds_support
     least = default_rho(penalty, z, torch.zeros_like(z), grad)
     if not (FAR_OF_COUNTS if counts else FAR) * unit < float(least) < math.inf:
         return unit
@@ -82,7 +77,7 @@ def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tens
     norm, unit = norm_of(z), _unit(z) * math.sqrt(z.numel())
     size = torch.where(norm > 0, norm.clamp(min=SMALLEST * unit), ORDINARY * unit)
     against = norm_of(pull)
-    kappa = KAPPA_OF_COUNTS if _counts(penalty) else KAPPA
+    kappa = KAPPA_OF_COUNTS if penalty.bounds_support else KAPPA
     return kappa * torch.where(against > 0, against, norm_of(grad)) / size
 
 
