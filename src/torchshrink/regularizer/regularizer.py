@@ -232,6 +232,9 @@ class Regularizer:
     def summary(self) -> str:
         """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.
 
+        Below it are the parameters that lie outside of their constraints. Attaching changes no weight, so that a
+        constraint holds from the optimizer's first step on.
+
         Raises:
             AttachmentError: a bound parameter has been replaced in the model, or the terms no longer act.
 
@@ -244,7 +247,19 @@ class Regularizer:
         self._notes()
         thawed = self._binding.thawed()
         choices = [replace(c, reason="frozen at binding, not now") if c.name in thawed else c for c in self._choices]
-        return render(choices, self.sparsity(), methods=methods | frozen, scaled=self._schedule.scaled)
+        sparsity, scaled = self.sparsity(), self._schedule.scaled
+        return render(choices, sparsity, methods=methods | frozen, scaled=scaled, outside=self._outside())
+
+    @torch.no_grad()
+    def _outside(self) -> list[str]:
+        """The names of the parameters that lie outside of their constraints."""
+        whole = distributed.whole
+        held = [(term, self._schedule.scaled(term.penalty)) for term in self._terms if term.penalty.constraint]
+        return [
+            term.name
+            for term, now in held
+            if not math.isfinite(float(now.with_state(whole).value(whole(term.parameter))))
+        ]
 
     def _notes(self) -> tuple[str, ...]:
         """What is known to keep the training from F's stationary points; warns of what binding did not see."""

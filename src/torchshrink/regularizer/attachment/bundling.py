@@ -34,7 +34,9 @@ def resolve_method(penalty: Penalty, method: Method, optimizer: Optimizer, group
     ``latent``.
     """
     if method not in get_args(Method):
-        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, get_args(Method)))}")
+        known = ", ".join(map(repr, get_args(Method)))
+        loss = "; of a penalty in the loss nothing is attached: add reg.value() to the loss" * (str(method) == "loss")
+        raise InputError(f"method={method!r}: expected one of {known}{loss}")
     if method != "auto":
         return method
     if penalty.smooth:
