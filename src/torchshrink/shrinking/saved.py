@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.plan import Fold, Plan
-from torchshrink.shrinking.surgery import apply, replace
+from torchshrink.shrinking.raw_rows import apply_to_chain, begins_with_preprocess
+from torchshrink.shrinking.surgery import replace
 from torchshrink.shrinking.trace import copy_model, tensor_names
 from torchshrink.support.storage import (
     PathLike,
@@ -67,7 +68,9 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
         raise InputError(f"load_shrunk: build returned {type(model).__name__}, a torch.nn.Module expected")
     plan = _checked(written, copy_model(model), f"{place / _PLAN}")
     try:
-        small = apply(model, plan)
+        small = apply_to_chain(model, plan)
+    except InputError as error:
+        raise InputError(f"{place / _PLAN} does not fit the model that build makes: {error}") from error
     except (RuntimeError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise InputError(f"{place / _PLAN} does not fit the model that build makes: {brief(error)}") from error
     own = small.state_dict()
@@ -112,7 +115,12 @@ def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
         most = module.num_groups if isinstance(module, nn.GroupNorm) else module.groups
         if type(count) is not int or not 1 <= count <= most:
             raise wrong(f"groups of {path} is {str(count)[:40]}, a whole number from 1 to {most} expected")
-    return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups)
+    inputs = written.get("inputs")
+    if inputs is not None and begins_with_preprocess(model):
+        inputs = _places(inputs, len(model[0].sizes), wrong, "the input")  # type: ignore[arg-type]
+    else:
+        inputs = None  # what is given to the model is its caller's to choose
+    return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups, inputs=inputs)
 
 
 _Wrong = Callable[[str], InputError]
