@@ -17,6 +17,7 @@ from torchshrink.support.storage import (
     PathLike,
     brief,
     claim_folder,
+    digest_of,
     folder_path,
     read_json,
     read_tensors,
@@ -26,6 +27,7 @@ from torchshrink.support.storage import (
 
 _PLAN, _WEIGHTS = "shrunk.json", "shrunk.safetensors"
 _FORMAT = 1
+_DIGEST = "weights"  # the plan's entry with the sha256 of the tensors' file
 
 
 def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False) -> None:
@@ -35,8 +37,10 @@ def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False)
         InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
     """
     place = claim_folder(folder_path(folder), force=force)
-    write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict()}, what="shrunk plan")
+    # The plan last, and bound to the tensors: where both are, they are of one model.
     write_tensors(place / _WEIGHTS, model.state_dict(), what="shrunk weights")
+    whose = {_DIGEST: digest_of(place / _WEIGHTS)}
+    write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict(), **whose}, what="shrunk plan")
 
 
 def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
@@ -63,6 +67,8 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
     place = folder_path(folder)
     written = read_json(place / _PLAN, what="shrunk plan")
     tensors, _ = read_tensors(place / _WEIGHTS, what="shrunk weights")
+    if written.get(_DIGEST) != digest_of(place / _WEIGHTS):
+        raise InputError(f"{place / _WEIGHTS} holds the weights of another model than its {_PLAN}: save both again")
     model = build()
     if not isinstance(model, nn.Module):
         raise InputError(f"load_shrunk: build returned {type(model).__name__}, a torch.nn.Module expected")
