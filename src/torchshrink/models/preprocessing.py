@@ -101,8 +101,8 @@ class Preprocess(nn.Module):
         """Encode raw rows: (…, d) to (…, d_encoded)."""
         if rows.shape[-1] != len(self.sizes):
             raise InputError(f"rows of shape {tuple(rows.shape)} given, {len(self.sizes)} columns expected")
-        if not any(self.sizes) and len(self.mean) == len(self.sizes):
-            return self._standardise(rows)
+        if not any(self.sizes):
+            return self._standardise(rows if len(self.mean) == len(self.sizes) else rows[..., self._source])
         gathered = rows[..., self._source]  # (…, d_encoded)
         numbers = self._standardise(gathered)
         levels = ((gathered == self._level) & self.seen).to(numbers.dtype)  # a missing code equals none

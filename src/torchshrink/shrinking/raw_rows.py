@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> float:
     assert isinstance(first, Preprocess)
     wide = copy_model(large).double().eval()
     small, worst = apply_to_chain(wide, plan), 0.0
-    for tried in (rows.double(), _random_rows(first, rows)):
+    for tried in (rows.double(), random_rows(first, 64).to(rows.device)):
         taken = tried if plan.inputs is None else tried[:, list(plan.inputs)]
         with torch.no_grad():
             one, other = wide(tried), small(taken)
@@ -91,16 +91,22 @@ def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> float:
     return worst
 
 
-def _random_rows(first: Preprocess, rows: Tensor, count: int = 64) -> Tensor:
+def random_rows(first: Preprocess, count: int, *, missing: float = 0.1) -> Tensor:
+    """Rows (count, d), float64: numbers with the means and twice the spreads that were fitted, and codes.
+
+    Args:
+        first: whose columns they have.
+        count: how many.
+        missing: the share of the values that are NaN.
+    """
     generator = torch.Generator().manual_seed(0)
-    centre: dict[int, Any] = {}
-    for column, mean, scale in zip(first.sources, first.mean.tolist(), first.scale.tolist(), strict=True):
-        centre.setdefault(column, (mean, scale))
+    fitted = zip(first.sources, zip(first.mean.tolist(), first.scale.tolist(), strict=True), strict=True)
+    known = dict(fitted)
     made = []
     for column, size in enumerate(first.sizes):
-        mean, scale = centre.get(column, (0.0, 1.0))
+        mean, scale = known.get(column, (0.0, 1.0))
         numbers = torch.randn(count, generator=generator, dtype=torch.float64) * 2 * scale + mean
         values = torch.randint(size, (count,), generator=generator).double() if size else numbers
-        gone = torch.rand(count, generator=generator) < 0.1
+        gone = torch.rand(count, generator=generator) < missing
         made.append(values.masked_fill(gone, torch.nan))
-    return torch.stack(made, 1).to(rows.device)
+    return torch.stack(made, 1)
