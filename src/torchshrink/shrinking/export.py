@@ -76,7 +76,8 @@ def _program(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         def shape(value: Any, dims: int | None = open_dims) -> Any:
             if not isinstance(value, Tensor):
                 return None
-            return dict.fromkeys(range(value.ndim if dims is None else min(dims, value.ndim)), torch.export.Dim.AUTO)
+            count = value.ndim if dims is None else min(dims, value.ndim)
+            return {dim: torch.export.Dim.AUTO for dim in range(count) if value.shape[dim] != 1}
 
         shapes: Any = pytree.tree_map(shape, {**kwargs} if kwargs else args)
         try:
