@@ -126,13 +126,13 @@ class PathResult:
             InputError: no point is that small, the number is none, not one of the two is given, or such sizes are not
                 known.
         """
-        if (nonzero is None) == (parameters is None):
-            raise InputError("at: expected either nonzero=… or parameters=…")
-        if nonzero is not None:
-            wanted = wanted_size("nonzero", nonzero, self.settings.get(PENALISED))
+        if nonzero is not None and parameters is not None:
+            raise InputError(f"nonzero={nonzero!r} with parameters={parameters!r}: expected one of the two")
+        if parameters is None:
+            wanted = wanted_size("nonzero", nonzero, self.settings.get(PENALISED), what="weights")
             sizes: Sequence[float] = [point.nonzero for point in self.points]
             return of_size(self.points, sizes, wanted, given=f"nonzero={nonzero:g}", what="nonzero")
-        wanted = wanted_size("parameters", parameters, self.settings.get(PARAMETERS))
+        wanted = wanted_size("parameters", parameters, self.settings.get(PARAMETERS), what="parameters")
         sizes = self.sizes or self.counts.sizes()  # which says why there are none
         return of_size(self.points, sizes, wanted, given=f"parameters={parameters:g}", what="parameters")
 

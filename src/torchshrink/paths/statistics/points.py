@@ -111,19 +111,21 @@ def one_standard_error(points: Sequence[PathPoint]) -> PathPoint:
     return max((point for point in points if point.validation_loss <= limit), key=lambda point: point.strength)
 
 
-def wanted_size(name: str, given: object, whole: object) -> float:
-    """How many, from a count or a share of ``whole``.
+def wanted_size(name: str, given: object, whole: object, *, what: str) -> float:
+    """How many, from a count or a share of ``whole``; ``what`` is counted.
 
     Raises:
         InputError: it is neither, or a share of what is not known.
     """
     if isinstance(given, float) and 0 < given <= 1:
         if not isinstance(whole, int):
-            raise InputError(f"{name}={given:g}: this result does not say of how many; give a number")
+            raise InputError(f"{name}={given:g}: this result does not say of how many {what}; give a number")
         return given * whole
     if isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
         return operator.index(given)
-    raise InputError(f"{name}={given!r}: expected how many, a whole number ≥ 0, or a share (float) above 0 and up to 1")
+    raise InputError(
+        f"{name}={given!r}: expected how many {what}, a whole number ≥ 0, or a share (float) above 0 and up to 1"
+    )
 
 
 def of_size(points: Sequence[PathPoint], sizes: Sequence[float], wanted: float, *, given: str, what: str) -> PathPoint:
