@@ -17,7 +17,7 @@ from torchshrink.errors import InputError
 from torchshrink.models import Preprocess, load_model, save_model, settings_of
 from torchshrink.models.networks import is_users
 from torchshrink.shrinking import Shrunk, shrink
-from torchshrink.shrinking.export import checked_path
+from torchshrink.shrinking.export import require
 from torchshrink.shrinking.raw_rows import random_rows
 from torchshrink.support.storage import claim_folder, read_json, write_json
 from torchshrink.support.user_code import call_function
@@ -50,22 +50,29 @@ def shrink_folder(
         raise InputError(f"{folder}: {there}; the folder of torchshrink path or torchshrink train expected")
     if out.exists() and out.resolve() == folder.resolve():
         raise InputError(f"--out {out}: the folder of the model itself, which stays as it is; choose another --out")
+    for word in formats:
+        require(f".{word}")
     settings = read_json(folder / _OWN[1], what="model")
     large = _loaded(folder, settings, model)
     columns = _columns(settings)
     shrunk = shrink(large, _example(large, columns), inputs=inputs and not is_users(settings))
     if inputs and is_users(settings):
         raise InputError(f"--inputs with a model of {settings['model']}: only mlp, logistic and linear are known")
+    new = not out.exists()
     claim_folder(out, force=force)
     clear(out)
-    for word in formats:
-        checked_path(out / f"model.{word}")
-    files = _written(shrunk, settings, out, columns)
-    for word in formats:
-        shrunk.export(out / f"model.{word}")
-        files.append(f"model.{word}")
-    result = _result(shrunk, folder, out, columns, files)
-    write_json(out / RESULT, result | {"files": [*files, RESULT]}, what=_WHAT)
+    try:
+        files = _written(shrunk, settings, out, columns)
+        for word in formats:
+            shrunk.export(out / f"model.{word}")
+            files.append(f"model.{word}")
+        result = _result(shrunk, folder, out, columns, files)
+        write_json(out / RESULT, result | {"files": [*files, RESULT]}, what=_WHAT)
+    except BaseException:  # all of it is there or none
+        clear(out)
+        if new:
+            out.rmdir()
+        raise
     return shrunk_result(out)
 
 

@@ -36,7 +36,7 @@ def export(model: nn.Module, example: _Example, path: PathLike, *, force: bool =
         InputError: another ending, a file that is there, a model that cannot be exported, or other outputs.
         MissingDependencyError: a package that .onnx needs is not installed.
     """
-    place = checked_path(path, force=force)
+    place = _checked_path(path, force=force)
     args, kwargs = example
     model = copy_model(model).eval().cpu()
     args, kwargs = pytree.tree_map(lambda one: one.cpu() if isinstance(one, Tensor) else one, (args, dict(kwargs)))
@@ -46,7 +46,7 @@ def export(model: nn.Module, example: _Example, path: PathLike, *, force: bool =
     write_bytes(place, content)
 
 
-def checked_path(path: PathLike, *, force: bool = False) -> Path:
+def _checked_path(path: PathLike, *, force: bool = False) -> Path:
     """``path``, if a model can be written there.
 
     Raises:
@@ -60,12 +60,21 @@ def checked_path(path: PathLike, *, force: bool = False) -> Path:
         raise InputError(f"{place}: {'is a folder' if place.is_dir() else f'there is no folder {place.parent}'}")
     if place.exists() and not force:
         raise InputError(f"{place} exists: force=True writes over it")
-    if place.suffix == ".onnx":
+    require(place.suffix)
+    return place
+
+
+def require(ending: str) -> None:
+    """Raise where a file with this ending needs a package that is not installed.
+
+    Raises:
+        MissingDependencyError: the message says which.
+    """
+    if ending == ".onnx":
         with needed("export to .onnx"):
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
-    return place
 
 
 def _program(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
