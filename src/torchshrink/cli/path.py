@@ -109,6 +109,7 @@ def path(
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
+    from torchshrink.cli.features import features_of, first_layer
     from torchshrink.cli.path_tuning import Tuning, by_feature, penalties
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.paths import Engine, PathSettings
@@ -168,6 +169,8 @@ def path(
             model_and_words = tuning.refit(result, choose, polished=polish, relaxed=relaxed)
             if dataset.kinds:
                 model_and_words[1]["words"]["columns"] = dataset.kinds
+            if groups is not None:
+                model_and_words[1]["features"] = features_of(model_and_words[0], dataset, first_layer(model_settings))
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
             raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None

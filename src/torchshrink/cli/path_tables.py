@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from torchshrink.cli import console
+from torchshrink.cli.features import features_in_words
 from torchshrink.paths import PathComparison, PathPoint, PathResult
 
 
@@ -29,6 +30,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
         ("refit", f"on all {rows}{', relaxed' if refit['relaxed'] else ''}: {refit['words']['sparsity']}"),
+        *([("features", features_in_words(refit["features"]))] if "features" in refit else []),
         ("certificate", refit["words"]["certificate"]),
         ("saved in", console.in_folder(files)),
     ]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 RESULT = "path.json"
 LOSSES = "losses.safetensors"
+Choice = Literal["best", "one_se"]
+_CHOICES = get_args(Choice)
 _FORMAT = "torchshrink-path-2"
 _WHAT = "path"  # what the JSON is sealed as
 PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings
@@ -129,9 +131,11 @@ class PathResult:
         if nonzero is not None and parameters is not None:
             raise InputError(f"nonzero={nonzero!r} with parameters={parameters!r}: expected one of the two")
         if parameters is None:
-            wanted = wanted_size("nonzero", nonzero, self.settings.get(PENALISED), what="weights")
+            whole = self.settings.get(PENALISED)
+            wanted = wanted_size("nonzero", nonzero, whole, what="weights")
             sizes: Sequence[float] = [point.nonzero for point in self.points]
-            return of_size(self.points, sizes, wanted, given=f"nonzero={nonzero:g}", what="nonzero")
+            what = "nonzero" if not isinstance(whole, int) else f"of {whole:,} weights nonzero"
+            return of_size(self.points, sizes, wanted, given=f"nonzero={nonzero:g}", what=what)
         wanted = wanted_size("parameters", parameters, self.settings.get(PARAMETERS), what="parameters")
         sizes = self.sizes or self.counts.sizes()  # which says why there are none
         return of_size(self.points, sizes, wanted, given=f"parameters={parameters:g}", what="parameters")
@@ -139,7 +143,7 @@ class PathResult:
     @overload
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
@@ -149,7 +153,7 @@ class PathResult:
     @overload
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
@@ -158,7 +162,7 @@ class PathResult:
 
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
@@ -170,7 +174,7 @@ class PathResult:
         wanted, `epochs` at each, so that what is trained is what was cross-validated.
 
         Args:
-            strength: at which, or the point of which; by default the best.
+            strength: at which, or the point of which; or ``"best"``, the default, or ``"one_se"``.
             polish: whether to end with `torchshrink.polish`; if it does not converge, the certificate's notes say so.
                 With ``relaxed`` the support is polished too before it is held.
             relaxed: whether to train on, for as many epochs, without the penalty: what it made zero stays zero, and
@@ -189,11 +193,17 @@ class PathResult:
         """
         if self.source is None:
             raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
-        if isinstance(strength, PathPoint):
-            strength = strength.strength
-        at = self.best.strength if strength is None else strength
+        at = self._strength(strength)
         model, certificate = self.source.refit(at, polished=polish, relaxed=relaxed)
         return (self.source.shrunk(model) if shrink else model), certificate
+
+    def _strength(self, given: float | str | PathPoint | None) -> float:
+        """The strength that is meant, by a name or a point."""
+        if isinstance(given, str) and given not in _CHOICES:
+            raise InputError(f"strength={given!r}: expected a number ≥ 0, a point, {' or '.join(map(repr, _CHOICES))}")
+        if given is None or isinstance(given, str):
+            given = self.one_se if given == "one_se" else self.best
+        return given.strength if isinstance(given, PathPoint) else given
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -274,7 +284,7 @@ class PathComparison:
     @overload
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
@@ -284,7 +294,7 @@ class PathComparison:
     @overload
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
@@ -293,7 +303,7 @@ class PathComparison:
 
     def refit(
         self,
-        strength: float | PathPoint | None = None,
+        strength: float | Choice | PathPoint | None = None,
         *,
         polish: bool = False,
         relaxed: bool = False,
