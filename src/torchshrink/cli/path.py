@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
 FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
 SHRUNK = "shrunk"  # the folder of the smaller model, with --shrink
+_PATH = FILES[:2]  # what was cross-validated; the others are of the model that is refitted
+_END = ("polish", "relaxed", "choose")  # settings of that model alone
 _RUN, _REFIT = "run", "refit"  # what settings and refit are sealed as
 
 
@@ -162,10 +164,12 @@ def path(
     run = _Run(folder, settings)
     if not (resume and run.finished()):
         tuning = Tuning.prepare(dataset, model_settings, specs, path_settings)
-        run.claim(force=force, resume=resume)
+        known = run.known() if resume else None
+        if known is None:
+            run.claim(force=force, resume=resume)
         from_options.say_guesses(dataset)
         try:
-            result = tuning.job.run(folder, progress=not quiet)
+            result = tuning.job.run(folder, progress=not quiet) if known is None else tuning.job.taken_over(known)
             model_and_words = tuning.refit(result, choose, polished=polish, relaxed=relaxed)
             if dataset.kinds:
                 model_and_words[1]["words"]["columns"] = dataset.kinds
@@ -173,7 +177,8 @@ def path(
                 model_and_words[1]["features"] = features_of(model_and_words[0], dataset, first_layer(model_settings))
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
-            raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
+            what = f"{run.trainings()} trainings are" if known is None else "the path is"
+            raise console.Interrupted(f"{what} saved in {folder}") from None
     try:
         _show(folder, shrink=shrink, json=json)
     except KeyboardInterrupt:
@@ -238,12 +243,26 @@ class _Run:
         with said_how_to_start_over():
             saved = read_json(known, what=_RUN)
         files = saved.pop("digests", None)
-        refuse_changed(self.settings, saved, self.folder)
+        same_end = all(saved.get(name) == self.settings[name] for name in _END)
+        refuse_changed(self.settings, saved | {name: self.settings[name] for name in _END}, self.folder)
         done = are_there(self.folder, files, self.files)
         if done:
             clear_journal(self.folder)  # which an interrupted run may have left
-        console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
-        return done
+        if done and not same_end:
+            console.say(f"the path in {self.folder} is finished; the model alone is trained anew")
+        else:
+            console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
+        return done and same_end
+
+    def known(self) -> PathResult | PathComparison | None:
+        """The path that a finished run has left here, of which only the model at the end is asked for otherwise."""
+        from torchshrink.paths import load_path
+        from torchshrink.support.storage import read_json
+
+        known = self.folder / SETTINGS
+        if not known.exists() or not are_there(self.folder, read_json(known, what=_RUN).get("digests"), _PATH):
+            return None
+        return load_path(self.folder)
 
     @property
     def files(self) -> tuple[str, ...]:

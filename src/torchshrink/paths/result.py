@@ -192,7 +192,11 @@ class PathResult:
             DivergenceError: the training diverged.
         """
         if self.source is None:
-            raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
+            raise InputError(
+                "this path was loaded from a file, which holds neither data nor code: call ts.path again (with the "
+                "folder= of before it takes the trainings over); on the command line --resume with another --choose, "
+                "--relaxed or --polish refits alone"
+            )
         at = self._strength(strength)
         model, certificate = self.source.refit(at, polished=polish, relaxed=relaxed)
         return (self.source.shrunk(model) if shrink else model), certificate
