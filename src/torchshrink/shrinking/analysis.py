@@ -187,11 +187,15 @@ def _pin_all(op: Operation, reason: str) -> None:
             op.units.pin(axis, reason)
 
 
+def _in_place(target: OpOverload) -> bool:
+    return bool(target._schema.is_mutable)
+
+
 def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
     """The result itself, in float64, where it depends on no input."""
     sources = node.all_input_nodes
     target: Any = node.target
-    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags:
+    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags or _in_place(target):
         return None
     if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
         return None

@@ -80,8 +80,10 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         )
     one = all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
 
-    def twice(value: Any) -> Any:
-        return torch.cat([value, value]) if one and isinstance(value, Tensor) else value
+    def twice(value: Any) -> Any:  # a copy in any case: a model that works in place changes its input
+        if not isinstance(value, Tensor):
+            return value
+        return torch.cat([value, value]) if one else value.detach().clone()
 
     return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
 
