@@ -151,7 +151,7 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
     try:
         if rule is None:
             raise NotUnderstoodError("no rule")
-        found = rule(op)
+        found = _fitted(op, rule(op), many=many)
         _check(op, found, many=many)
     except (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         del op.readings[before:]
@@ -168,6 +168,19 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
         if computed is not None:
             found = Fact(found.axes, values_of(computed), computed)
     facts[node] = found
+
+
+def _fitted(op: Operation, found: Any, *, many: bool) -> Any:
+    """A size that was open where the rule looked, and of which a later operator needs that it is one number."""
+    facts = list(found) if many else [found]
+    fitted = []
+    for fact, shape in zip(facts, op.shapes, strict=False):
+        axes, values = list(fact.axes), list(fact.values)
+        for dim, size in enumerate(shape[: len(axes)]):
+            if axes[dim] is None and isinstance(size, int):
+                axes[dim], values[dim] = op.fresh([size], pinned=True).axes[0], unknown(size)
+        fitted.append(Fact(tuple(axes), tuple(values), fact.static))
+    return tuple(fitted) if many else fitted[0]
 
 
 def _check(op: Operation, found: Any, *, many: bool) -> None:

@@ -1,6 +1,6 @@
 """What each operator does with units; importing this registers the rules of torch's own operators."""
 
-from torchshrink.shrinking.rules import contractions, elementwise, layout, norms, reductions
+from torchshrink.shrinking.rules import blocks, contractions, einsum, elementwise, layout, norms, reductions
 from torchshrink.shrinking.rules.registry import (
     NotUnderstoodError,
     Operation,
@@ -17,7 +17,9 @@ __all__ = [
     "Operation",
     "Reading",
     "argument_dict",
+    "blocks",
     "contractions",
+    "einsum",
     "elementwise",
     "layout",
     "name_of",
