@@ -47,24 +47,24 @@ def main() -> None:
         if only and name not in only:
             continue
         shares, worst, spent, tally = [], 0.0, 0.0, Counter[str]()
-        for kind in MASKS:
-            for seed, share in enumerate((0.5, 0.75)):
-                torch.manual_seed(seed)
-                model = mask(build(), kind, seed, share)
-                start = time.perf_counter()
-                tally["runs"] += 1
-                try:
-                    shrunk = ts.shrink(model, inputs[0])
-                except ts.errors.InputError as message:
-                    tally["refused"] += 1
-                    print(f"{name}, {kind}: {message}", file=sys.stderr)
-                    continue
-                spent += time.perf_counter() - start
-                found = error(model, shrunk, inputs)
-                tally["wrong"] += not found <= 1e-12
-                worst = max(worst, found)
-                shares.append(shrunk.parameters[1] / shrunk.parameters[0])
-                stayed.setdefault(name, Counter()).update(shrunk.pinned)
+        masks = [(kind, 0.5) for kind in MASKS] + [("mixed", 0.75), ("stages", 0.75)]
+        for seed, (kind, share) in enumerate(masks if name in ZOO else masks[-4:]):
+            torch.manual_seed(seed)
+            model = mask(build(), kind, seed, share)
+            start = time.perf_counter()
+            tally["runs"] += 1
+            try:
+                shrunk = ts.shrink(model, inputs[0])
+            except ts.errors.InputError as message:
+                tally["refused"] += 1
+                print(f"{name}, {kind}: {message}", file=sys.stderr)
+                continue
+            spent += time.perf_counter() - start
+            found = error(model, shrunk, inputs)
+            tally["wrong"] += not found <= 1e-12
+            worst = max(worst, found)
+            shares.append(shrunk.parameters[1] / shrunk.parameters[0])
+            stayed.setdefault(name, Counter()).update(shrunk.pinned)
         total += tally
         median, least = (statistics.median(shares), min(shares)) if shares else (1.0, 1.0)
         print(

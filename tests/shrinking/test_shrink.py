@@ -116,6 +116,27 @@ def test_a_branch_on_the_number_of_rows_is_reported_as_a_range():
     assert "holds for x.shape[0] ≥ 4" in str(shrunk)
 
 
+class Many(nn.Module):
+    """A branch on a number of entries, which a smaller model has fewer of: with enough rows both go the same way."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        zero(self.a.weight, range(8))
+
+    def forward(self, x):
+        y = torch.relu(self.a(x))
+        return self.b(y * 2 if y.numel() > 100 else y)
+
+
+def test_a_branch_that_the_smaller_model_takes_at_other_sizes_keeps_the_width():
+    model = Many().double().eval()
+    shrunk = check(model, vectors(20, 6), vectors(8, 6))  # 8 rows: 128 entries of 16 units, 64 of 8
+    assert shrunk.model.a.out_features == 16
+    assert shrunk.ranges == ("x.shape[0] ≥ 7",)
+    assert any("the outputs differ" in reason for reason in shrunk.pinned)
+
+
 class Twice(nn.Module):
     """One module that reads constants of two values, or of one."""
 

@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, unknown, values_of
 from torchshrink.shrinking.rules import NotUnderstoodError, Operation, Reading, argument_dict, name_of, rule_of
-from torchshrink.shrinking.trace import Trace, sizes
+from torchshrink.shrinking.trace import Trace
+from torchshrink.shrinking.valid_sizes import sizes
 from torchshrink.support.private_torch import OpOverload, pytree
 
 _SIZES = ("sym_size", "sym_numel", "sym_stride", "_assert_tensor_metadata", "_assert_async", "_assert_scalar")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.rules import argument_dict, name_of
 from torchshrink.shrinking.surgery import apply
-from torchshrink.shrinking.trace import Trace, copy_model, quiet, sizes
+from torchshrink.shrinking.trace import Trace, copy_model, quiet
+from torchshrink.shrinking.valid_sizes import disputed, sizes
 from torchshrink.support.private_torch import OpOverload, pytree
 
 _SIZED = {  # operators and arguments that are sizes of what comes out
@@ -158,9 +158,11 @@ def _sizes(decision: Decision, one: fx.Node, other: fx.Node) -> str:
     return "" if expected == after else f"sizes {expected} of {name_of(one)} were planned, {after} found"
 
 
-def inputs_to_try(analysis: Analysis, seed: int = 0) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The example; random inputs of its sizes; one row more; one row more of larger images or longer sequences."""
-    trace = analysis.trace
+def inputs_to_try(trace: Trace, small: Trace, seed: int = 0) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The example; random inputs of its sizes; one row more; one row more of larger images or longer sequences.
+
+    And sizes at which the larger model's code goes the way that was traced, and the smaller one's may not.
+    """
     generator = torch.Generator().manual_seed(seed)
     yield trace.args, dict(trace.kwargs)
     leaves, spec = pytree.tree_flatten((trace.args, dict(trace.kwargs)))
@@ -169,8 +171,11 @@ def inputs_to_try(analysis: Analysis, seed: int = 0) -> Iterator[tuple[tuple[Any
     if len(leaves) != len(symbolic):
         return
     tried = set()
-    for rows, larger in ((0, False), (1, False), (1, True)):
-        new: dict[str, int] = {}
+    open_sizes = [size for value in symbolic if isinstance(value, Tensor) for size in sizes(value)]
+    symbols = {size.node.expr: int(size.node.hint) for size in open_sizes if isinstance(size, torch.SymInt)}
+    given: list[tuple[int, bool, dict[str, int]]] = [(0, False, {}), (1, False, {}), (1, True, {})]
+    for rows, larger, fixed in (*given, *((0, False, one) for one in disputed(trace.guards, small.guards, symbols))):
+        new = dict(fixed)
         shapes = [
             [
                 _another(size, own, dim=dim, rows=rows, larger=larger, new=new)
@@ -202,7 +207,9 @@ def _random(leaf: Tensor, shape: list[int], generator: torch.Generator) -> Tenso
     return flat[torch.randint(len(flat), shape, generator=generator).to(leaf.device)]
 
 
-def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -> tuple[float, float, int]:
+def outputs_difference(
+    large: nn.Module, small: nn.Module, decision: Decision, *, new: Trace
+) -> tuple[float, float, int]:
     """The largest difference of the outputs in float64, relative to the largest output, the bound, and trials done.
 
     The plan is applied to a float64 copy, so that rounding of the biases to the model's dtype does not hide an error.
@@ -211,7 +218,7 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
     wide = [wide_large, apply(wide_large, decision.plan)]
     worst, bound, done = 0.0, 1e-10, 0
     small_of = decision.inputs_of_small
-    for args, kwargs in inputs_to_try(decision.analysis):
+    for args, kwargs in inputs_to_try(decision.analysis.trace, new):
         with torch.no_grad(), quiet():
             try:
                 first = wide[0](*_wide(args), **_wide(kwargs))

@@ -107,9 +107,9 @@ def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
     modules = dict(model.named_modules())
     for path, count in groups.items():
         module = modules.get(path)
-        if not isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd):
+        if not isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd | nn.modules.instancenorm._InstanceNorm):
             raise wrong(f"groups names {path[:80]!r}, which is no module with groups")
-        most = module.num_groups if isinstance(module, nn.GroupNorm) else module.groups
+        most = next(vars(module)[name] for name in ("num_groups", "groups", "num_features") if name in vars(module))
         if type(count) is not int or not 1 <= count <= most:
             raise wrong(f"groups of {path} is {str(count)[:40]}, a whole number from 1 to {most} expected")
     return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups)

@@ -154,14 +154,14 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     old = decision.analysis.trace
     try:
         args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
-        new = trace(small, args, kwargs, plain=old.plain)
+        new = trace(small, args, kwargs, plain=old.plain, open_dims=old.open_dims)
     except InputError as error:
         return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
     mismatch = compare_traces(decision, new)
     if mismatch is not None:
         return small, mismatch, float("inf")
     try:
-        difference, bound, trials = outputs_difference(large, small, decision)
+        difference, bound, trials = outputs_difference(large, small, decision, new=new)
     except Exception as error:  # whatever the smaller model's code raises at another size
         return small, Mismatch(_failing(old, error), "the smaller one does not run at another size"), float("inf")
     if not difference <= bound or trials == 0:

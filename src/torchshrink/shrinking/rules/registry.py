@@ -12,7 +12,8 @@ from torch import Tensor, fx
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, Values, unknown
-from torchshrink.shrinking.trace import place_of, sizes
+from torchshrink.shrinking.trace import place_of
+from torchshrink.shrinking.valid_sizes import sizes
 from torchshrink.support.private_torch import OpOverload, is_composite, pytree
 
 Rule = Callable[["Operation"], "Fact | tuple[Fact, ...]"]
