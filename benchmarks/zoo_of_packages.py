@@ -87,11 +87,14 @@ class _Any(type):
 
 
 class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for torchvision, of which timm's models use nothing but the name of a frozen normalisation."""
+    """Stands in for a package of which nothing but names is used."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        """Any module of torchvision's."""
-        if name.split(".")[0] != "torchvision":
+        """Any of its modules."""
+        if name.split(".")[0] != self.package:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -112,11 +115,16 @@ class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing."""
 
 
+def stand_in(package: str) -> None:
+    """Let a package that is not installed be imported, with empty classes under every name."""
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        sys.meta_path.append(_Absent(package))
+
+
 def _timm(image: Callable[..., tuple[int, ...]]) -> dict[str, Case]:
     if importlib.util.find_spec("timm") is None:
         return {}
-    if importlib.util.find_spec("torchvision") is None:
-        sys.meta_path.append(_Absent())
+    stand_in("torchvision")  # of which timm's models use nothing but the name of a frozen normalisation
     try:
         import timm
     except (ImportError, AttributeError, TypeError) as reason:

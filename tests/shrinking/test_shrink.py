@@ -434,3 +434,29 @@ def test_control_flow_of_torch_stays_as_it_is():
     shrunk = check(Conditional().double(), vectors(2, 4), vectors(5, 4))
     assert shrunk.model.a.out_features == 8
     assert shrunk.operations == (0, 0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_stays(number):
+    model = model_of(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    zero(model[0].weight, range(4))
+    with torch.no_grad():
+        model[2].weight[0, 0] = number
+    shrunk = ts.shrink(model, vectors(2, 4))
+    assert shrunk.model[0].out_features == 8
+    assert any("not finite" in reason for reason in shrunk.pinned)
+
+
+def test_complex_weights_stay():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8, dtype=torch.cfloat), nn.Linear(8, 2, dtype=torch.cfloat)
+            zero(self.a.weight, range(4))
+
+        def forward(self, x):
+            return self.b(self.a(torch.complex(x, x))).abs()
+
+    shrunk = ts.shrink(Complex(), torch.randn(3, 4))
+    assert shrunk.model.a.out_features == 8
+    assert any("not real" in reason for reason in shrunk.pinned)

@@ -80,6 +80,12 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
                 f"load_shrunk: {name} has shape {tuple(tensors[name].shape)} in {place / _WEIGHTS}, "
                 f"{tuple(own[name].shape)} expected: give the build of the model that was shrunk"
             )
+        kinds = [(one.is_floating_point(), one.is_complex()) for one in (own[name], tensors[name])]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                f"load_shrunk: {name} is {tensors[name].dtype} in {place / _WEIGHTS}, {own[name].dtype} expected: "
+                "give the build of the model that was shrunk"
+            )
     names = tensor_names(small)
     return replace(small, {name: tensors[name] for name in names.values() if name in tensors}).eval()
 

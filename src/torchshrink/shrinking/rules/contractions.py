@@ -52,6 +52,8 @@ def contraction(
     rows, columns, read = w.axes[row_dim], w.axes[column_dim], x.axes[dim]
     if w.static is None or rows is None or columns is None or read is None:
         raise NotUnderstoodError("the weight depends on the input")
+    if w.static.is_complex() or not bool(w.static.isfinite().all()):
+        raise NotUnderstoodError("the weight is not finite or not real")
     for kernel in range(len(w.axes)):
         if kernel not in (row_dim, column_dim):
             op.pin(w, [kernel])
@@ -158,6 +160,8 @@ def _grouped(op: Operation, x: Fact, w: Fact, *, transposed: bool, padded: bool)
     groups, read, first = op.arguments["groups"], x.axes[1], w.axes[0]
     if read is None or first is None or w.static is None:
         raise NotUnderstoodError("the weight depends on the input")
+    if w.static.is_complex() or not bool(w.static.isfinite().all()):
+        raise NotUnderstoodError("the weight is not finite or not real")
     for dim in range(1, len(w.axes)):
         op.pin(w, [dim])
     ins = read.reshape(groups, -1)
