@@ -1,6 +1,7 @@
 """ts.shrink: smaller models whose outputs are equal."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -460,3 +461,16 @@ def test_complex_weights_stay():
     shrunk = ts.shrink(Complex(), torch.randn(3, 4))
     assert shrunk.model.a.out_features == 8
     assert any("not real" in reason for reason in shrunk.pinned)
+
+
+def test_a_terminal_shows_how_far_it_is_and_a_file_does_not(monkeypatch):
+    said = {}
+    for terminal in (True, False):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr("sys.stderr", stream)
+        ts.shrink(nn.Linear(3, 2), torch.randn(2, 3))
+        said[terminal] = stream.getvalue()
+    assert "shrink:" in said[True]
+    assert "3" in said[True]
+    assert said[False] == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
 from torchshrink.support.private_torch import HigherOrderOperator
+from torchshrink.support.progress_bar import Bar
 from torchshrink.support.storage import PathLike
 
 _TRIES = 12
@@ -129,23 +131,36 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     if not isinstance(model, nn.Module):
         raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
     args, kwargs = arguments(example)
+    with closing(Bar("shrink", "step", total=3, lines=False)) as bar:
+        return _shrink(model, args, kwargs, inputs=inputs, bar=bar)
+
+
+def _shrink(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, inputs: bool, bar: Bar) -> Shrunk:
     large = copy_model(model).eval()
+    _say(bar, "tracing", 0)
     analysis = analyse(trace(large, args, kwargs, plain=plain_enough), inputs=inputs)
-    for _ in range(_TRIES):
+    _say(bar, "proving", 1)
+    failure = ""
+    for place in range(_TRIES + 1):
+        if place == _TRIES:
+            analysis.units.pin_all("the proof failed too often")
         decision = decide(analysis)
         small, mismatch, difference = attempt(large, decision)
         if mismatch is None:
+            _say(bar, "measuring", 1)
             return _result(model, large, small, decision=decision, difference=difference)
+        failure = mismatch.reason
         pin(analysis, mismatch)
-    analysis.units.pin_all("the proof failed too often")
-    decision = decide(analysis)
-    small, mismatch, difference = attempt(large, decision)
-    if mismatch is not None:
-        raise InputError(
-            f"shrink: {type(model).__name__} does not compute the same twice ({mismatch.reason}): "
-            "a model whose output depends on its input and weights alone is expected"
-        )
-    return _result(model, large, small, decision=decision, difference=difference)
+        _say(bar, f"proving, again without what failed ({place + 1})", 0)
+    raise InputError(
+        f"shrink: {type(model).__name__} does not compute the same twice ({failure}): "
+        "a model whose output depends on its input and weights alone is expected"
+    )
+
+
+def _say(bar: Bar, note: str, done: int) -> None:
+    bar.note(note)
+    bar.update(done)
 
 
 def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch | None, float]:
