@@ -83,8 +83,8 @@ def disputed(conditions: Sequence[Any], others: Sequence[Any], symbols: dict[Any
         others: of the other.
         symbols: the example's sizes by symbol; one of them is changed at a time.
     """
-    mine = [one for one in conditions if one not in others]
-    theirs = [one for one in others if one not in conditions]
+    known = [[one for one in some if one.free_symbols <= symbols.keys()] for some in (conditions, others)]
+    mine, theirs = ([one for one in known[place] if one not in known[1 - place]] for place in (0, 1))
     found = []
     for symbol, hint in symbols.items() if theirs else ():
         rest = {key: value for key, value in symbols.items() if key != symbol}
