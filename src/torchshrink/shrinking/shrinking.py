@@ -115,6 +115,9 @@ class Shrunk:
             InputError: another ending, a file that is there, a model that cannot be exported, or whose file gives other
                 outputs. Nothing is left there then.
             MissingDependencyError: a package that ``.onnx`` needs is not installed.
+
+        Warns:
+            DataWarning: the file takes the example's number of rows only, though the model takes others.
         """
         export(self.model, self.example, path, force=force)
 
