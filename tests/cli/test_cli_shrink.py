@@ -179,6 +179,9 @@ def test_the_small_model_is_loaded_with_the_core_alone_and_without_a_network(run
     [
         (("nowhere",), "nowhere: there is no such folder"),
         (("runs",), "runs: there is no model.json in it"),
+        (("a\0b",), "FOLDER"),
+        (("x" * 300,), "File name too long"),
+        (("small.csv",), "there is no model.json in it"),
         (("runs/train-small", "--out", "runs/train-small", "--force"), "the folder of the model itself"),
         (("runs/train-small", "--out", "full"), "--force overwrites it, or choose another --out"),
         (("runs/train-small", "--format", "pt3"), "--format pt3: expected one of pt2, onnx"),
