@@ -139,3 +139,21 @@ def test_a_full_disk_leaves_nothing(shrunk, tmp_path, monkeypatch):
     with pytest.raises(ts.errors.InputError, match="No space left"):
         shrunk.export(tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+class Counting(nn.Module):
+    """Its code makes a Python number of the number of rows, which torch.export then fixes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.a(x.view(len(x), -1))
+
+
+def test_a_file_that_takes_one_number_of_rows_only_is_warned_of(tmp_path):
+    shrunk = ts.shrink(Counting(), torch.randn(4, 3))
+    with pytest.warns(ts.errors.DataWarning, match=r"takes 4 rows only, where the model takes 5 or 1 too"):
+        shrunk.export(tmp_path / "model.pt2")
+    assert run_pt2(tmp_path / "model.pt2", torch.randn(4, 3)).shape == (4, 2)

@@ -90,7 +90,8 @@ class Shrunk:
         rows.append(f"latency on the example: {self.latency:.2f} of what it was")
         rows.append(f"largest difference of the outputs: {self.difference:.1e} (float64, evaluation mode)")
         if self.unread_inputs:
-            rows.append(f"inputs that nothing reads: {', '.join(map(str, self.unread_inputs))}")
+            more = f" and {len(self.unread_inputs) - 20} more" if len(self.unread_inputs) > 20 else ""
+            rows.append(f"inputs that nothing reads: {', '.join(map(str, self.unread_inputs[:20]))}{more}")
         rows += [f"stayed: {count} units, {reason}" for reason, count in self.pinned.items()]
         rows.append(f"holds for {', '.join(self.ranges)}" if self.ranges else "holds for every input size tried")
         return "\n".join(rows)
@@ -117,6 +118,9 @@ class Shrunk:
             InputError: another ending, a file that is there, a model that cannot be exported, or whose file gives other
                 outputs. Nothing is left there then.
             MissingDependencyError: a package that ``.onnx`` needs is not installed.
+
+        Warns:
+            DataWarning: the file takes the example's number of rows only, though the model takes others.
         """
         export(self.model, self.example, path, force=force)
 
