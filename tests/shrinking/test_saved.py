@@ -8,7 +8,7 @@ from torch import nn
 
 import torchshrink as ts
 from shrink_cases import FAMILIES, random_mask, zero
-from torchshrink.support.storage import read_json, read_tensors, write_json, write_tensors
+from torchshrink.support.storage import digest_of, read_json, read_tensors, write_json, write_tensors
 
 
 class Unbiased(nn.Module):
@@ -185,10 +185,12 @@ def complex_numbers(tensors):
 
 @pytest.mark.parametrize("change", [without, unknown, wrong_shape, whole_numbers, complex_numbers])
 def test_hostile_weights_are_one_line(folder, tmp_path, change):
-    (tmp_path / "shrunk.json").write_bytes((folder / "shrunk.json").read_bytes())
     tensors, _ = read_tensors(folder / "shrunk.safetensors", what="shrunk weights")
     change(tensors)
-    write_tensors(tmp_path / "shrunk.safetensors", tensors, what="shrunk weights")
+    weights = tmp_path / "shrunk.safetensors"
+    write_tensors(weights, tensors, what="shrunk weights")
+    plan = read_json(folder / "shrunk.json", what="shrunk plan")
+    write_json(tmp_path / "shrunk.json", plan | {"weights": digest_of(weights)}, what="shrunk plan")
     with pytest.raises(ts.errors.InputError, match=r"0\.(bias|weight)|9\.weight") as caught:
         ts.load_shrunk(tmp_path, FAMILIES["mlp"][0])
     assert "\n" not in str(caught.value)
