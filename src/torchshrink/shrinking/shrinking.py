@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,11 +26,12 @@ from torchshrink.shrinking.raw_rows import (
     with_preprocess,
     without_preprocess,
 )
-from torchshrink.shrinking.rules import all_known
+from torchshrink.shrinking.rules import plain_enough
 from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
 from torchshrink.support.private_torch import HigherOrderOperator
+from torchshrink.support.progress_bar import Bar
 from torchshrink.support.storage import PathLike
 
 _TRIES = 12
@@ -163,23 +165,36 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     args, kwargs = arguments(example)
     if begins_with_preprocess(model) and len(args) == 1 and not kwargs and args[0].ndim == 2:
         return _shrink_behind_preprocess(model, args[0], inputs=inputs)
+    with closing(Bar("shrink", "step", total=3, lines=False)) as bar:
+        return _shrink(model, args, kwargs, inputs=inputs, bar=bar)
+
+
+def _shrink(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, inputs: bool, bar: Bar) -> Shrunk:
     large = copy_model(model).eval()
-    analysis = analyse(trace(large, args, kwargs, plain=all_known), inputs=inputs)
-    for _ in range(_TRIES):
+    _say(bar, "tracing", 0)
+    analysis = analyse(trace(large, args, kwargs, plain=plain_enough), inputs=inputs)
+    _say(bar, "proving", 1)
+    failure = ""
+    for place in range(_TRIES + 1):
+        if place == _TRIES:
+            analysis.units.pin_all("the proof failed too often")
         decision = decide(analysis)
         small, mismatch, difference = attempt(large, decision)
         if mismatch is None:
+            _say(bar, "measuring", 1)
             return _result(model, large, small, decision=decision, difference=difference)
+        failure = mismatch.reason
         pin(analysis, mismatch)
-    analysis.units.pin_all("the proof failed too often")
-    decision = decide(analysis)
-    small, mismatch, difference = attempt(large, decision)
-    if mismatch is not None:
-        raise InputError(
-            f"shrink: {type(model).__name__} does not compute the same twice ({mismatch.reason}): "
-            "a model whose output depends on its input and weights alone is expected"
-        )
-    return _result(model, large, small, decision=decision, difference=difference)
+        _say(bar, f"proving, again without what failed ({place + 1})", 0)
+    raise InputError(
+        f"shrink: {type(model).__name__} does not compute the same twice ({failure}): "
+        "a model whose output depends on its input and weights alone is expected"
+    )
+
+
+def _say(bar: Bar, note: str, done: int) -> None:
+    bar.note(note)
+    bar.update(done)
 
 
 def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: bool) -> Shrunk:
@@ -219,14 +234,14 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     old = decision.analysis.trace
     try:
         args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
-        new = trace(small, args, kwargs, plain=old.plain)
+        new = trace(small, args, kwargs, plain=old.plain, open_dims=old.open_dims)
     except InputError as error:
         return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
     mismatch = compare_traces(decision, new)
     if mismatch is not None:
         return small, mismatch, float("inf")
     try:
-        difference, bound, trials = outputs_difference(large, small, decision)
+        difference, bound, trials = outputs_difference(large, small, decision, new=new)
     except Exception as error:  # whatever the smaller model's code raises at another size
         return small, Mismatch(_failing(old, error), "the smaller one does not run at another size"), float("inf")
     if not difference <= bound or trials == 0:
@@ -319,10 +334,11 @@ _Call = tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]
 
 
 def _latency(large: _Call, small: _Call, rounds: int = 9) -> float:
-    """The median of the ratios of calls one after another."""
-    ratios = []
+    """The median of the ratios of calls one after another; of large models fewer, within two seconds."""
+    ratios: list[float] = []
+    begin = time.perf_counter()
     with torch.no_grad(), quiet():
-        for _ in range(rounds):
+        while len(ratios) < 3 or (len(ratios) < rounds and time.perf_counter() - begin < 2):
             spans = []
             for model, args, kwargs in (large, small):
                 start = time.perf_counter()
