@@ -256,6 +256,41 @@ def test_everything_dead_leaves_no_empty_dimension():
     assert [layer.weight.shape for layer in shrunk.model[::2]] == [(1, 4), (1, 1), (3, 1)]
 
 
+class Stages(nn.Module):
+    """Two members of a stage, of a concatenation or of a chunk, with zeros at other places."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a, self.b = nn.Conv1d(3, 8, 3, padding=1), nn.Conv1d(3, 8, 1)
+        self.c = nn.Conv1d({"sum": 8, "cat": 16, "chunk": 4}[kind], 2, 3, padding=1)
+        for layer, dead in ((self.a, (0, 1, 2, 4, 5)), (self.b, (0, 1, 4, 7))):
+            zero(layer.weight, dead)
+
+    def forward(self, x):
+        a, b = torch.sigmoid(self.a(x)), torch.sigmoid(self.b(x))
+        if self.kind == "sum":
+            return self.c(a + b)
+        if self.kind == "cat":
+            return self.c(torch.cat([a, b], 1))
+        left, right = torch.cat([a, b], 1).chunk(4, 1)[::2]
+        return self.c(left * right)
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [
+        ("sum", 6 + 6),  # 0, 1 and 4 are constant in both, and one of them is the carrier
+        ("cat", 3 + 4 + 1),  # three of the one and four of the other vary, and there is one carrier for both
+        ("chunk", 6 + 6),  # 0 and 1 of all four pieces are constant or unread, and one is the carrier
+    ],
+)
+def test_members_with_zeros_at_different_places(kind, left):
+    model = Stages(kind).double().eval()
+    shrunk = check(model, torch.randn(2, 3, 6).double(), torch.randn(3, 3, 9).double())
+    assert shrunk.model.a.out_channels + shrunk.model.b.out_channels == left
+
+
 class Loop(nn.Module):
     """Units 0 to 3 of a residual stream that feed each other, and that the output does not read."""
 
