@@ -158,15 +158,17 @@ def module_of(node: fx.Node) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """torch.export warns of its own innards, which a caller can do nothing about."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what we catch
-    before = log.disabled
-    log.disabled = True
+    logs = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "_export.non_strict_utils")]
+    before = [log.disabled for log in logs]  # they report what we catch, and of sizes that stay fixed
+    for log in logs:
+        log.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.disabled = before
+        for log, disabled in zip(logs, before, strict=True):
+            log.disabled = disabled
 
 
 def _export(
