@@ -215,7 +215,7 @@ def test_what_fails_at_its_end_leaves_nothing(run, trained, monkeypatch):
     def failing(*arguments, **options):
         raise ts.errors.InputError("this model cannot be written")
 
-    monkeypatch.setattr("torchshrink.shrinking.shrinking.export", failing)
+    monkeypatch.setattr("torchshrink.shrinking.shrunk.export", failing)
     ran = run("shrink", trained, "--format", "pt2", "--out", "out")
     assert (ran.status, ran.err) == (2, "error: this model cannot be written\n")
     assert not Path("out").exists()
