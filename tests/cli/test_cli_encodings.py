@@ -11,9 +11,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from torchshrink.cli import app as application
 from torchshrink.cli import main
+from torchshrink.data import load
+from torchshrink.models import build, model_settings, save_model
 
 NAMES = ("Größe", "重さ", "λ")
 DATA = ("dätä-λ.csv", "--target", "class")
@@ -23,6 +26,7 @@ COMMANDS = {
     "train": (*DATA, *QUICK),
     "audit": DATA,
     "convert": ("--list",),
+    "shrink": ("modèle-重", "--out", "öut-λ", "--force"),
 }
 REFUSED = {  # what it says that was given
     "λ.csv": ("train", "λ.csv"),
@@ -44,6 +48,18 @@ def table(here):
         for a, b in generator.normal(size=(40, 2))
     ]
     (here / DATA[0]).write_text("\n".join([",".join([*NAMES, "class"]), *rows]), encoding="utf-8")
+
+
+@pytest.fixture
+def model(table, here):
+    """A model of the table's rows that does not read 重さ."""
+    data = load(DATA[0], target="class")
+    settings = model_settings("mlp", inputs=data.sizes, outputs=2, hidden=(3,))
+    made = build(settings)
+    with torch.no_grad():
+        made.hidden1.weight[:, 1] = 0
+    (here / COMMANDS["shrink"][0]).mkdir()
+    save_model(here / COMMANDS["shrink"][0], made, settings | {"data": data.describe()})
 
 
 @pytest.fixture(params=["its own", "of codecs"])
@@ -75,15 +91,16 @@ def test_every_command_is_here():
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("verb", COMMANDS)
-@pytest.mark.usefixtures("table")
+@pytest.mark.usefixtures("model")
 def test_every_command_ends_well(written, verb, encoding):
+    names_columns = DATA[0] in COMMANDS[verb] or verb == "shrink"
     status, out, err = written(encoding, verb, *COMMANDS[verb])
     assert (status, "error" in err) == (0, False), err
-    lacking = "重さ" if DATA[0] in COMMANDS[verb] else "Σ"
+    lacking = "重さ" if names_columns else "Σ"
     assert lacking.encode("ascii", "backslashreplace").decode() in out
     status, out, err = written(encoding, verb, *COMMANDS[verb], "--json")
     assert status == 0, err
-    if DATA[0] in COMMANDS[verb]:
+    if names_columns:
         assert "重さ" in json.dumps(json.loads(out), ensure_ascii=False)
 
 
