@@ -124,8 +124,7 @@ class _Penalized(BaseEstimator):
         if weighted:
             if not weights.sum() > 0 or (weights < 0).any():
                 raise ValueError("sample_weight: negative or all 0 given, weights ≥ 0 with a sum above 0 expected")
-            X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
-            if len(X) < 2:
+            if (weights > 0).sum() < 2:
                 raise ValueError("Found array with 1 sample whose weight is not 0, at least 2 expected")
         targets, outputs, finish = self._targets(y, np.ones(len(y)) if weights is None else weights)
         rows, wanted = torch.from_numpy(np.array(X)), torch.from_numpy(targets)
@@ -239,7 +238,7 @@ class _Classifies(ClassifierMixin, _Penalized):
         return X, codes.astype(np.int64), weights
 
     def _targets(self, y: Any, weights: np.ndarray) -> tuple[np.ndarray, int, Callable[[nn.Module], nn.Module]]:
-        if len(np.unique(y)) < 2:
+        if len(np.unique(y[weights > 0])) < 2:
             raise ValueError("Of the rows whose weight is not 0, all are of one class: at least two classes expected")
         return y, len(self.classes_), lambda model: model
 
@@ -286,8 +285,9 @@ class _Predicts(RegressorMixin, _Penalized):
         wide = y.reshape(len(y), -1).astype(np.float64)
         mean = np.average(wide, axis=0, weights=weights)
         scale = np.sqrt(np.average((wide - mean) ** 2, axis=0, weights=weights))
-        constant = (wide == wide[:1]).all(0)
-        mean, scale = np.where(constant, wide[0], mean), np.where(constant | (scale == 0), 1.0, scale)
+        counted = wide[weights > 0]
+        constant = (counted == counted[:1]).all(0)
+        mean, scale = np.where(constant, counted[0], mean), np.where(constant | (scale == 0), 1.0, scale)
 
         def finish(model: nn.Module) -> nn.Module:
             like = next(model.parameters())
