@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from forking import until
 
 from torchshrink import load_path
 from torchshrink.data import load
@@ -226,27 +226,22 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_trainings(process: subprocess.Popen[str], folder: str, count: int) -> None:
-    until = time.monotonic() + 120
-    while len(list(Path(folder, "journal").glob("*.safetensors"))) < count:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.005)
+def trainings(folder: str) -> int:
+    return len(list(Path(folder, "journal").glob("*.safetensors")))
 
 
-def test_killed_in_the_middle_and_interrupted_once_more(run, here):
-    with start(*LONG, "--out", "broken") as process:
-        wait_for_trainings(process, "broken", 2)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+def test_killed_in_the_middle_and_interrupted_once_more(server, run, here):
+    child = server.start(*LONG, "--out", "broken", here=here)
+    until(lambda: trainings("broken") >= 2, child.ended)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
     assert not Path("broken/path.json").exists()
 
-    with start(*LONG, "--out", "broken", "--resume", "--quiet") as process:
-        wait_for_trainings(process, "broken", 6)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    lines = err.splitlines()
+    child = server.start(*LONG, "--out", "broken", "--resume", "--quiet", here=here)
+    until(lambda: trainings("broken") >= 6, child.ended)
+    os.kill(child.pid, signal.SIGINT)
+    assert (child.wait(), child.out) == (130, "")
+    lines = child.err.splitlines()
     assert lines[0] == "resuming in broken"
     assert len(lines) == 2
     assert re.fullmatch(r"interrupted: \d+ trainings are saved in broken; to go on: torchshrink .* --resume", lines[1])
@@ -262,7 +257,7 @@ LANES = (
     "--repeats",
     "1",
     "--epochs",
-    "25",
+    "12",
     "--strengths",
     STRENGTHS,
     "--engine",
@@ -277,19 +272,17 @@ def complete_stacks(folder: str) -> int:
     return list(stacks.values()).count(3)
 
 
-def test_lanes_killed_in_the_middle_and_interrupted_in_two_processes(run, here, monkeypatch):
+def test_lanes_killed_in_the_middle_and_interrupted_in_two_processes(server, run, here, monkeypatch):
     from torchshrink.paths.engines.stack import Stack
 
-    with start(*LANES, "--out", "broken") as process:
-        wait_for_trainings(process, "broken", 4)  # so at least one stack is complete
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    child = server.start(*LANES, "--out", "broken", here=here, killed_at=6)  # so at least one stack is complete
+    assert child.wait() == -signal.SIGKILL
     assert not Path("broken/path.json").exists()
     killed_with = complete_stacks("broken")
     assert 1 <= killed_with < 12
 
     with start(*LANES, "--jobs", "2", "--out", "broken", "--resume", "--quiet") as process:
-        wait_for_trainings(process, "broken", 3 * killed_with + 4)
+        until(lambda: trainings("broken") >= 3 * killed_with + 4, process.poll)
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import Server, until
+from forking import until
 
 from torchshrink.support.storage import read_json, read_tensors
 
@@ -28,13 +28,6 @@ TRAIN = (
     "train", "iris", "--epochs", "100000", "--hidden", "8", "--penalty", "l1", "--strength", "0.01", "--out", "out",
 )  # fmt: skip
 CHECKPOINT = Path("out/checkpoint.safetensors")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
 
 
 def children(pid: int) -> list[int]:

@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forking import until
 
 from torchshrink.cli import train_epochs
 from torchshrink.data import load
@@ -235,24 +234,6 @@ def test_resume_of_nothing_starts(run, small_csv):
     assert ran.lines[0] == "nothing to resume in out: starting from the beginning"
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "torchshrink", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run in the background of a shell ignores interrupts, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
-    for line in process.stderr:
-        if f"[{epoch}/" in line.replace(" ", ""):
-            return
-    raise AssertionError(f"ended with status {process.wait()} before epoch {epoch}")
-
-
 LONG = (
     "train",
     "iris",
@@ -269,20 +250,21 @@ LONG = (
 )
 
 
-def test_killed_in_the_middle_and_interrupted_once_more(run, here):
-    with start(*LONG, "--out", "broken") as process:
-        wait_for_epoch(process, 4)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+def test_killed_in_the_middle_and_interrupted_once_more(server, run, here):
+    child = server.start(*LONG, "--out", "broken", here=here)
+    until(lambda: "[4/" in child.err.replace(" ", ""), child.ended)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
     assert not Path("broken/train.json").exists()
 
-    with start(*LONG, "--out", "broken", "--resume") as process:
-        wait_for_epoch(process, 12)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert "Traceback" not in err
-    assert re.search(r"interrupted: \d+ of 60 epochs are saved in broken; to go on: torchshrink .*--resume\n$", err)
+    child = server.start(*LONG, "--out", "broken", "--resume", here=here)
+    until(lambda: "[12/" in child.err.replace(" ", ""), child.ended)
+    os.kill(child.pid, signal.SIGINT)
+    assert (child.wait(), child.out) == (130, "")
+    assert "Traceback" not in child.err
+    assert re.search(
+        r"interrupted: \d+ of 60 epochs are saved in broken; to go on: torchshrink .*--resume\n$", child.err
+    )
 
     assert run(*LONG, "--out", "broken", "--resume", "--quiet").status == 0
     assert run(*LONG, "--out", "whole", "--quiet").status == 0

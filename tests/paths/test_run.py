@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 import signal
 import subprocess
 import sys
@@ -208,25 +209,26 @@ class TestJournal:
         from sklearn.datasets import load_iris
         from torchshrink.models import mlp
         torch.set_num_threads(1)
+        pause = 0.0
         def slow(parameters):
             optimizer = torch.optim.Adam(parameters)
-            optimizer.register_step_pre_hook(lambda *_: time.sleep(float(sys.argv[2])))
+            optimizer.register_step_pre_hook(lambda *_: time.sleep(pause))
             return optimizer
         X, y = load_iris(return_X_y=True)
-        result = ts.path(lambda: mlp(4, 3, hidden=(8,)), (X, y), [ts.L1, ts.L2], strengths=3, folds=3, epochs=4,
-                         batch_size=32, progress=False, folder=sys.argv[1], optimizer=slow)
-        result.save(sys.argv[1])
+        def run(folder):
+            result = ts.path(lambda: mlp(4, 3, hidden=(8,)), (X, y), [ts.L1, ts.L2], strengths=3, folds=3, epochs=4,
+                             batch_size=32, progress=False, folder=folder, optimizer=slow)
+            result.save(folder)
+        if __name__ == "__main__":
+            pause = 0.005
+            run(sys.argv[1])
     """
 
     def test_killed_and_resumed_ends_with_the_same_bytes(self, tmp_path):
+        """Killed in a process of its own, and resumed in this one."""
         script = tmp_path / "run.py"
         script.write_text(textwrap.dedent(self.SCRIPT))
-
-        def start(folder, pause):
-            return subprocess.Popen([sys.executable, str(script), str(tmp_path / folder), pause])
-
-        assert start("whole", "0").wait(timeout=120) == 0
-        process = start("killed", "0.005")
+        process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "killed")])
         deadline = time.monotonic() + 120
         while len(list((tmp_path / "killed").glob("journal/*.safetensors"))) < 4:
             assert process.poll() is None
@@ -235,7 +237,9 @@ class TestJournal:
         process.send_signal(signal.SIGKILL)
         assert process.wait(timeout=30) == -signal.SIGKILL
         assert not (tmp_path / "killed" / "path.json").exists()
-        assert start("killed", "0").wait(timeout=120) == 0
+        run = runpy.run_path(str(script))["run"]
+        run(tmp_path / "whole")
+        run(tmp_path / "killed")
         for name in ("path.json", "losses.safetensors"):
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 

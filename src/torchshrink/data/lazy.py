@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.data.dataset_rows import Reader
+from torchshrink.support.compiling import uncompiled
 
 AT_ONCE = 2**24  # bytes that an evaluation's batch may take where the rows are not in memory; a training's is its own
 
@@ -78,7 +79,7 @@ class LazyRows:
         """The rows with these numbers (k,), still to be read."""
         return dataclasses.replace(self, numbers=self.numbers[rows.cpu()])
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """The rows (*, …) with these numbers (*), read."""
         return self._brought(self.reader.read(self.numbers[rows.cpu() if isinstance(rows, Tensor) else rows]))

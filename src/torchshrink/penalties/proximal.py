@@ -1,6 +1,7 @@
 """Pure tensor functions behind the proximal operators. No strengths, no models: tensors in, tensors out.
 
-Every function is free of control flow that depends on data and therefore works under ``torch.func.vmap``.
+Every function works under ``torch.func.vmap`` and in compiled code: where data cannot be looked at, no iteration ends
+early (`_all_settled`).
 A NaN that goes in comes out: a diverged weight must not look like an exact zero.
 """
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.support.private_torch import under_functorch
 
 Threshold = float | Tensor
 
@@ -165,16 +167,37 @@ def secular_soft_threshold(
 
     # θ ≥ |x_i| − t_i for every i makes each quotient below at most 1, so nothing overflows.
     theta = torch.maximum(largest(x.abs() - threshold), norm(x) - largest(threshold)).clamp(min=0)
+    moving = torch.ones_like(theta, dtype=torch.bool)
     for _ in range(NEWTON_ITERATIONS):
         denominator = (spread(theta) + threshold).clamp(min=tiny)
         squares = (x / denominator).square()
         psi = total(squares)
         slope = total(squares / denominator)  # −ψ'/2
         climb = psi * (psi.sqrt() - 1) / slope.clamp(min=tiny)
-        theta = theta + climb.clamp(min=0)  # monotone; what is negative here is rounding
+        theta, moving = _climbed(theta, climb, moving)
+        if _all_settled(moving):
+            break
     theta = spread(theta)
     u = x * (theta / (theta + threshold).clamp(min=tiny))
     return torch.where(spread(is_zero), zero, u)
+
+
+def _climbed(at: Tensor, climb: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+    """A Newton step up to the root of each group that is still ``moving``, and which groups are after it.
+
+    After a step so short, another one, at quadratic convergence, would change no digit. A group then stays where it
+    is, so that its result does not depend on the groups beside it.
+    """
+    climb = torch.where(moving, climb.clamp(min=0), 0.0)  # monotone; what is negative here is rounding
+    at = at + climb
+    return at, moving & ~(climb <= torch.finfo(at.dtype).eps ** 0.75 * at)
+
+
+def _all_settled(moving: Tensor) -> bool:
+    """Whether no group moves; False where that cannot be seen: under vmap, in compiled code, on another device."""
+    if moving.device.type != "cpu" or under_functorch() or torch.compiler.is_compiling():
+        return False
+    return not bool(moving.any())
 
 
 def project_ball(z: Tensor, radius: Threshold, dims: tuple[int, ...]) -> Tensor:
@@ -219,13 +242,16 @@ def metric_project_ball(x: Tensor, radius: Threshold, step: Tensor, dims: tuple[
     alone = torch.where(step > 0, (x.abs() - 1) / step.clamp(min=tiny), 0.0)
     together = torch.where(fastest > 0, (norm - 1) / fastest.clamp(min=tiny), 0.0)
     mu = torch.maximum(alone.amax(dim=reduced, keepdim=True), together).clamp(min=0)
+    moving = torch.ones_like(mu, dtype=torch.bool)
     for _ in range(BALL_ITERATIONS):
         shrinkage = 1 + mu * step
         squares = (x / shrinkage).square()
         total = squares.sum(dim=reduced, keepdim=True)
         slope = (squares * (step / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dμ
         climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
-        mu = mu + climb.clamp(min=0)  # monotone; what is negative here is rounding
+        mu, moving = _climbed(mu, climb, moving)
+        if _all_settled(moving):
+            break
     u = x / (1 + mu * step)
     u = u * (radius / group_norm(u, dims).clamp(min=tiny))  # onto the sphere to the last digit
     stays = (norm <= 1) | (fastest <= 0)  # neither for what is not a number
@@ -278,13 +304,16 @@ def metric_project_sphere(x: Tensor, step: Tensor, dims: tuple[int, ...]) -> Ten
     alone = torch.where(t > 0, 1 + (x.abs() - 1) / t.clamp(min=tiny), 0.0)
     norm = group_norm(x, dims)
     d = torch.maximum(alone.amax(dim=reduced, keepdim=True), torch.where(norm > 1, norm, 0.0)).clamp(min=0)
+    moving = torch.ones_like(d, dtype=torch.bool)
     for _ in range(SPHERE_ITERATIONS):
         shrinkage = ((1 - t) + d * t).clamp(min=tiny)
         squares = (x / shrinkage).square()
         total = squares.sum(dim=reduced, keepdim=True)
         slope = (squares * (t / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dd
         climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
-        d = d + climb.clamp(min=0)  # monotone; what is negative here is rounding
+        d, moving = _climbed(d, climb, moving)
+        if _all_settled(moving):
+            break
     u = x / ((1 - t) + d * t).clamp(min=tiny)
     last = t == 1
     pole = torch.where(last, 0.0, x / torch.where(last, 1.0, 1 - t))

@@ -37,6 +37,7 @@ from torchshrink.regularizer.attachment.offsets import Offset, Offsets
 from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, norm_of, start_for_rho
 from torchshrink.regularizer.terms import Schedule
 from torchshrink.step_sizes import climbs
+from torchshrink.support.compiling import uncompiled
 from torchshrink.support.precision import without_autocast
 from torchshrink.support.private_torch import steps_under_way, version_of
 
@@ -79,7 +80,7 @@ class LatentWeights:
     # --- around a step ---
 
     # Not compiled: ρ follows the rate, and a compiled step would be compiled anew for each.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def enter_step(self, loss_scale: float | Tensor) -> None:
         """Grad += ρu for each tensor that has a gradient, and latent weights in its place.
 
@@ -102,13 +103,13 @@ class LatentWeights:
                     dense_gradient(p).add_(offset.u, alpha=pull)
         self._show()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def enter_closure(self) -> None:
         """Latent weights in the place of all tensors that have some, before a closure makes the gradients."""
         self._forget_idle()
         self._show(without_gradient=True)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def leave(self) -> None:
         """Take the latent weights out again, as the optimizer has left them, and put their prox there."""
         while self._shown:
