@@ -11,6 +11,7 @@ from torchshrink import load_path
 from torchshrink.models import load_model
 
 TABLE = "mixed.csv"
+NAMES = ["colour", "size", "noise", "city"]
 LABELS = torch.tensor([0, 0, 0, 1, 2, 3, 3, 3, 3, 3])  # colour, size, noise, city
 
 
@@ -48,6 +49,8 @@ def test_a_path_selects_features(run, mixed):
         assert zero_features(load_model("out")) == [False, False, True, True]
         assert (refit["sparsity"]["groups_zero"], refit["sparsity"]["groups"]) == (2, 4)
     assert result.best.strength == 0.1
+    assert refit["features"] == {"left": ["colour", "size"], "gone": ["noise", "city"]}
+    assert "2 of 4 are left: colour, size; gone: noise, city" in " ".join(ran.out.split())
 
 
 def digest_of():
@@ -60,8 +63,12 @@ def test_a_training_groups_the_columns_of_later_layers_one_by_one(run, mixed):
     command = ("--target", "y", "--penalty", "sparse_group_lasso", "--groups", "features", "--hidden", "6,5")
     ran = run("train", TABLE, *command, "--strength", "0.1", "--epochs", "2", "--quiet", "--out", "out")
     assert ran.status == 0, ran.err
-    settings = json.loads(Path("out/train.json").read_text())["settings"]
-    assert settings["penalty"]["groups"] == "features"
+    saved = json.loads(Path("out/train.json").read_text())
+    assert saved["settings"]["penalty"]["groups"] == "features"
+    weight = load_model("out").hidden1.weight
+    read = [name for at, name in enumerate(NAMES) if bool((weight[:, at == LABELS] != 0).any())]
+    assert saved["result"]["features"] == {"left": read, "gone": [name for name in NAMES if name not in read]}
+    assert f"features {saved['words']['features']}" in " ".join(ran.out.split())
     audited = json.loads(run("audit", TABLE, *command, "--json").out)
     groups = {each["name"]: each["groups"] for each in audited["parameters"] if each["penalty"]}
     assert groups == {"hidden1.weight": 4, "hidden2.weight": 6, "output.weight": 5}

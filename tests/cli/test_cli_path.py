@@ -106,9 +106,29 @@ def test_a_relaxed_refit_has_the_zeros_and_no_penalty(run, small_csv):
     assert relaxed["certificate"]["loss"] < plain["certificate"]["loss"]
     assert relaxed["sparsity"] == plain["sparsity"]
     assert relaxed["sparsity"]["zeros"] > 0
-    refused = run(*command, "--out", "plain", "--resume", "--relaxed")
-    assert refused.status == 2
-    assert "relaxed" in refused.err
+
+
+@pytest.mark.parametrize(("order", "compared"), [("cold", "l1"), ("warm", "l1,l2")])
+def test_another_end_takes_over_the_path_that_is_there(run, small_csv, monkeypatch, order, compared):
+    command = (*BASE, "--penalty", compared, "--order", order, "--epochs", "1")
+    assert run(*command, "--out", "out").status == 0
+    path, ends = Path("out/path.json").read_bytes(), {"relaxed": ("--relaxed",), "one_se": ("--choose", "one_se")}
+    for name, end in ends.items():
+        assert run(*command, *end, "--out", name).status == 0
+    monkeypatch.setattr("torchshrink.paths.run.PathJob.run", None)  # nothing is cross-validated from here on
+    for name, end in ends.items():
+        ran = run(*command, *end, "--out", "out", "--resume")
+        assert ran.status == 0, ran.err
+        assert "the path in out is finished; the model alone is trained anew" in ran.err
+        assert contents("out") == contents(name)
+        assert Path("out/path.json").read_bytes() == path
+        again = run(*command, *end, "--out", "out", "--resume")
+        assert "is finished; this is its result" in again.err
+    Path("out/model.safetensors").unlink()  # what is lost of the model is made again, too
+    assert run(*command, *end, "--out", "out", "--resume").status == 0
+    assert contents("out") == contents(name)
+    refused = run(*command, "--relaxed", "--seed", "7", "--out", "out", "--resume")
+    assert (refused.status, "relaxed was" in refused.err) == (2, False)
 
 
 def test_numbers_have_no_accuracy(run, here):

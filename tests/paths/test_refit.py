@@ -72,6 +72,19 @@ class TestAt:
             result.at(nonzero=2)
         with pytest.raises(InputError, match=r"^nonzero=0.1: no strength of this path leaves so few"):
             result.at(nonzero=0.1)
+        with pytest.raises(InputError, match=rf"has {sparsest.nonzero:.6g} of 12 weights nonzero: give more"):
+            result.at(nonzero=0.1)
+
+    def test_a_choice_goes_by_its_name(self, result):
+        assert result.one_se.strength != result.best.strength
+        for name, point in (("best", result.best), ("one_se", result.one_se)):
+            named, known = result.refit(name)[0], result.refit(point)[0]
+            assert torch.equal(named.weight, known.weight)
+
+    @pytest.mark.parametrize("bad", ["one-se", "", "0.1"])
+    def test_a_name_of_no_choice_is_refused(self, result, bad):
+        with pytest.raises(InputError, match=r"^strength=.*expected a number ≥ 0, a point, 'best' or 'one_se'"):
+            result.refit(bad)
 
     @pytest.mark.parametrize("bad", [-1, 1.5, 0.0, -0.5, math.nan, True, "3", None], ids=str)
     def test_a_size_that_is_none_is_refused_in_one_line(self, result, bad):

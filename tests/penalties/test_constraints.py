@@ -413,3 +413,26 @@ def test_training_ends_at_the_constrained_minimum_under_any_metric(penalty, opti
     if isinstance(penalty, L1Ball):
         assert torch.equal(model.weight == 0, w == 0)
         assert (w == 0).any()
+
+
+@pytest.mark.parametrize("method", ["prox", "latent"])
+@pytest.mark.parametrize(
+    "constraint",
+    [ts.MaxNorm(0.01), ts.UnitNorm(), ts.L1Ball(0.1), ts.NonNegative(), ts.Box(0.1, 0.2), ts.L0Ball(2), ts.NM(1, 4)],
+    ids=lambda constraint: type(constraint).__name__,
+)
+def test_weights_outside_are_said_to_be_until_the_first_step_and_attaching_changes_none(constraint, method):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 4)
+    before = model.weight.detach().clone()
+    reg = ts.Regularizer(model, constraint)
+    line = "outside of its constraint until {} projects it: weight"
+    assert line.format("the first step of an optimizer that this is attached to") in reg.summary()
+    assert " none yet: attach " in reg.summary()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    reg.attach(optimizer, method=method)
+    assert line.format("the optimizer's next step") in reg.summary()
+    assert torch.equal(model.weight, before)
+    model(torch.randn(16, 8)).square().mean().backward()
+    optimizer.step()
+    assert "outside of" not in reg.summary()

@@ -364,3 +364,13 @@ def test_what_rounding_would_make_worse_is_left_as_it_was():
     assert not polished.converged
     assert torch.equal(model.weight, start)
     assert polished.certificate.objective == polished.before.objective == before.objective
+
+
+@pytest.mark.parametrize("penalty", [ts.L0Ball(1.0), ts.L0Ball(0.9), ts.NM(4, 4), ts.NM(3, 4)], ids=str)
+def test_a_bound_on_the_count_makes_no_more_zeros_than_it_asks_for(penalty):
+    torch.manual_seed(0)
+    X = torch.randn(60, 4, dtype=F64)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    ts.polish(model, (X, torch.sin(X.sum(1, keepdim=True))), ts.Regularizer(model, penalty), max_steps=60)
+    for p in (model[0].weight, model[2].weight):
+        assert int((p == 0).sum()) == int((penalty.prox(torch.rand_like(p) + 1, 1.0) == 0).sum())

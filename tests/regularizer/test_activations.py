@@ -181,3 +181,71 @@ def test_a_sparse_autoencoder_of_digits():
     assert sparse < 0.5 * dense
     assert more < 0.03 < float(X.var(0).mean())
     assert error < more
+
+
+# --- what is proved and polished ---
+
+Y = torch.randn(5, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def objective(model, acts=None):
+    loss = (model(X) - Y).square().mean()
+    return loss if acts is None else loss + acts.value()
+
+
+@pytest.mark.parametrize("by_loss", [False, True], ids=["by itself", "in the loss given"])
+@pytest.mark.parametrize("rows", [2, 100])
+def test_certify_counts_what_is_on_the_model_once(by_loss, rows, monkeypatch):
+    monkeypatch.setattr("torchshrink.certifying.full_data.ROWS_AT_ONCE", rows)
+    model = net()
+    reg = ts.Regularizer(model, ts.L2(0.01))
+    bare = ts.certify(model, (X, Y), reg)
+    with ts.Activations(model, {"1": ts.L1(0.3)}) as acts:
+        given = (lambda output, y: (output - y).square().mean() + acts.value()) if by_loss else None
+        found = ts.certify(model, (X, Y), reg, loss=given)
+        expected = objective(model, acts)
+        grads = torch.autograd.grad(expected, model[0].weight)[0] + 0.02 * model[0].weight
+    assert found.loss == pytest.approx(expected.item(), rel=1e-12)
+    assert found.loss > bare.loss + 0.1
+    assert found.parameters[0].distance == pytest.approx(grads.norm().item(), rel=1e-9)
+    assert found.notes == ("the mean loss has the value of Activations(1) in it",)
+    assert ts.certify(model, (X, Y), reg) == bare
+
+
+def test_polish_minimises_what_is_on_the_model():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    reg = ts.Regularizer(model, ts.L2(0.01), on=ts.ALL)
+    with ts.Activations(model, {"1": ts.L2(0.3)}) as acts:
+        polished = ts.polish(model, (X, Y), reg, tol=1e-6)
+        total = objective(model, acts) + reg.value()
+        slopes = torch.autograd.grad(total, [*model.parameters()])
+    assert polished.converged
+    assert max(float(slope.abs().max()) for slope in slopes) <= 1e-6
+    assert polished.certificate.notes == ("the mean loss has the value of Activations(1) in it",)
+
+
+def test_a_closure_that_leaves_it_out_is_told():
+    model = net()
+    reg = ts.Regularizer(model, ts.L2(0.01))
+    with ts.Activations(model, {"1": ts.L1(0.3)}) as acts:
+        for asked in (None, acts):
+
+            def closure(asked=asked):
+                model.zero_grad()
+                loss = objective(model, asked)
+                loss.backward()
+                return loss
+
+            (note,) = reg.certify(closure).notes
+            assert ("left its value() out" in note) == (asked is None)
+
+
+def test_a_linear_model_with_activations_has_no_duality_gap():
+    model = nn.Sequential(nn.Linear(6, 1)).double()
+    reg = ts.Regularizer(model, ts.L1(0.1))
+    with ts.Activations(model, {"0": ts.L2(0.3)}):
+        assert ts.certify(model, (X, Y), reg).gap is None
+        with pytest.raises(InputError, match=r"Activations are on the model.*remove"):
+            ts.duality_gap(model, (X, Y), reg)
+    assert ts.certify(model, (X, Y), reg).gap is not None

@@ -248,9 +248,11 @@ def test_a_constraint_is_measured_in_what_it_holds_back():
     assert certificate.worst.place == "w[0, :]"
     outside = measure([("w", 2 * w, ball)], [outward], loss=0.0)
     assert not outside.ok(1e9)
-    assert "outside a constraint" in outside.proves
+    assert outside.proves.startswith("nothing: w[0, :] lies outside of its constraint")
+    assert certificate.proves == "not stationary: off by 0.01 of what the constraint holds at w[0, :]"
     inside = measure([("w", w / 2, ball)], [along], loss=0.0)  # where it does nothing: the gradient itself
     assert inside.relative == pytest.approx(inside.distance)
+    assert inside.proves == "not stationary: off by 0.05 (the loss's own slope: no penalty pulls) at w[0, :]"
 
 
 @pytest.mark.parametrize(
@@ -309,3 +311,22 @@ def test_what_it_proves_is_said(problem):
     assert 0 <= certificate.gap <= 1e-12
     assert "F is at most" in str(certificate)
     assert json.loads(json.dumps(certificate.to_dict()))["gap"] == certificate.gap
+
+
+@pytest.mark.parametrize("penalty", [None, ts.L1(0.0), ts.MaxNorm(9.0)], ids=str)
+@pytest.mark.parametrize("size", [1e-5, 0.5])
+def test_where_nothing_pulls_no_pull_is_spoken_of(penalty, size):
+    w = torch.ones(3, dtype=torch.float64)
+    certificate = measure([("w", w, penalty)], [size * w], loss=1.0)
+    assert certificate.relative == size
+    for text in (certificate.proves, str(certificate)):
+        assert "(the loss's own slope: no penalty pulls)" in text
+        assert "penalty's pull" not in text
+    pulled = measure([("w", w, penalty), ("v", w, ts.L1(1.0))], [size * w, -w], loss=1.0)
+    assert "of the penalty's pull" in pulled.proves
+
+
+def test_a_loss_that_is_not_finite_is_not_blamed_on_a_constraint():
+    w = torch.ones(3, dtype=torch.float64)
+    certificate = measure([("w", 9 * w, ts.MaxNorm(1.0))], [w], loss=float("nan"))
+    assert certificate.proves == "nothing: not every number is finite"

@@ -26,6 +26,7 @@ from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.activations import live_activations
 from torchshrink.training import Loss, StandardisedMSELoss
 
 
@@ -75,6 +76,8 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
         0.25
     """
     linear, after = _linear_of(model)
+    if live_activations(model):
+        raise NoDualError("Activations are on the model, and their penalty has no dual here: remove() them")
     weights = _strengths(linear.weight, regularizer)
     if weights is None:
         raise NoDualError("weight is not penalised: where the strength is 0 there is no bound to give")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchshrink.data.dense import check_dense
 from torchshrink.data.lazy import Rows, split
 from torchshrink.errors import InputError
+from torchshrink.regularizer.activations import live_activations
 from torchshrink.regularizer.binding import check_differentiable
 from torchshrink.support.private_torch import apply_to_tensors_
 from torchshrink.training import ROWS_AT_ONCE, Loss, check_fit, default_loss, evaluating, row_weights
@@ -23,7 +24,7 @@ Data = tuple[Rows, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class FullLoss:
-    """The mean loss of a model on all rows, taken in parts so that memory is bounded.
+    """The mean loss of a model on all rows, with `Activations` that are on it, in parts so that memory is bounded.
 
     Calling it keeps torch's convention for a closure: gradients are zeroed, the mean loss is backpropagated, and
     returned.
@@ -59,10 +60,17 @@ class FullLoss:
         """The mean loss as terms of a sum, one for some thousand rows each."""
         # Each with its share of the weights that torch's mean gives the rows: of equal ones, the share of the rows.
         weights = row_weights(self.loss, self.y)
+        activations = live_activations(self.model)
         for rows, target, some in split(self.X, self.y, weights, most=ROWS_AT_ONCE):
             share = some.sum().item() / weights.sum().item()
-            if share > 0:  # the mean of nothing would be NaN
-                yield self.loss(self.model(rows), target) * share
+            if share > 0 or activations:
+                output = self.model(rows)
+                # The mean of nothing would be NaN.
+                part = self.loss(output, target) * share if share > 0 else output.new_zeros(())
+                for each in activations:
+                    if each.left_out:
+                        part = part + each.value().to(part.device) * (len(target) / len(self.y))
+                yield part
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from torchshrink.cli import audit, console, convert, options, path, train
+from torchshrink.cli import audit, console, convert, options, path, shrink, train
 from torchshrink.cli.signals import listening
 from torchshrink.errors import InputError, JournalWarning, TorchshrinkError
 
@@ -53,6 +53,7 @@ def _global_options(
 VERBS: dict[str, Callable[..., None]] = {
     "path": path.path,
     "train": train.train,
+    "shrink": shrink.shrink,
     "audit": audit.audit,
     "convert": convert.convert,
 }

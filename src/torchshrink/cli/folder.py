@@ -12,8 +12,10 @@ from torchshrink.cli import console
 from torchshrink.errors import InputError
 
 
-def refuse_taken(out: Path, *, force: bool, resume: bool) -> None:
+def refuse_taken(out: Path, *, force: bool, resume: bool | None = None) -> None:
     """Raise unless ``out`` can become, or is, the folder of this run. Nothing is made yet.
+
+    ``resume`` is None where there is nothing to go on from.
 
     Raises:
         InputError: it is a file, cannot be written, or has files in it and neither ``force`` nor ``resume`` is given.
@@ -33,8 +35,8 @@ def refuse_taken(out: Path, *, force: bool, resume: bool) -> None:
         raise InputError(f"--out {out}: {place} cannot be written to; choose another --out")
     if place == out and any(out.iterdir()) and not (force or resume):
         raise InputError(
-            f"--out {out}: exists and is not empty; --resume goes on from it, --force overwrites it, "
-            "or choose another --out"
+            f"--out {out}: exists and is not empty; {'' if resume is None else '--resume goes on from it, '}"
+            "--force overwrites it, or choose another --out"
         )
 
 

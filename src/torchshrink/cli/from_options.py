@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchshrink import models
 from torchshrink.cli import console, option_checks, options
+from torchshrink.cli.features import encoded_from, first_layer
 from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
 from torchshrink.cli.rules_file import read_rules
 from torchshrink.cli.train_epochs import Fit
@@ -104,11 +105,9 @@ def rules_by_feature(penalty: Rules | None, data: Dataset | None, model: Mapping
         raise InputError(f"--groups features with --model {model['model']}: only mlp, logistic and linear are known")
     if not isinstance(penalty, GroupLasso | SparseGroupLasso):  # which `Shape.check` has seen to
         raise InputError("--groups features: a group penalty expected")
-    first = "hidden1.weight" if model["hidden"] else "output.weight"
-    labels = [column for column, size in enumerate(data.sizes) for _ in range(max(size, 1))]  # as in `Preprocess`
     # Later layers too: else they grow as the first one shrinks, and the penalty comes to nothing.
     others: dict[str | type[nn.Module], Penalty | None] = {"*": penalty} if model["hidden"] or on == ALL else {}
-    return {first: replace(penalty, labels=labels), **others}
+    return {first_layer(model): replace(penalty, labels=encoded_from(data)), **others}
 
 
 def format_of(

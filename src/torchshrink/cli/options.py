@@ -19,6 +19,7 @@ CHOICES = ("best", "one_se")
 GROUPS = ("features",)
 ENGINES = ("auto", "lanes", "sequential")
 ORDERS = ("cold", "warm")
+FORMATS = ("pt2", "onnx")
 
 _DATA, _MODEL, _PENALTY, _FIT, _OUT = "Data", "Model", "Penalty", "Training", "Output"
 
@@ -34,6 +35,10 @@ Data = Annotated[
 OptionalData = Annotated[
     str | None,
     typer.Argument(metavar="[DATA]", show_default=False, help="As for train; not needed with --model module:function."),
+]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="FOLDER", show_default=False, help="What torchshrink path or torchshrink train wrote."),
 ]
 Target = Annotated[
     str | None,
@@ -397,6 +402,44 @@ Order = Annotated[
         rich_help_panel=_FIT,
         help="cold: every strength from the initial weights; warm: ascending from 0, each from where the one before it "
         "ended.",
+    ),
+]
+Shrink = Annotated[
+    bool,
+    typer.Option(
+        "--shrink",
+        metavar="",
+        rich_help_panel=_OUT,
+        help="Write a smaller model with the same outputs beside it, to shrunk/, as torchshrink shrink does.",
+    ),
+]
+Inputs = Annotated[
+    bool,
+    typer.Option(
+        "--inputs",
+        metavar="",
+        rich_help_panel=_MODEL,
+        help="The smaller model takes only the columns that it reads; otherwise it takes all, and looks at those.",
+    ),
+]
+ModelAgain = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        rich_help_panel=_MODEL,
+        show_default=False,
+        help="The module:function that made the model, where one did: its code is run again.",
+    ),
+]
+Format = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        rich_help_panel=_OUT,
+        show_default=False,
+        help="Also as one file that needs no torchshrink: pt2 (torch.export), onnx. Several: repeated or with commas.",
     ),
 ]
 Choose = Annotated[

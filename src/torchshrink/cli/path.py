@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
 FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
+SHRUNK = "shrunk"  # the folder of the smaller model, with --shrink
+_PATH = FILES[:2]  # what was cross-validated; the others are of the model that is refitted
+_END = ("polish", "relaxed", "choose")  # settings of that model alone
 _RUN, _REFIT = "run", "refit"  # what settings and refit are sealed as
 
 
@@ -59,6 +62,7 @@ def path(
     polish: options.Polish = False,
     relaxed: options.Relaxed = False,
     choose: options.Choose = "best",
+    shrink: options.Shrink = False,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
@@ -107,6 +111,7 @@ def path(
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
+    from torchshrink.cli.features import features_of, first_layer
     from torchshrink.cli.path_tuning import Tuning, by_feature, penalties
     from torchshrink.cli.penalty_names import Shape
     from torchshrink.paths import Engine, PathSettings
@@ -149,6 +154,7 @@ def path(
         "polish": polish,
         "relaxed": relaxed,
         "choose": choose,
+        **({"shrink": True} if shrink else {}),
         "tuned on": rows,
         "threads": threads,
         "versions": from_options.versions(),
@@ -158,34 +164,47 @@ def path(
     run = _Run(folder, settings)
     if not (resume and run.finished()):
         tuning = Tuning.prepare(dataset, model_settings, specs, path_settings)
-        run.claim(force=force, resume=resume)
+        known = run.known() if resume else None
+        if known is None:
+            run.claim(force=force, resume=resume)
         from_options.say_guesses(dataset)
         try:
-            result = tuning.job.run(folder, progress=not quiet)
+            result = tuning.job.run(folder, progress=not quiet) if known is None else tuning.job.taken_over(known)
             model_and_words = tuning.refit(result, choose, polished=polish, relaxed=relaxed)
             if dataset.kinds:
                 model_and_words[1]["words"]["columns"] = dataset.kinds
+            if groups is not None:
+                model_and_words[1]["features"] = features_of(model_and_words[0], dataset, first_layer(model_settings))
             run.finish(result, *model_and_words, model_settings | {"data": dataset.describe()})
         except KeyboardInterrupt:
-            raise console.Interrupted(f"{run.trainings()} trainings are saved in {folder}") from None
+            what = f"{run.trainings()} trainings are" if known is None else "the path is"
+            raise console.Interrupted(f"{what} saved in {folder}") from None
     try:
-        _show(folder, json=json)
+        _show(folder, shrink=shrink, json=json)
     except KeyboardInterrupt:
         raise console.Interrupted(f"the result is saved in {folder}") from None
 
 
-def _show(folder: Path, *, json: bool) -> None:
+def _show(folder: Path, *, shrink: bool, json: bool) -> None:
     from torchshrink.cli.path_tables import show_path
+    from torchshrink.cli.shrink_results import show_shrunk, shrunk_result
     from torchshrink.paths import load_path
     from torchshrink.support.storage import read_json
 
     # What is shown is what is on the disk, whether it was made just now or before.
     files = [str(folder / name) for name in FILES]
     shown, refit = load_path(folder), read_json(folder / REFIT, what=_REFIT)
+    smaller = shrunk_result(folder / SHRUNK) if shrink else None
     if json:
-        console.emit_json(read_json(folder / "path.json") | {"refit": read_json(folder / REFIT), "files": files})
-    else:
-        show_path(shown, refit, files)
+        more = {} if smaller is None else {"shrink": smaller}
+        console.emit_json(
+            read_json(folder / "path.json") | {"refit": read_json(folder / REFIT)} | more | {"files": files}
+        )
+        return
+    show_path(shown, refit, files)
+    if smaller is not None:
+        console.emit("")
+        show_shrunk(smaller)
 
 
 def _processes(jobs: int, threads: int) -> int:
@@ -224,21 +243,46 @@ class _Run:
         with said_how_to_start_over():
             saved = read_json(known, what=_RUN)
         files = saved.pop("digests", None)
-        refuse_changed(self.settings, saved, self.folder)
-        done = are_there(self.folder, files, FILES)
+        same_end = all(saved.get(name) == self.settings[name] for name in _END)
+        refuse_changed(self.settings, saved | {name: self.settings[name] for name in _END}, self.folder)
+        done = are_there(self.folder, files, self.files)
         if done:
             clear_journal(self.folder)  # which an interrupted run may have left
-        console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
-        return done
+        if done and not same_end:
+            console.say(f"the path in {self.folder} is finished; the model alone is trained anew")
+        else:
+            console.say(f"{self.folder} is finished; this is its result" if done else f"resuming in {self.folder}")
+        return done and same_end
+
+    def known(self) -> PathResult | PathComparison | None:
+        """The path that a finished run has left here, of which only the model at the end is asked for otherwise."""
+        from torchshrink.paths import load_path
+        from torchshrink.support.storage import read_json
+
+        known = self.folder / SETTINGS
+        if not known.exists() or not are_there(self.folder, read_json(known, what=_RUN).get("digests"), _PATH):
+            return None
+        return load_path(self.folder)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What a finished run has written."""
+        from torchshrink.cli.shrink_results import files_of
+
+        if not self.settings.get("shrink"):
+            return FILES
+        return (*FILES, *(f"{SHRUNK}/{name}" for name in files_of(self.settings["model"]["model"])))
 
     def claim(self, *, force: bool, resume: bool) -> None:
         """Make the folder ours; with ``force``, whatever an older path left in it is gone from here on."""
+        from torchshrink.cli.shrink_results import clear
         from torchshrink.paths import clear_journal
         from torchshrink.support.storage import claim_folder, write_json
 
         claim_folder(self.folder, force=force, resume=resume)
         if force:
             clear_journal(self.folder)
+            clear(self.folder / SHRUNK)
             for name in (SETTINGS, *FILES):
                 (self.folder / name).unlink(missing_ok=True)
         write_json(self.folder / SETTINGS, self.settings, what=_RUN)
@@ -251,14 +295,18 @@ class _Run:
         self, result: PathResult | PathComparison, model: nn.Module, refit: dict[str, Any], settings: dict[str, Any]
     ) -> None:
         """Write every file; then that they are all there, and what each is; the journal goes last."""
+        from torchshrink.cli.shrink_results import shrink_folder
         from torchshrink.models import save_model
         from torchshrink.paths import clear_journal
         from torchshrink.support.storage import write_json
 
+        maker = settings["model"] if ":" in settings["model"] else None  # whose code has been run for this path
         result.save(self.folder)
         save_model(self.folder, model, settings)
         write_json(self.folder / REFIT, refit, what=_REFIT)
         result.report(self.folder / "path.png")
         result.report(self.folder / "report.html")
-        write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, FILES)}, what=_RUN)
+        if self.settings.get("shrink"):
+            shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
+        write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, self.files)}, what=_RUN)
         clear_journal(self.folder)

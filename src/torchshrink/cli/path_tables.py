@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from torchshrink.cli import console
+from torchshrink.cli.features import features_in_words
 from torchshrink.paths import PathComparison, PathPoint, PathResult
 
 
@@ -29,6 +30,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
         ("refit", f"on all {rows}{', relaxed' if refit['relaxed'] else ''}: {refit['words']['sparsity']}"),
+        *([("features", features_in_words(refit["features"]))] if "features" in refit else []),
         ("certificate", refit["words"]["certificate"]),
         ("saved in", console.in_folder(files)),
     ]
@@ -42,14 +44,20 @@ _CHOICE = {
 
 
 def points_table(result: PathResult) -> Table:
-    """One row per strength, 0 first; marks at the best and at the strongest within one standard error of it."""
+    """One row per strength, 0 first; marks at the best and at the strongest within one standard error of it.
+
+    ``parameters`` is how many are left after shrinking, where that is known.
+    """
     table = Table(box=None, pad_edge=False)
     classes = any(point.accuracy is not None for point in result.points)
     for name in ("strength", "train", "validation", "± se", "gap", *(["accuracy"] if classes else []), "nonzero"):
         table.add_column(name, justify="right", no_wrap=True)
+    if result.sizes is not None:
+        table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for point in result.points:
-        table.add_row(*_cells(point, classes), _marks(point, result))
+    for place, point in enumerate(result.points):
+        size = [_whole(result.sizes[place])] if result.sizes is not None else []
+        table.add_row(*_cells(point, classes), *size, _marks(point, result))
     return table
 
 
@@ -62,7 +70,11 @@ def _cells(point: PathPoint, classes: bool) -> list[str]:
         cells += [f"{point.gap:+.3g}"]
         if classes:
             cells += ["" if point.accuracy is None else f"{100 * point.accuracy:.2f} %"]
-    return [*cells, f"{point.nonzero:,.0f}" if math.isfinite(point.nonzero) else ""]
+    return [*cells, _whole(point.nonzero)]
+
+
+def _whole(size: float) -> str:
+    return f"{size:,.0f}" if math.isfinite(size) else ""
 
 
 def _marks(point: PathPoint, result: PathResult) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchshrink.certifying import certify
 from torchshrink.cli import console
+from torchshrink.cli.features import features_in_words, features_of
 from torchshrink.cli.train_epochs import Fit
 from torchshrink.data import Dataset
 from torchshrink.paths.null_model import null_losses
@@ -31,6 +32,8 @@ def training_result(
     end = _polish(fit, regularizer, progress=progress) if polished else None
     train = fit.evaluate(fit.training)
     held_out = None if fit.validation is None else fit.evaluate(fit.validation)
+    rules, grouped = fit.penalising.rules, "groups" in fit.penalising.settings
+    features = features_of(fit.model, data, str(next(iter(rules)))) if grouped and isinstance(rules, Mapping) else None
     certificate = end.certificate if end else certify(fit.model, fit.training, regularizer, loss=fit.loss)
     return {
         "rows": {"train": len(fit.training[0]), "validation": 0 if fit.validation is None else len(fit.validation[0])},
@@ -41,6 +44,7 @@ def training_result(
             "train_accuracy": train.accuracy,
             "validation_accuracy": held_out and held_out.accuracy,
             "sparsity": regularizer.sparsity().to_dict(),
+            **({} if features is None else {"features": features}),
             "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
         },
         "polish": end and finite(end.to_dict()),
@@ -49,6 +53,7 @@ def training_result(
             "columns": data.kinds or None,
             "gap": None if held_out is None else gap_in_words(train.loss, held_out.loss),
             "sparsity": str(regularizer.sparsity()),
+            "features": features and features_in_words(features),
             "polish": end and str(end),
             # What polish has to say stands before it already.
             "certificate": certificate_in_words(dataclasses.replace(certificate, notes=()) if end else certificate),
@@ -129,7 +134,6 @@ def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
         table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
     console.emit_table(table)
     console.emit("")
-    lines = [
-        (name, words[name]) for name in ("learnt", "columns", "gap", "sparsity", "polish", "certificate") if words[name]
-    ]
+    order = ("learnt", "columns", "gap", "sparsity", "features", "polish", "certificate")
+    lines = [(name, words[name]) for name in order if words.get(name)]
     console.emit_pairs([*lines, ("saved in", console.in_folder(files))])

@@ -5,7 +5,7 @@ takes raw rows, nothing of it is penalised, and a stacked program can hold one s
 """
 
 from torchshrink.models.files import load_model, save_model
-from torchshrink.models.networks import BUILTIN_MODELS, build, mlp, model_settings
+from torchshrink.models.networks import BUILTIN_MODELS, build, mlp, model_settings, settings_of
 from torchshrink.models.preprocessing import Preprocess, Rescale, fit_preprocessing, rows_dtype
 from torchshrink.models.target_scale import TargetScale
 
@@ -21,4 +21,5 @@ __all__ = [
     "model_settings",
     "rows_dtype",
     "save_model",
+    "settings_of",
 ]

@@ -14,12 +14,18 @@ from torchshrink.support.text import suggestion
 from torchshrink.support.user_code import call_function
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
+_ENCODED = "encoded"  # the setting that a model has which was shrunk
 _BUILTIN_SETTINGS = ("inputs", "outputs", "hidden", "regression")
 BUILTIN_MODELS = ("mlp", "logistic", "linear")
 
 
 def mlp(
-    inputs: int | Sequence[int], outputs: int, *, hidden: Sequence[int] = (64, 64), regression: bool = False
+    inputs: int | Sequence[int],
+    outputs: int,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    regression: bool = False,
+    encoded: Sequence[int] | None = None,
 ) -> nn.Sequential:
     """A multi-layer perceptron with ReLU that takes raw rows; without hidden layers, logistic or linear regression.
 
@@ -31,6 +37,7 @@ def mlp(
         hidden: the width of each hidden layer.
         regression: whether the target is a number. The model then returns (B,) in the target's units; else (B,
             outputs).
+        encoded: which of the encoded columns are used, as `Preprocess` takes them; by default all.
 
     >>> [name for name, _ in mlp(4, 3, hidden=(8,)).named_children()]
     ['preprocess', 'hidden1', 'relu1', 'output']
@@ -39,7 +46,7 @@ def mlp(
         raise InputError(f"outputs={outputs}: expected {'1 for regression' if regression else 'at least 1'}")
     if any(width < 1 for width in hidden):
         raise InputError(f"hidden={list(hidden)}: expected widths of at least 1")
-    preprocess = Preprocess((0,) * inputs if isinstance(inputs, int) else inputs)
+    preprocess = Preprocess((0,) * inputs if isinstance(inputs, int) else inputs, encoded)
     layers: OrderedDict[str, nn.Module] = OrderedDict(preprocess=preprocess)
     width = preprocess.outputs
     for number, next_width in enumerate(hidden, start=1):
@@ -100,7 +107,22 @@ def build(settings: Mapping[str, Any]) -> nn.Module:
             )
         return built
     inputs, outputs, hidden, regression = _parsed(settings)
-    return mlp(inputs, outputs, hidden=hidden, regression=regression)
+    return mlp(inputs, outputs, hidden=hidden, regression=regression, encoded=settings.get(_ENCODED))
+
+
+def settings_of(model: nn.Module, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a model of these sizes: those of ``settings``, where ``model`` became smaller, its own.
+
+    Args:
+        model: what `build` makes of ``settings``, shrunk since.
+        settings: of a built-in model.
+    """
+    preprocess = next(module for module in model.children() if isinstance(module, Preprocess))
+    widths = [module.out_features for module in model.children() if isinstance(module, nn.Linear)][:-1]
+    own: dict[str, Any] = {"inputs": list(preprocess.sizes), "hidden": widths}
+    if preprocess.encoded is not None:
+        own[_ENCODED] = list(preprocess.encoded)
+    return {name: value for name, value in settings.items() if name != _ENCODED} | own
 
 
 def is_users(settings: Mapping[str, Any]) -> bool:
@@ -126,7 +148,8 @@ def sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
         InputError: the settings are incomplete, or not of their types.
     """
     inputs, outputs, hidden, _ = _parsed(settings)
-    width = sum(max(size, 1) for size in inputs)
+    encoded = settings.get(_ENCODED)
+    width = sum(max(size, 1) for size in inputs) if encoded is None else len(encoded)
     for name in ("mean", "scale", "seen"):
         yield f"preprocess.{name}", (width,)
     names = [*(f"hidden{number}" for number in range(1, len(hidden) + 1)), "output"]
@@ -150,6 +173,9 @@ def _parsed(settings: Mapping[str, Any]) -> tuple[list[int], int, list[int], boo
             f"model settings are incomplete or not of their types: {given}; "
             "lists of whole numbers, a whole number, such a list, and true or false expected"
         )
+    encoded = settings.get(_ENCODED)
+    if encoded is not None and not _whole_numbers(encoded):
+        raise InputError(f"model settings: encoded is {str(encoded)[:40]}, a list of whole numbers expected")
     return inputs, outputs, hidden, regression  # type: ignore[return-value]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ class Preprocess(nn.Module):
 
     Args:
         sizes: per raw column, 0 for a number and k ≥ 1 for a category with the codes 0 … k−1.
+        encoded: which of the encoded columns come out, by their places, ascending; by default all of them.
 
     >>> preprocess = Preprocess([0, 2])
     >>> preprocess.fit(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
@@ -41,33 +44,65 @@ class Preprocess(nn.Module):
     _categorical: Tensor
     _like: Tensor
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], encoded: Sequence[int] | None = None) -> None:
         super().__init__()
         self.sizes = tuple(int(size) for size in sizes)
         if not self.sizes or min(self.sizes) < 0:
             raise InputError(
                 f"sizes={list(sizes)}: expected at least one column, each 0 (number) or its count of levels"
             )
-        source = [column for column, size in enumerate(self.sizes) for _ in range(max(size, 1))]
-        level = [code for size in self.sizes for code in range(max(size, 1))]
-        self.outputs = len(source)
-        self._plain = not any(self.sizes)
-        self.register_buffer("mean", torch.zeros(self.outputs, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(self.outputs, dtype=torch.float64))
+        source, level = zip(*_places(self.sizes, encoded), strict=True)
+        self.register_buffer("mean", torch.zeros(len(source), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(len(source), dtype=torch.float64))
         self.register_buffer("_like", torch.empty(0), persistent=False)  # goes to the model's dtype with it
-        self.register_buffer("seen", torch.ones(self.outputs, dtype=torch.bool))
+        self.register_buffer("seen", torch.ones(len(source), dtype=torch.bool))
         # These follow from the sizes, so they move with the model and stay out of its files.
         self.register_buffer("_source", torch.tensor(source), persistent=False)  # (d_encoded,) raw column
         self.register_buffer("_level", torch.tensor(level), persistent=False)  # (d_encoded,) code
         categorical = torch.tensor([self.sizes[column] > 0 for column in source])
         self.register_buffer("_categorical", categorical, persistent=False)  # (d_encoded,)
 
+    @property
+    def outputs(self) -> int:
+        """How many encoded columns come out."""
+        return len(self.mean)
+
+    @property
+    def encoded(self) -> tuple[int, ...] | None:
+        """Which of the encoded columns come out, as `__init__` takes it; None: all of them."""
+        starts = _starts(self.sizes)
+        pairs = zip(self._source.tolist(), self._level.tolist(), strict=True)
+        places = tuple(starts[column] + code for column, code in pairs)
+        return None if len(places) == starts[-1] else places
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """For each encoded column that comes out, which raw column it is made of."""
+        return tuple(self._source.tolist())
+
+    def narrowed(self, encoded: Sequence[int], columns: Sequence[int] | None = None) -> Preprocess:
+        """The same with these of its encoded columns only, and of these raw columns only.
+
+        Args:
+            encoded: places among the encoded columns that come out now.
+            columns: the raw columns that are still given, those of ``encoded`` among them; by default all of them.
+        """
+        kept = torch.tensor(encoded, dtype=torch.long, device=self.mean.device)
+        given = list(range(len(self.sizes))) if columns is None else list(columns)
+        sizes = [self.sizes[column] for column in given]
+        first = dict(zip(given, _starts(sizes), strict=False))  # and last how many there are in all
+        pairs = zip(self._source[kept].tolist(), self._level[kept].tolist(), strict=True)
+        made = Preprocess(sizes, [first[column] + code for column, code in pairs])
+        made.load_state_dict({name: tensor[kept] for name, tensor in self.state_dict().items()})
+        made.train(self.training)
+        return made.to(self._like.device, self._like.dtype)
+
     def forward(self, rows: Tensor) -> Tensor:
         """Encode raw rows: (…, d) to (…, d_encoded)."""
         if rows.shape[-1] != len(self.sizes):
             raise InputError(f"rows of shape {tuple(rows.shape)} given, {len(self.sizes)} columns expected")
-        if self._plain:
-            return self._standardise(rows)
+        if not any(self.sizes):
+            return self._standardise(rows if len(self.mean) == len(self.sizes) else rows[..., self._source])
         gathered = rows[..., self._source]  # (…, d_encoded)
         numbers = self._standardise(gathered)
         levels = ((gathered == self._level) & self.seen).to(numbers.dtype)  # a missing code equals none
@@ -114,7 +149,8 @@ class Preprocess(nn.Module):
             raise InputError("no rows given, at least 1 expected")
         self.mean[number], self.scale[number] = moments.mean_and_scale(self.scale.dtype)
         for column, seen in levels.items():
-            self.seen[self._source == column] = seen
+            own = self._source == column
+            self.seen[own] = seen.to(self.seen.device)[self._level[own]]
 
     def _categories(self) -> list[tuple[int, int]]:
         return [(column, size) for column, size in enumerate(self.sizes) if size]
@@ -269,6 +305,23 @@ class _Moments:
         mean = torch.where(constant, self.least, self.mean)
         spread = ~constant & (scale >= torch.finfo(dtype).tiny)
         return mean.to(dtype), torch.where(spread, scale, 1.0).to(dtype)
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    """At which encoded column each raw one begins, and how many there are in all."""
+    return list(itertools.accumulate((max(size, 1) for size in sizes), initial=0))
+
+
+def _places(sizes: Sequence[int], encoded: Sequence[int] | None) -> list[tuple[int, int]]:
+    """Of each encoded column that is used, its raw column and code; of no other one, of which there may be many."""
+    if encoded is None:
+        return [(column, code) for column, size in enumerate(sizes) for code in range(max(size, 1))]
+    starts, places = _starts(sizes), list(encoded)
+    if not places or places != sorted(set(places)) or not 0 <= places[0] <= places[-1] < starts[-1]:
+        given = str(places) if len(places) <= 10 else f"{str(places[:10])[:-1]}, …]"
+        raise InputError(f"encoded={given}: expected ascending places from 0 to {starts[-1] - 1}, at least one")
+    columns = [bisect.bisect_right(starts, place) - 1 for place in places]
+    return [(column, place - starts[column]) for column, place in zip(columns, places, strict=True)]
 
 
 def _levels(codes: Tensor, size: int, column: int) -> Tensor:

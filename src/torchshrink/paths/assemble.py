@@ -15,11 +15,13 @@ from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.null_model import NullLoss
 from torchshrink.paths.refit import Source
-from torchshrink.paths.result import PENALISED, PathComparison, PathResult
+from torchshrink.paths.result import PARAMETERS, PENALISED, PathComparison, PathResult
+from torchshrink.paths.sizes import Trained, Unknown
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.paths.training_result import TrainingResult
+from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.paths.verdict_evidence import Evidence
 
 _HELPS = "penalising helps", "no benefit of penalising is shown", "penalising harms"
@@ -75,12 +77,22 @@ def make_result(
             "repeats": len(layout.splits.repeats),
             "at strength 1": family.describe(1.0),
             PENALISED: spec.penalised[family.name],
+            PARAMETERS: spec.parameters,
         },
         losses=_row_losses(table, layout),
         fold=fold,
         source=source,
+        counts=_counts(spec, family.name, table),
     )
     return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways], null))
+
+
+def _counts(spec: TrainingSpec, family: str, table: Sequence[Sequence[TrainingResult]]) -> Trained | Unknown:
+    if family not in spec.grouped:
+        return Unknown(f"{family} has no groups, whose zeros would make the model smaller: no sizes are counted")
+    if any(each.pattern is None and each.diverged is None for row in table for each in row):
+        return Unknown("some trainings were read from a journal that does not say which weights are zero")
+    return Trained(spec, [[each.pattern for each in row] for row in table])
 
 
 def penalising(evidence: Evidence, families: Sequence[int]) -> Verdict:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError, JournalWarning
@@ -68,7 +69,12 @@ class Journal:
 
         def result() -> TrainingResult:
             tensors, metadata = read_tensors(path, what=self._sealed_as(key, stack))
-            return TrainingResult(row_losses=tensors["row_losses"], **json.loads(metadata["result"]))
+            pattern = tensors.get("pattern")
+            return TrainingResult(
+                row_losses=tensors["row_losses"],
+                pattern=None if pattern is None else pattern.numpy().tobytes(),
+                **json.loads(metadata["result"]),
+            )
 
         return self._sound(path, result)
 
@@ -80,9 +86,12 @@ class Journal:
             "nonzero": result.nonzero,
             "diverged": result.diverged,
         }
+        tensors = {"row_losses": result.row_losses}
+        if result.pattern is not None:
+            tensors["pattern"] = torch.frombuffer(bytearray(result.pattern), dtype=torch.uint8)
         write_tensors(
             self._path(key, stack),
-            {"row_losses": result.row_losses},
+            tensors,
             {"result": json.dumps(numbers)},
             what=self._sealed_as(key, stack),
         )

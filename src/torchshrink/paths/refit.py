@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -23,6 +24,10 @@ from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.regularizer.selection import Pattern, Rules
 
+if TYPE_CHECKING:
+    from torchshrink.shrinking import Shrunk
+
+FEW_ROWS = 64
 _DENSE = "relaxed: the penalty left no weight exactly zero, so this is a training without penalty"
 
 
@@ -53,6 +58,13 @@ class Source:
             raise InputError("polish=True needs the rows in memory, for many passes: give (X, y), or leave it out")
         with torch.inference_mode(False), readers_alive(self.spec.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished=polished, relaxed=relaxed)
+
+    def shrunk(self, model: nn.Module) -> Shrunk:
+        """A smaller model with the same outputs, from one that `refit` gave; checked on the first rows."""
+        from torchshrink.shrinking import shrink  # it takes a second or two to import
+
+        with torch.inference_mode(False), readers_alive(self.spec.X):
+            return shrink(model, self.spec.X[:FEW_ROWS])
 
     def _refit(self, strength: float, *, polished: bool, relaxed: bool) -> tuple[nn.Module, Certificate]:
         spec, note = self.spec, ""

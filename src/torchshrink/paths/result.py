@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import operator
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,15 @@ from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.refit import Source
 from torchshrink.paths.saved_path import check_saved
-from torchshrink.paths.statistics.points import PathPoint, least, of_size, one_standard_error, point_from_dict
+from torchshrink.paths.sizes import Known, Trained, Unknown
+from torchshrink.paths.statistics.points import (
+    PathPoint,
+    least,
+    of_size,
+    one_standard_error,
+    point_from_dict,
+    wanted_size,
+)
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.report.view import Part, View
@@ -33,11 +42,15 @@ from torchshrink.support.storage import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from torchshrink.shrinking import Shrunk
+
 RESULT = "path.json"
 LOSSES = "losses.safetensors"
+Choice = Literal["best", "one_se"]
+_CHOICES = get_args(Choice)
 _FORMAT = "torchshrink-path-2"
 _WHAT = "path"  # what the JSON is sealed as
-PENALISED = "penalised weights"  # in the settings
+PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +70,8 @@ class PathResult:
             out, or the training diverged.
         fold: which fold held each row out (n,), int64, the last where several did; -1 for none.
         test: the tuned model against the unpenalised one on test rows that chose nothing; None where there are none.
+        source: what it was made from; None of what was loaded.
+        counts: where `sizes` come from.
     """
 
     penalty: str
@@ -69,6 +84,7 @@ class PathResult:
     fold: Tensor
     test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
+    counts: Trained | Known | Unknown = field(default=Unknown("no sizes are kept"), repr=False)
 
     def __repr__(self) -> str:
         return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
@@ -83,65 +99,115 @@ class PathResult:
         """The strongest point within one standard error of `best`: a smaller support, and often a worse prediction."""
         return one_standard_error(self.points)
 
-    def at(self, *, nonzero: float) -> PathPoint:
+    @cached_property
+    def sizes(self) -> tuple[float, ...] | None:
+        """How many parameters are left after shrinking at each point, in the mean over the folds' trainings.
+
+        Of penalties with groups, whose zeros make layers smaller; else None, as where the model cannot be traced.
+        Counted when it is first asked for, from one trace of the model: as `torchshrink.shrink` plans it; what
+        ``refit(shrink=True)`` gives is proved besides, and of another training, on all the data.
+        """
+        try:
+            return self.counts.sizes()
+        except InputError:
+            return None
+
+    def at(self, *, nonzero: float | None = None, parameters: float | None = None) -> PathPoint:
         """The point for a wanted size: ``result.refit(result.at(nonzero=0.1))``.
 
-        Of the points whose trainings left at most so many penalised weights nonzero, in the mean over the folds, it is
-        the one with the most; of equals the one with the least validation loss. A refit there, on all the data, may
-        have a few more or fewer.
+        Of the points that are at most so large, in the mean over the folds' trainings, it is the largest; of equals the
+        one with the least validation loss. A refit there, on all the data, may have a little more or less.
 
         Args:
-            nonzero: how many, a whole number ≥ 0 (int), or which share of the penalised weights, above 0 and up to 1
-                (float).
+            nonzero: how many of the penalised weights are not zero: a whole number ≥ 0 (int), or which share of them,
+                above 0 and up to 1 (float).
+            parameters: how many parameters are left after shrinking, or which share of the model's, likewise; of
+                penalties with groups.
 
         Raises:
-            InputError: no point is that sparse, the number is none, or this result was saved before shares were known.
+            InputError: no point is that small, the number is none, not one of the two is given, or such sizes are not
+                known.
         """
-        given: object = nonzero
-        if isinstance(given, float) and 0 < given <= 1:
-            known = self.settings.get(PENALISED)
-            if not isinstance(known, int):
-                raise InputError(f"nonzero={given:g}: this result does not say of how many weights; give a number")
-            wanted = given * known
-        elif isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
-            wanted = operator.index(given)
-        else:
-            raise InputError(
-                f"nonzero={given!r}: expected how many weights, a whole number ≥ 0, or a share (float) above 0 and "
-                "up to 1"
-            )
-        return of_size(self.points, wanted, given=f"nonzero={nonzero:g}")
+        if nonzero is not None and parameters is not None:
+            raise InputError(f"nonzero={nonzero!r} with parameters={parameters!r}: expected one of the two")
+        if parameters is None:
+            whole = self.settings.get(PENALISED)
+            wanted = wanted_size("nonzero", nonzero, whole, what="weights")
+            sizes: Sequence[float] = [point.nonzero for point in self.points]
+            what = "nonzero" if not isinstance(whole, int) else f"of {whole:,} weights nonzero"
+            return of_size(self.points, sizes, wanted, given=f"nonzero={nonzero:g}", what=what)
+        wanted = wanted_size("parameters", parameters, self.settings.get(PARAMETERS), what="parameters")
+        sizes = self.sizes or self.counts.sizes()  # which says why there are none
+        return of_size(self.points, sizes, wanted, given=f"parameters={parameters:g}", what="parameters")
+
+    @overload
+    def refit(
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: Literal[False] = False,
+    ) -> tuple[nn.Module, Certificate]: ...
+
+    @overload
+    def refit(
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: Literal[True],
+    ) -> tuple[Shrunk, Certificate]: ...
 
     def refit(
-        self, strength: float | PathPoint | None = None, *, polish: bool = False, relaxed: bool = False
-    ) -> tuple[nn.Module, Certificate]:
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: bool = False,
+    ) -> tuple[nn.Module | Shrunk, Certificate]:
         """Train on all the data in the same way, and measure how far from stationarity that ends.
 
         After a warm path that is the path itself, on all the data: from strength 0 up through its strengths to the one
         wanted, `epochs` at each, so that what is trained is what was cross-validated.
 
         Args:
-            strength: at which, or the point of which; by default the best.
+            strength: at which, or the point of which; or ``"best"``, the default, or ``"one_se"``.
             polish: whether to end with `torchshrink.polish`; if it does not converge, the certificate's notes say so.
                 With ``relaxed`` the support is polished too before it is held.
             relaxed: whether to train on, for as many epochs, without the penalty: what it made zero stays zero, and
                 what it left is no longer shrunk (glmnet's ``relax`` at gamma 0). The certificate is then that of the
                 loss alone on this support.
+            shrink: whether to give what `torchshrink.shrink` makes of the model, a smaller one with the same outputs,
+                in its place. The certificate is that of the model as it was trained.
 
         Returns:
             The model, in evaluation mode, and its certificate (all the data, evaluation mode, float64), with a duality
-            gap for linear and logistic models.
+            gap for linear and logistic models. With ``shrink`` a `Shrunk`, whose ``model`` is the smaller one.
 
         Raises:
             InputError: this result was loaded, and a file holds neither data nor code.
             DivergenceError: the training diverged.
         """
         if self.source is None:
-            raise InputError("this path was loaded from a file, which holds neither data nor code: call ts.path again")
-        if isinstance(strength, PathPoint):
-            strength = strength.strength
-        at = self.best.strength if strength is None else strength
-        return self.source.refit(at, polished=polish, relaxed=relaxed)
+            raise InputError(
+                "this path was loaded from a file, which holds neither data nor code: call ts.path again (with the "
+                "folder= of before it takes the trainings over); on the command line --resume with another --choose, "
+                "--relaxed or --polish refits alone"
+            )
+        at = self._strength(strength)
+        model, certificate = self.source.refit(at, polished=polish, relaxed=relaxed)
+        return (self.source.shrunk(model) if shrink else model), certificate
+
+    def _strength(self, given: float | str | PathPoint | None) -> float:
+        """The strength that is meant, by a name or a point."""
+        if isinstance(given, str) and given not in _CHOICES:
+            raise InputError(f"strength={given!r}: expected a number ≥ 0, a point, {' or '.join(map(repr, _CHOICES))}")
+        if given is None or isinstance(given, str):
+            given = self.one_se if given == "one_se" else self.best
+        return given.strength if isinstance(given, PathPoint) else given
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -156,6 +222,7 @@ class PathResult:
             "verdict": self.verdict.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             "points": [point.to_dict() for point in self.points],
+            "sizes": self.sizes and [size if math.isfinite(size) else None for size in self.sizes],
         }
 
     def save(self, folder: PathLike) -> None:
@@ -176,6 +243,7 @@ class PathResult:
             verdict=self.verdict.words,
             grid=self.grid.words,
             settings=self.settings,
+            sizes=self.sizes,
         )
 
     def plot(self) -> Figure:
@@ -217,10 +285,37 @@ class PathComparison:
         """The path with the least mean validation loss; of equals, the first given."""
         return min(self.results.values(), key=lambda result: result.best.validation_loss)
 
+    @overload
     def refit(
-        self, strength: float | PathPoint | None = None, *, polish: bool = False, relaxed: bool = False
-    ) -> tuple[nn.Module, Certificate]:
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: Literal[False] = False,
+    ) -> tuple[nn.Module, Certificate]: ...
+
+    @overload
+    def refit(
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: Literal[True],
+    ) -> tuple[Shrunk, Certificate]: ...
+
+    def refit(
+        self,
+        strength: float | Choice | PathPoint | None = None,
+        *,
+        polish: bool = False,
+        relaxed: bool = False,
+        shrink: bool = False,
+    ) -> tuple[nn.Module | Shrunk, Certificate]:
         """`PathResult.refit` of the best penalty."""
+        if shrink:
+            return self.best.refit(strength, polish=polish, relaxed=relaxed, shrink=True)
         return self.best.refit(strength, polish=polish, relaxed=relaxed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,6 +390,9 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         losses=losses,
         fold=fold,
         test=final_test_from_dict(saved["test"]),
+        counts=Unknown("this path was saved without sizes: its penalty has no groups, or its model cannot be traced")
+        if saved["sizes"] is None
+        else Known([math.inf if size is None else size for size in saved["sizes"]]),
     )
 
 

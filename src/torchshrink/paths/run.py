@@ -164,6 +164,17 @@ class PathJob:
         """As the caller gave them."""
         return self.spec.settings
 
+    def taken_over(self, saved: PathResult | PathComparison) -> PathResult | PathComparison:
+        """What an equal job has run and saved, with what a refit needs: nothing is trained."""
+        if isinstance(saved, PathComparison):
+            return replace(saved, results={name: self._with_source(each) for name, each in saved.results.items()})
+        return self._with_source(saved)
+
+    def _with_source(self, saved: PathResult) -> PathResult:
+        family = next(family for family in self.families if family.name == saved.penalty)
+        climbed = saved.grid.strengths if self.settings.order == "warm" else ()
+        return replace(saved, source=Source(self.spec, family, climbed))
+
     def run(self, folder: PathLike | None = None, *, progress: bool = True) -> PathResult | PathComparison:
         """All trainings, those excepted that the folder's journal has; see `path` for the rest."""
         spec, splits, compared, settings = self.spec, self.layout.splits, self.families, self.settings

@@ -97,6 +97,7 @@ _RESULT = {
     "verdict": _VERDICT,
     "test": optional(_TEST),
     "points": several(_POINT, least=1),
+    "sizes": optional(several(optional(number(0)), least=1)),
 }
 _COMPARISON = {
     "format": text,
@@ -130,6 +131,8 @@ def _check_points(saved: dict[str, Any], place: str, tensors: dict[str, Tensor],
     strengths = [point["strength"] for point in saved["points"]]
     if strengths != sorted({0.0, *strengths}):
         raise InputError(f"{place}points: the strengths must ascend from 0")
+    if saved["sizes"] is not None and len(saved["sizes"]) != len(strengths):
+        raise InputError(f"{place}sizes: {len(saved['sizes'])}, one for each of {len(strengths)} points expected")
     folds = {len(point["folds"]) for point in saved["points"]}
     if len(folds) > 1:
         raise InputError(f"{place}points: {min(folds)} to {max(folds)} folds, as many at each strength expected")

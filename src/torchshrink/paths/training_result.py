@@ -39,6 +39,7 @@ class TrainingResult:
         nonzero: how many penalised coordinates are not exactly zero.
         diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
             other fields are without meaning where it did.
+        pattern: where the penalty has groups, which weights are zero, as `zero_pattern` has it.
     """
 
     train_loss: float
@@ -46,6 +47,7 @@ class TrainingResult:
     accuracy: float | None
     nonzero: int
     diverged: int | None = None
+    pattern: bytes | None = None
 
     @property
     def validation_loss(self) -> float:

@@ -62,6 +62,8 @@ class TrainingSpec:
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling specs apart.
         penalised: how many weights each family's penalty acts on at strength 1, by the family's name.
+        grouped: the names of the families whose penalty has groups at strength 1.
+        parameters: how many numbers the model's parameters have.
     """
 
     build: Build
@@ -75,6 +77,8 @@ class TrainingSpec:
     identity: Mapping[str, str]
     target_scale: TargetScale = UNCHANGED
     penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    grouped: frozenset[str] = frozenset()
+    parameters: int = 0
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
@@ -227,9 +231,12 @@ def make_training_spec(
         make_optimizer = settings.optimizer or default_optimizer
         made = made_optimizer(make_optimizer, model)
         penalised: dict[str, int] = {}
+        grouped = set()
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
             penalised[family.name] = sum(term.parameter.numel() for term in regularizer.terms)
+            if any(term.penalty.groups(term.parameter.shape) is not None for term in regularizer.terms):
+                grouped.add(family.name)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
         few = torch.arange(min(len(X), settings.batch_size, FEW))
@@ -246,6 +253,8 @@ def make_training_spec(
         identity=identity,
         target_scale=unit,
         penalised=penalised,
+        grouped=frozenset(grouped),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
 
 

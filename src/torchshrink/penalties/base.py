@@ -105,6 +105,11 @@ class Penalty(abc.ABC):
         return self if self.convex else None
 
     @property
+    def bounds_support(self) -> bool:
+        """Whether it says which coordinates may be nonzero, and nothing of their values: they may change their sign."""
+        return self.constraint and not self.convex and self.kinks == "coordinates"
+
+    @property
     def scheduled(self) -> bool:
         """Whether a setting, other than the strength, depends on the count of optimizer steps; then `at_step` acts."""
         return False

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, show, working
-from torchshrink.penalties.elementwise import infinite_unless_zero
 from torchshrink.penalties.groups import checked_dims
 from torchshrink.penalties.proximal import (
     group_norm,
@@ -36,6 +35,7 @@ from torchshrink.penalties.proximal import (
     project_sphere,
     reduced_dims,
 )
+from torchshrink.penalties.weighted import infinite_unless_zero
 
 
 class Constraint(Penalty):

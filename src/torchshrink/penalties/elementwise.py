@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, final
 
@@ -12,8 +11,6 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import (
     Kinks,
-    Penalty,
-    ProxSteps,
     Strength,
     checked_strength,
     register_sum,
@@ -24,43 +21,20 @@ from torchshrink.penalties.fixed import (
     Fixed,
     Weights,
     also,
-    bound_weights,
     checked_weights,
     dot,
-    exempt_of,
     joined,
-    mapped,
     of_each,
-    per_weight,
     scaled,
     short_repr,
-    weights_like,
 )
 from torchshrink.penalties.proximal import soft_threshold
-
-
-def infinite_unless_zero(grad: Tensor, weights: Weights | None = None) -> Tensor:
-    """The critical strength of a penalty that never holds a weight at zero: 0 if the gradient is 0, else infinite.
-
-    The gradient of exempt coordinates, whose factor in ``weights`` is 0, does not count.
-    """
-    g = working(grad)
-    if weights is not None:
-        g = torch.where(weights_like(weights, g) > 0, g, 0.0)
-    found = torch.where((g == 0).all(), 0.0, torch.inf).to(g.dtype)
-    return torch.where(g.isnan().any(), torch.nan, found).to(g.dtype)
-
-
-def largest_magnitude(grad: Tensor, weights: Weights | None = None) -> Tensor:
-    """Max |g_i|/a_i over the coordinates whose factor a_i in ``weights`` is above 0; 0 for an empty tensor."""
-    g = working(grad)
-    size = g.abs() if weights is None else per_weight(g.abs(), weights_like(weights, g))
-    return size.amax() if g.numel() else g.new_zeros(())
+from torchshrink.penalties.weighted import Weighted, infinite_unless_zero, largest_magnitude
 
 
 @final
 @dataclass(frozen=True)
-class L1(Penalty):
+class L1(Weighted):
     """λ·Σ a_i|w_i|, with all a_i = 1 unless given: drives weights to exact zero (with method ``prox``).
 
     Subgradient λa·sign(w), and [−λa, λa] at 0. Prox with step s: soft-thresholding by s·λ·a. Exact for one step per
@@ -90,8 +64,6 @@ class L1(Penalty):
     weights: Weights | None = field(default=None, kw_only=True)
 
     smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    elementwise: ClassVar[bool] = True
     convex: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"
 
@@ -103,18 +75,6 @@ class L1(Penalty):
     def as_elastic_net(self) -> tuple[Strength, Strength]:
         """(λa, 0)."""
         return of_each(self.strength, self.weights), 0.0
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """Where a_i = 0."""
-        return exempt_of(self.weights, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With the factors where ``w`` is, one for each of its coordinates."""
-        return self if self.weights is None else type(self)(self.strength, weights=bound_weights(self.weights, w))
-
-    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """With the changed factors."""
-        return self if self.weights is None else type(self)(self.strength, weights=mapped(self.weights, change))
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σ a|w|."""
@@ -152,7 +112,7 @@ class L1(Penalty):
 
 @final
 @dataclass(frozen=True)
-class L2(Penalty):
+class L2(Weighted):
     """λ·Σ a_i·w_i², without a ½: the tutorial's and Keras's convention; ``weight_decay = 2·λ`` is the same penalty.
 
     Gradient 2λaw. Prox with step s: w/(1 + 2sλa). Exact for one step per coordinate. All a_i are 1 unless given.
@@ -177,8 +137,6 @@ class L2(Penalty):
     weights: Weights | None = field(default=None, kw_only=True)
 
     smooth: ClassVar[bool] = True
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    elementwise: ClassVar[bool] = True
     convex: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -189,18 +147,6 @@ class L2(Penalty):
     def as_elastic_net(self) -> tuple[Strength, Strength]:
         """(0, λa)."""
         return 0.0, of_each(self.strength, self.weights)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """Where a_i = 0."""
-        return exempt_of(self.weights, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With the factors where ``w`` is, one for each of its coordinates."""
-        return self if self.weights is None else type(self)(self.strength, weights=bound_weights(self.weights, w))
-
-    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """With the changed factors."""
-        return self if self.weights is None else type(self)(self.strength, weights=mapped(self.weights, change))
 
     def value(self, w: Tensor) -> Tensor:
         """λ·Σ aw²."""
@@ -237,7 +183,7 @@ class L2(Penalty):
 
 @final
 @dataclass(frozen=True)
-class ElasticNet(Penalty):
+class ElasticNet(Weighted):
     """Σ a_i·(l1·|w_i| + l2·w_i²): the lasso's zeros with the ridge's stability among correlated weights.
 
     Prox with step s: S(w, s·a·l1)/(1 + 2·s·a·l2). Exact for one step per coordinate. Its strength is l1 + l2, and
@@ -264,8 +210,6 @@ class ElasticNet(Penalty):
     weights: Weights | None = field(default=None, kw_only=True)
 
     smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    elementwise: ClassVar[bool] = True
     convex: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"
 
@@ -283,18 +227,6 @@ class ElasticNet(Penalty):
     def as_elastic_net(self) -> tuple[Strength, Strength]:
         """(l1·a, l2·a)."""
         return of_each(self.l1, self.weights), of_each(self.l2, self.weights)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """Where a_i = 0."""
-        return exempt_of(self.weights, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With the factors where ``w`` is, one for each of its coordinates."""
-        return self if self.weights is None else type(self)(self.l1, self.l2, weights=bound_weights(self.weights, w))
-
-    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """With the changed factors."""
-        return self if self.weights is None else type(self)(self.l1, self.l2, weights=mapped(self.weights, change))
 
     def value(self, w: Tensor) -> Tensor:
         """l1·Σ a|w| + l2·Σ aw²."""

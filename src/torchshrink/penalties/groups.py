@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import (
-    Kinks,
-    Penalty,
-    ProxSteps,
-    Strength,
-    checked_strength,
-    register_sum,
-    show,
-    working,
-)
+from torchshrink.penalties.base import Kinks, Strength, checked_strength, register_sum, show, working
 from torchshrink.penalties.elementwise import L1
-from torchshrink.penalties.fixed import Fixed, Weights, joined, mapped, per_weight, short_repr
+from torchshrink.penalties.fixed import Fixed, Weights, joined, per_weight, short_repr
 from torchshrink.penalties.grouping import Groups
-from torchshrink.penalties.layouts import (
-    check_layout,
-    direction,
-    distance_of_groups,
-    exempt_groups,
-    fits,
-    group_weights,
-    groups_of,
-    labels_on,
-    layout_text,
-    times,
-    uncut_dims,
-)
+from torchshrink.penalties.layouts import Grouped, LabelsLike, check_layout, direction, distance_of_groups, times
 from torchshrink.penalties.layouts import checked_dims as checked_dims
-from torchshrink.penalties.parts import Labels
 from torchshrink.penalties.proximal import soft_threshold
-
-LabelsLike = Labels | Tensor | Sequence[int]
-"""A whole number for each index along ``dim``; a `Labels` once they are a penalty's."""
 
 
 @final
 @dataclass(frozen=True)
-class GroupLasso(Penalty):
+class GroupLasso(Grouped):
     """λ·Σ_g a_g·√p_g·‖w_g‖: whole groups become zero together. p_g is the size of group g; a_g is 1 unless given.
 
     The groups are the slices along ``dim``: with ``dim=0`` a Linear layer's rows (its outputs), a convolution's
@@ -95,38 +69,11 @@ class GroupLasso(Penalty):
     labels: LabelsLike | None = field(default=None, kw_only=True)
     size: int | tuple[int, ...] | None = field(default=None, kw_only=True)
 
-    smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    convex: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "groups"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))
         check_layout(self)
-
-    @property
-    def group_dims(self) -> tuple[int, ...]:
-        """Of the dimensions that number the groups, those in which an index is one; none with a factor for each group.
-
-        A shard would need to know which groups are its own.
-        """
-        return uncut_dims(self)
-
-    def groups(self, shape: torch.Size) -> Groups:
-        """The groups of a tensor of this shape."""
-        return groups_of(self, shape)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """The groups with a_g = 0."""
-        return exempt_groups(self, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With labels and factors where ``w`` is."""
-        if not fits(self, w) and self.labels is None:
-            return self
-        weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
-        labels = labels_on(self, w.device)
-        return type(self)(self.strength, self.dim, weights=weights, labels=labels, size=self.size)
 
     def value(self, w: Tensor) -> Tensor:
         """Σ_g r_g·‖w_g‖."""
@@ -153,24 +100,24 @@ class GroupLasso(Penalty):
         g, groups = working(grad), self.groups(grad.shape)
         if g.numel() == 0:
             return g.new_zeros(())
-        return per_weight(groups.norm(g) / groups.roots(g), group_weights(self, groups, g)).amax()
+        return per_weight(groups.norm(g) / groups.roots(g), self.factors(groups, g)).amax()
 
     def with_strength(self, strength: Strength) -> Self:
         """The same groups at another strength."""
-        return type(self)(strength, self.dim, weights=self.weights, labels=self.labels, size=self.size)
+        return replace(self, strength=strength)
 
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        return f"GroupLasso({show(self.strength)}, dim={self.dim}{layout_text(self)})"
+        return f"GroupLasso({show(self.strength)}, dim={self.dim}{self.layout_text})"
 
     def _radius(self, groups: Groups, x: Tensor) -> Strength:
-        return times(self.strength * groups.roots(x), group_weights(self, groups, x))
+        return times(self.strength * groups.roots(x), self.factors(groups, x))
 
 
 @final
 @dataclass(frozen=True)
-class SparseGroupLasso(Penalty):
+class SparseGroupLasso(Grouped):
     """Σ_g a_g·(l1·‖w_g‖₁ + group·√p_g·‖w_g‖): zero groups, and zeros inside those that stay. a_g is 1 unless given.
 
     Prox with step s, number or one per coordinate: soft-threshold each coordinate by s·a_g·l1, then the prox of the
@@ -202,9 +149,6 @@ class SparseGroupLasso(Penalty):
     labels: LabelsLike | None = field(default=None, kw_only=True)
     size: int | tuple[int, ...] | None = field(default=None, kw_only=True)
 
-    smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    convex: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"  # a group is 0 where its coordinates are
 
     def __post_init__(self) -> None:
@@ -216,30 +160,6 @@ class SparseGroupLasso(Penalty):
     def strength(self) -> Strength:
         """l1 + group."""
         return self.l1 + self.group
-
-    @property
-    def group_dims(self) -> tuple[int, ...]:
-        """Of the dimensions that number the groups, those in which an index is one; none with a factor for each group.
-
-        A shard would need to know which groups are its own.
-        """
-        return uncut_dims(self)
-
-    def groups(self, shape: torch.Size) -> Groups:
-        """The groups of a tensor of this shape."""
-        return groups_of(self, shape)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """The groups with a_g = 0."""
-        return exempt_groups(self, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With labels and factors where ``w`` is."""
-        if not fits(self, w) and self.labels is None:
-            return self
-        weights = None if self.weights is None else mapped(self.weights, lambda t: t.to(w.device))
-        labels = labels_on(self, w.device)
-        return type(self)(self.l1, self.group, self.dim, weights=weights, labels=labels, size=self.size)
 
     def value(self, w: Tensor) -> Tensor:
         """Σ_g a_g·(l1·‖w_g‖₁ + group·√p_g·‖w_g‖)."""
@@ -288,7 +208,7 @@ class SparseGroupLasso(Penalty):
         s1, s2, k = first.gather(1, active), second.gather(1, active), count[active]
         root = (a**2 * s1.square() - (k * a**2 - b**2 * members) * s2).clamp(min=0).sqrt()
         roots = unit * torch.where(s2 == 0, torch.zeros_like(s2), s2 / (a * s1 + root))  # (groups, 1)
-        weights = group_weights(self, groups, g)
+        weights = self.factors(groups, g)
         if weights is not None and weights.ndim:
             weights = groups.flat(weights).reshape(-1, 1)
         return per_weight(roots, weights).amax()
@@ -301,16 +221,16 @@ class SparseGroupLasso(Penalty):
                 return self
             raise InputError(f"{self}.with_strength({show(checked)}): l1 = group = 0 have no proportion to keep")
         l1, group = checked * (self.l1 / self.strength), checked * (self.group / self.strength)
-        return type(self)(l1, group, self.dim, weights=self.weights, labels=self.labels, size=self.size)
+        return replace(self, l1=l1, group=group)
 
     __repr__ = short_repr
 
     def __str__(self) -> str:
-        return f"SparseGroupLasso(l1={show(self.l1)}, group={show(self.group)}, dim={self.dim}{layout_text(self)})"
+        return f"SparseGroupLasso(l1={show(self.l1)}, group={show(self.group)}, dim={self.dim}{self.layout_text})"
 
     def _strengths(self, groups: Groups, x: Tensor) -> tuple[Strength, Strength]:
         """Of Σ|w|, one for each coordinate or for all; and the groups' radii, kept or one for all."""
-        weights = group_weights(self, groups, x)
+        weights = self.factors(groups, x)
         radius = times(self.group * groups.roots(x), weights)
         return groups.everywhere(times(self.l1, weights)), radius
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Kinks, working
 from torchshrink.penalties.constraints import Constraint, indicator
-from torchshrink.penalties.elementwise import infinite_unless_zero
+from torchshrink.penalties.weighted import infinite_unless_zero
 
 Keep = int | float
 KeepSchedule = Callable[[int], Keep]

@@ -2,22 +2,85 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Strength, working
-from torchshrink.penalties.fixed import also, check_finite, checked_weights
+from torchshrink.penalties.base import Penalty, ProxSteps, Strength, working
+from torchshrink.penalties.fixed import Weights, also, check_finite, checked_weights, mapped
 from torchshrink.penalties.grouping import Groups
 from torchshrink.penalties.parts import Labels, checked_labels, checked_size, parts_of
 from torchshrink.penalties.proximal import soft_threshold
 
-if TYPE_CHECKING:
-    from torchshrink.penalties.groups import GroupLasso, SparseGroupLasso
+LabelsLike = Labels | Tensor | Sequence[int]
+"""A whole number for each index along ``dim``; a `Labels` once they are a penalty's."""
 
-    Grouped: TypeAlias = GroupLasso | SparseGroupLasso
+
+class Grouped(Penalty):
+    """A penalty of groups that ``dim``, ``size`` and ``labels`` number, with a factor for each. Abstract.
+
+    A dataclass with these fields, which its ``__post_init__`` hands to `check_layout`.
+    """
+
+    dim: int | tuple[int, ...]
+    weights: Weights | None
+    labels: LabelsLike | None
+    size: int | tuple[int, ...] | None
+
+    smooth: ClassVar[bool] = False
+    prox_steps: ClassVar[ProxSteps] = "coordinate"
+    convex: ClassVar[bool] = True
+
+    @property
+    def group_dims(self) -> tuple[int, ...]:
+        """Of the dimensions that number the groups, those in which an index is one; none with a factor for each group.
+
+        A shard would need to know which groups are its own.
+        """
+        dims, weights = checked_dims(self.dim), checked_weights(self.weights)
+        if weights is not None and weights.tensor.ndim:
+            return ()
+        parts = parts_of(dims, checked_labels(self.labels), self.size)
+        return tuple(dim for dim in dims if dim not in parts)
+
+    def groups(self, shape: torch.Size) -> Groups:
+        """The groups of a tensor of this shape."""
+        dims = checked_dims(self.dim)
+        if self.labels is None and self.size is None:
+            return Groups(shape, dims, {})
+        return Groups(shape, dims, parts_of(dims, checked_labels(self.labels), self.size))
+
+    def exempt(self, w: Tensor) -> Tensor | None:
+        """The groups with a_g = 0."""
+        groups = self.groups(w.shape)
+        weights = self.factors(groups, working(w))
+        if weights is None:
+            return None
+        return (groups.everywhere(weights) == 0).expand(w.shape)  # type: ignore[union-attr]
+
+    def bind(self, w: Tensor) -> Self:
+        """With labels and factors where ``w`` is."""
+        found = self.factors(self.groups(w.shape), working(w.detach()))
+        if found is not None and self.weights is not None:
+            check_finite(self.weights, found)
+        labels = checked_labels(self.labels)
+        changed: dict[str, Any] = {} if labels is None else {"labels": labels.moved(w.device)}
+        if self.weights is not None:
+            changed["weights"] = mapped(self.weights, lambda t: t.to(w.device))
+        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]
+
+    def factors(self, groups: Groups, x: Tensor) -> Tensor | None:
+        """The groups' factors, kept, or one for all; None where there are none."""
+        return None if self.weights is None else groups.weights(self.weights, x)
+
+    @property
+    def layout_text(self) -> str:
+        """What stands behind ``dim`` in its text."""
+        return also(size=self.size, labels=self.labels, weights=self.weights)
 
 
 def checked_dims(dim: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -35,63 +98,6 @@ def check_layout(penalty: Grouped) -> None:
     parts_of(dims, labels, size)
     for name, value in (("labels", labels), ("size", size), ("weights", checked_weights(penalty.weights))):
         object.__setattr__(penalty, name, value)
-
-
-def labels_of(penalty: Grouped) -> Labels | None:
-    """Its labels."""
-    return checked_labels(penalty.labels)
-
-
-def labels_on(penalty: Grouped, device: torch.device) -> Labels | None:
-    """Its labels on a device."""
-    labels = labels_of(penalty)
-    return None if labels is None else labels.moved(device)
-
-
-def groups_of(penalty: Grouped, shape: torch.Size) -> Groups:
-    """The groups of a tensor of this shape."""
-    dims = checked_dims(penalty.dim)
-    if penalty.labels is None and penalty.size is None:
-        return Groups(shape, dims, {})
-    return Groups(shape, dims, parts_of(dims, labels_of(penalty), penalty.size))
-
-
-def uncut_dims(penalty: Grouped) -> tuple[int, ...]:
-    """Along which a cut divides no group and separates none from its factor."""
-    dims = checked_dims(penalty.dim)
-    weights = checked_weights(penalty.weights)
-    if weights is not None and weights.tensor.ndim:
-        return ()
-    parts = parts_of(dims, labels_of(penalty), penalty.size)
-    return tuple(dim for dim in dims if dim not in parts)
-
-
-def group_weights(penalty: Grouped, groups: Groups, x: Tensor) -> Tensor | None:
-    """The groups' factors, kept, or one for all; None where there are none."""
-    return None if penalty.weights is None else groups.weights(penalty.weights, x)
-
-
-def fits(penalty: Grouped, w: Tensor) -> bool:
-    """Whether it has factors; raises where groups or factors do not fit the tensor."""
-    found = group_weights(penalty, penalty.groups(w.shape), working(w.detach()))
-    if found is None or penalty.weights is None:
-        return False
-    check_finite(penalty.weights, found)
-    return True
-
-
-def exempt_groups(penalty: Grouped, w: Tensor) -> Tensor | None:
-    """The coordinates whose groups have the factor 0."""
-    groups = penalty.groups(w.shape)
-    weights = group_weights(penalty, groups, working(w))
-    if weights is None:
-        return None
-    return (groups.everywhere(weights) == 0).expand(w.shape)  # type: ignore[union-attr]
-
-
-def layout_text(penalty: Grouped) -> str:
-    """What stands behind ``dim`` in its text."""
-    return also(size=penalty.size, labels=penalty.labels, weights=penalty.weights)
 
 
 def times(strength: Strength, weights: Tensor | None) -> Strength:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Kinks, Penalty, ProxSteps, Strength, checked_strength, show, working
-from torchshrink.penalties.elementwise import L1, largest_magnitude
+from torchshrink.penalties.elementwise import L1
+from torchshrink.penalties.weighted import largest_magnitude
 
 
 @final

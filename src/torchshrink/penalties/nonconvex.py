@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self, final
 
@@ -22,25 +21,23 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.penalties.base import Kinks, Penalty, ProxSteps, Strength, checked_strength, show, working
-from torchshrink.penalties.elementwise import L1, largest_magnitude
+from torchshrink.penalties.base import Kinks, Strength, checked_strength, show, working
+from torchshrink.penalties.elementwise import L1
 from torchshrink.penalties.fixed import (
     Weights,
     also,
-    bound_weights,
     checked_weights,
-    exempt_of,
-    mapped,
     scaled,
     short_repr,
 )
+from torchshrink.penalties.weighted import Weighted, largest_magnitude
 
 LARGEST_GAMMA = 1e12  # beyond, products with it leave float32
 
 
 @final
 @dataclass(frozen=True)
-class MCP(Penalty):
+class MCP(Weighted):
     """The minimax concave penalty: Σ λ|w| − w²/(2γ) where |w| ≤ γλ, and γλ²/2 beyond: L1 whose pull fades to nothing.
 
     Subgradient (λ − |w|/γ)₊·sign(w), and [−λ, λ] at 0. Prox with step s < γ: 0 if |z| ≤ sλ; S(z, sλ)/(1 − s/γ) if
@@ -71,8 +68,6 @@ class MCP(Penalty):
     weights: Weights | None = field(default=None, kw_only=True)
 
     smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    elementwise: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
@@ -84,22 +79,6 @@ class MCP(Penalty):
     def convex_part(self) -> L1:
         """λ·Σ|w|; the rest, 0 at 0, has the slope −min(|w|/γ, λ)·sign(w), which is continuous."""
         return L1(self.strength, weights=self.weights)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """Where a_i = 0."""
-        return exempt_of(self.weights, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With the factors where ``w`` is, one for each of its coordinates."""
-        if self.weights is None:
-            return self
-        return type(self)(self.strength, self.gamma, weights=bound_weights(self.weights, w))
-
-    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """With the changed factors."""
-        if self.weights is None:
-            return self
-        return type(self)(self.strength, self.gamma, weights=mapped(self.weights, change))
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λm − m²/(2γ), with m = min(|w|, γλ)."""
@@ -150,7 +129,7 @@ class MCP(Penalty):
 
 @final
 @dataclass(frozen=True)
-class SCAD(Penalty):
+class SCAD(Weighted):
     """Smoothly clipped absolute deviation: λ|w| up to λ, then a parabola, and constant λ²(γ+1)/2 from γλ on.
 
     Per coordinate λ|w| where |w| ≤ λ, (2γλ|w| − w² − λ²)/(2(γ−1)) where |w| ≤ γλ, else λ²(γ+1)/2.
@@ -183,8 +162,6 @@ class SCAD(Penalty):
     weights: Weights | None = field(default=None, kw_only=True)
 
     smooth: ClassVar[bool] = False
-    prox_steps: ClassVar[ProxSteps] = "coordinate"
-    elementwise: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:
@@ -196,22 +173,6 @@ class SCAD(Penalty):
     def convex_part(self) -> L1:
         """λ·Σ|w|; the rest, 0 at 0, has the slope −min((|w| − λ)₊/(γ−1), λ)·sign(w), which is continuous."""
         return L1(self.strength, weights=self.weights)
-
-    def exempt(self, w: Tensor) -> Tensor | None:
-        """Where a_i = 0."""
-        return exempt_of(self.weights, w)
-
-    def bind(self, w: Tensor) -> Self:
-        """With the factors where ``w`` is, one for each of its coordinates."""
-        if self.weights is None:
-            return self
-        return type(self)(self.strength, self.gamma, weights=bound_weights(self.weights, w))
-
-    def with_state(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """With the changed factors."""
-        if self.weights is None:
-            return self
-        return type(self)(self.strength, self.gamma, weights=mapped(self.weights, change))
 
     def value(self, w: Tensor) -> Tensor:
         """Σ λ·min(|w|, γλ), less the parabola (min(|w|, γλ) − λ)₊²/(2(γ−1))."""

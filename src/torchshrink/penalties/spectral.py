@@ -15,8 +15,8 @@ from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Penalty, ProxSteps, Strength, checked_strength, show, working
-from torchshrink.penalties.elementwise import infinite_unless_zero
 from torchshrink.penalties.proximal import scaled_norm
+from torchshrink.penalties.weighted import infinite_unless_zero
 
 
 def as_matrix(w: Tensor) -> Tensor:

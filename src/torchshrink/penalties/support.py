@@ -12,8 +12,8 @@ from torch import Tensor
 from torchshrink.errors import InputError
 from torchshrink.penalties.base import Kinks, working
 from torchshrink.penalties.constraints import Constraint, indicator
-from torchshrink.penalties.elementwise import infinite_unless_zero
 from torchshrink.penalties.hard_sparsity import tangential
+from torchshrink.penalties.weighted import infinite_unless_zero
 
 
 @final

@@ -32,7 +32,9 @@ class Block:
     @property
     def kinked(self) -> bool:
         """Whether a coordinate that changes its sign meets a kink."""
-        return self.penalty is not None and not self.smooth and self.penalty.kinks == "coordinates"
+        if self.penalty is None or self.smooth or self.penalty.bounds_support:
+            return False
+        return self.penalty.kinks == "coordinates"
 
     @property
     def grouped(self) -> bool:
@@ -48,7 +50,7 @@ class Block:
     @property
     def supported(self) -> bool:
         """Whether F is smooth in the coordinates that are not zero."""
-        return self.smooth or self.kinked or self.grouped
+        return self.smooth or self.kinked or self.grouped or (self.penalty is not None and self.penalty.bounds_support)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.polishing.descent import Descent
 from torchshrink.polishing.objective import Block, Objective, State
 from torchshrink.regularizer import Regularizer
+from torchshrink.regularizer.activations import of_activations
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.support.progress_bar import Bar
 from torchshrink.training import Loss
@@ -168,7 +169,7 @@ def polish(
                 block.parameter.copy_(w)
         certificate, stopped = before, "rounded"
     # What the notes say of a training's end no longer holds; what they say of F does.
-    notes = (*regularizer.missed(), *others)
+    notes = (*regularizer.missed(), *others, *of_activations(regularizer.model))
     certificate = dataclasses.replace(certificate, notes=notes)
     polished = Polished(certificate, before, descent.steps, stopped == "converged", stopped, kinks)
     if polished.converged or stopped == "rounded":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Any, Self, final
 
 import torch
@@ -16,6 +16,7 @@ from torchshrink.errors import AttachmentError, InputError, SelectionError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
 from torchshrink.support.precision import without_autocast
+from torchshrink.support.private_torch import hooks_before_forward
 from torchshrink.support.text import suggestion
 
 
@@ -24,7 +25,8 @@ class Activations:
     """The mean over examples of Ω(activation), summed over modules: for the loss, as weights' penalties are.
 
     A(w) = Σ over modules (1/B)·Σ over the B examples of Ω(what the module gives for that example), in units of the
-    loss. It belongs to F = L + A + Ω(w), and so into the mean loss of a `Regularizer`'s closure, too.
+    loss. It belongs to F = L + A + Ω(w), and so into the mean loss of a `Regularizer`'s closure, too. While its hooks
+    are in the model, ``ts.certify`` and ``ts.polish`` count it by themselves, unless the loss given to them does.
 
     Hooks record the outputs of the last forward pass; `value` is a tensor on their graph. A module that is used twice
     in a pass counts twice. Keras's ``activity_regularizer=L1(s)`` is ``ts.L1(s)`` here in Keras 2, and in Keras 3,
@@ -57,6 +59,7 @@ class Activations:
         chosen = _chosen(model, rules)
         self._batch_dim = batch_dim
         self._recorded: dict[str, list[Tensor]] = {}
+        self._asked = False
         self._names = [name for name, _, _ in chosen]
         self._handles: list[RemovableHandle] = [model.register_forward_pre_hook(self._begin)]
         for name, module, penalty in chosen:
@@ -80,11 +83,17 @@ class Activations:
                 f"{', '.join(missing)}: no activation recorded; call the model, as a whole, before value(); make "
                 "Activations before torch.compile sees the model for the first time"
             )
+        self._asked = True
         values = [value for values in self._recorded.values() for value in values]
         total = values[0]
         for value in values[1:]:
             total = total + value.to(total.device)
         return total
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there has been a forward pass since which nobody has asked for `value`."""
+        return bool(self._recorded) and not self._asked
 
     def remove(self) -> None:
         """Take the hooks out of the model. Does nothing where they are gone."""
@@ -103,6 +112,24 @@ class Activations:
 
     def _begin(self, module: nn.Module, args: Any) -> None:
         self._recorded.clear()
+        self._asked = False
+
+
+def live_activations(model: nn.Module) -> list[Activations]:
+    """Those whose hooks are in a model now."""
+    hooks = (hook for module in model.modules() for hook in hooks_before_forward(module))
+    found = [hook.__self__ for hook in hooks if isinstance(hook, MethodType)]
+    return [each for each in found if isinstance(each, Activations)]
+
+
+def of_activations(model: nn.Module) -> list[str]:
+    """What a closure that has just run left out of the mean loss, or had in it, in words."""
+    return [
+        f"{each} is on the model, and the closure left its value() out of the mean loss: F here is without it"
+        if each.left_out
+        else f"the mean loss has the value of {each} in it"
+        for each in live_activations(model)
+    ]
 
 
 class _Recorder:

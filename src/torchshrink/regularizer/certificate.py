@@ -93,13 +93,27 @@ class Certificate:
     @property
     def proves(self) -> str:
         """What follows from these numbers, and what does not, in one line."""
+        if self.penalty == math.inf and math.isfinite(self.loss):
+            return (
+                f"nothing: {self.worst.place} lies outside of its constraint, into which the next step of an attached "
+                "optimizer projects, and polish"
+            )
         if not math.isfinite(self.objective) or not math.isfinite(self.relative):
-            return "nothing: not every number is finite, or weights lie outside a constraint"
+            return "nothing: not every number is finite"
         if self.gap is not None:
             return f"a convex problem: F is at most {self.gap:.2g} above its minimum"
         if self.ok():
-            return f"stationary to {self.relative:.2g} of the penalty's pull; not that it is a minimum"
-        return f"not stationary: off by {self.relative:.2g} of the penalty's pull at {self.worst.place}"
+            return f"stationary to {self._off(2)}; not that it is a minimum"
+        return f"not stationary: off by {self._off(2)} at {self.worst.place}"
+
+    def _off(self, digits: int) -> str:
+        """The relative distance, and what it is measured in."""
+        number = f"{self.relative:.{digits}g}"
+        if any(share.strength > 0 for share in self.parameters):
+            return f"{number} of the penalty's pull"
+        if any(share.pull != 1.0 for share in self.parameters):
+            return f"{number} of what the constraint holds"
+        return f"{number} (the loss's own slope: no penalty pulls)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -116,7 +130,7 @@ class Certificate:
         lines = [
             f"objective  {self.objective:.6g} = mean loss {self.loss:.6g} + penalty {self.penalty:.6g}",
             f"distance   {self.distance:.3g} from stationarity; prox-gradient residual {self.residual:.3g}",
-            f"worst at   {self.worst.place}: {self.relative:.3g} of the penalty's pull",
+            f"worst at   {self.worst.place}: {self._off(3)}",
         ]
         if self.gap is not None:
             lines.append(f"gap        {self.gap:.3g} between F and a lower bound of its minimum")

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.penalties import Penalty
+from torchshrink.regularizer.activations import of_activations
 from torchshrink.regularizer.attachment import Attachment, Method, Offsets, shared_out
 from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
@@ -231,6 +232,9 @@ class Regularizer:
     def summary(self) -> str:
         """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.
 
+        Below it are the parameters that lie outside of their constraints. Attaching changes no weight, so that a
+        constraint holds from the optimizer's first step on.
+
         Raises:
             AttachmentError: a bound parameter has been replaced in the model, or the terms no longer act.
 
@@ -243,7 +247,19 @@ class Regularizer:
         self._notes()
         thawed = self._binding.thawed()
         choices = [replace(c, reason="frozen at binding, not now") if c.name in thawed else c for c in self._choices]
-        return render(choices, self.sparsity(), methods=methods | frozen, scaled=self._schedule.scaled)
+        sparsity, scaled = self.sparsity(), self._schedule.scaled
+        return render(choices, sparsity, methods=methods | frozen, scaled=scaled, outside=self._outside())
+
+    @torch.no_grad()
+    def _outside(self) -> list[str]:
+        """The names of the parameters that lie outside of their constraints."""
+        whole = distributed.whole
+        held = [(term, self._schedule.scaled(term.penalty)) for term in self._terms if term.penalty.constraint]
+        return [
+            term.name
+            for term, now in held
+            if not math.isfinite(float(now.with_state(whole).value(whole(term.parameter))))
+        ]
 
     def _notes(self) -> tuple[str, ...]:
         """What is known to keep the training from F's stationary points; warns of what binding did not see."""
@@ -288,8 +304,9 @@ class Regularizer:
                 the step is exact (Muon, LBFGS, an optimizer that nobody has described; `NuclearNorm` under Adam).
                 ``"decoupled"`` is AdamW's way, and in general does not: it warns, and `certify` repeats it.
             rho: for latent weights, ρ > 0 of the prox prox_{Ω/ρ} at scale 1, in units of loss per squared weight, for
-                every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD. The end
-                does not depend on it, the way there does.
+                every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD; of a
+                constraint by the loss's gradient (docs/optimizers.md). The end of a convex problem does not depend on
+                it, the way there does.
 
         Returns:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
@@ -383,6 +400,7 @@ class Regularizer:
             with torch.inference_mode(False):  # gradients, whatever the caller has off
                 loss = closure()
             gradients = [p.grad for p in parameters]
+            notes = (*notes, *of_activations(self._model))
         finally:
             self._certifying = False
             for module, training in modes.items():

@@ -17,14 +17,16 @@ def render(
     *,
     methods: Mapping[str, str],
     scaled: Callable[[Penalty], Penalty],
+    outside: Sequence[str] = (),
 ) -> str:
     """The table: one line per penalised parameter, then what is exempt and why, then the totals.
 
     Args:
         choices: what was decided for each parameter.
         sparsity: the zeros of the penalised ones.
-        methods: how each term acts, by parameter name; "loss" where it is not attached.
+        methods: how each term acts, by parameter name; where it is not attached "loss", or nothing for a constraint.
         scaled: a penalty with the scale in force.
+        outside: the names of parameters that lie outside of their constraints now.
     """
     zeros = {p.name: p for p in sparsity.by_parameter}
     rows = [_HEADER]
@@ -42,7 +44,7 @@ def render(
                 shape,
                 choice.rule,
                 str(scaled(choice.penalty)),
-                methods.get(choice.name, "loss"),
+                methods.get(choice.name, "none yet: attach" if choice.penalty.constraint else "loss"),
                 "" if count.groups is None else f"{count.groups_zero:,}/{count.groups:,} zero",
                 f"{count.zeros:,}/{count.total:,}",
             )
@@ -50,6 +52,10 @@ def render(
     blocks = [_aligned(rows, rule_below_first=True)] if len(rows) > 1 else ["nothing is penalised"]
     if exempt:
         blocks.append("exempt:\n" + _aligned(exempt, indent="  "))
+    if outside:
+        attached = all(name in methods for name in outside)
+        step = "the optimizer's next step" if attached else "the first step of an optimizer that this is attached to"
+        blocks.append(f"outside of its constraint until {step} projects it: {', '.join(outside)}")
     blocks.append(str(sparsity))
     return "\n\n".join(blocks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Iterable
 
 from torchshrink.errors import InputError
@@ -68,12 +69,14 @@ def _section(part: Part, *, several: bool) -> Iterable[str]:
         "gap",
         *(["accuracy"] if classes else []),
         "nonzero",
+        *(["parameters after shrinking"] if part.sizes else []),
         "",
     ]
     yield "<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
-    for point in part.points:
+    for place, point in enumerate(part.points):
         marks = [name for name, chosen in (("best", part.best), ("one_se", part.one_se)) if point is chosen]
-        cells = "".join(f"<td>{cell}</td>" for cell in [*_cells(point, classes=classes), ", ".join(marks)])
+        size = [_whole(part.sizes[place])] if part.sizes else []
+        cells = "".join(f"<td>{cell}</td>" for cell in [*_cells(point, classes=classes), *size, ", ".join(marks)])
         yield f'<tr class="{marks[0] if marks else ""}">{cells}</tr>'
     yield "</table>"
 
@@ -90,6 +93,10 @@ def _cells(point: Point, *, classes: bool) -> list[str]:
         *([f"{100 * point.accuracy:.1f} %" if point.accuracy is not None else ""] if classes else []),
         f"{point.nonzero:,.0f}",
     ]
+
+
+def _whole(size: float) -> str:
+    return f"{size:,.0f}" if math.isfinite(size) else ""
 
 
 def _settings(part: Part) -> str:

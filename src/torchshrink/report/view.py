@@ -41,6 +41,7 @@ class Part:
         verdict: in words.
         grid: where the strengths come from, in words.
         settings: how each model was trained.
+        sizes: how many parameters are left after shrinking at each point, where that is known.
     """
 
     penalty: str
@@ -51,6 +52,7 @@ class Part:
     verdict: str
     grid: str
     settings: Mapping[str, Any]
+    sizes: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.plan import Fold, Plan
-from torchshrink.shrinking.surgery import apply, replace
+from torchshrink.shrinking.raw_rows import apply_to_chain, begins_with_preprocess
+from torchshrink.shrinking.surgery import replace
 from torchshrink.shrinking.trace import copy_model, tensor_names
 from torchshrink.support.storage import (
     PathLike,
     brief,
     claim_folder,
+    digest_of,
     folder_path,
     read_json,
     read_tensors,
@@ -25,6 +27,7 @@ from torchshrink.support.storage import (
 
 _PLAN, _WEIGHTS = "shrunk.json", "shrunk.safetensors"
 _FORMAT = 1
+_DIGEST = "weights"  # the plan's entry with the sha256 of the tensors' file
 
 
 def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False) -> None:
@@ -34,8 +37,10 @@ def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False)
         InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
     """
     place = claim_folder(folder_path(folder), force=force)
-    write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict()}, what="shrunk plan")
+    # The plan last, and bound to the tensors: where both are, they are of one model.
     write_tensors(place / _WEIGHTS, model.state_dict(), what="shrunk weights")
+    whose = {_DIGEST: digest_of(place / _WEIGHTS)}
+    write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict(), **whose}, what="shrunk plan")
 
 
 def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
@@ -62,12 +67,16 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
     place = folder_path(folder)
     written = read_json(place / _PLAN, what="shrunk plan")
     tensors, _ = read_tensors(place / _WEIGHTS, what="shrunk weights")
+    if written.get(_DIGEST) != digest_of(place / _WEIGHTS):
+        raise InputError(f"{place / _WEIGHTS} holds the weights of another model than its {_PLAN}: save both again")
     model = build()
     if not isinstance(model, nn.Module):
         raise InputError(f"load_shrunk: build returned {type(model).__name__}, a torch.nn.Module expected")
     plan = _checked(written, copy_model(model), f"{place / _PLAN}")
     try:
-        small = apply(model, plan)
+        small = apply_to_chain(model, plan)
+    except InputError as error:
+        raise InputError(f"{place / _PLAN} does not fit the model that build makes: {error}") from error
     except (RuntimeError, ValueError, AttributeError, TypeError, IndexError) as error:
         raise InputError(f"{place / _PLAN} does not fit the model that build makes: {brief(error)}") from error
     own = small.state_dict()
@@ -112,7 +121,12 @@ def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
         most = module.num_groups if isinstance(module, nn.GroupNorm) else module.groups
         if type(count) is not int or not 1 <= count <= most:
             raise wrong(f"groups of {path} is {str(count)[:40]}, a whole number from 1 to {most} expected")
-    return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups)
+    inputs = written.get("inputs")
+    if inputs is not None and begins_with_preprocess(model):
+        inputs = _places(inputs, len(model[0].sizes), wrong, "the input")  # type: ignore[arg-type]
+    else:
+        inputs = None  # what is given to the model is its caller's to choose
+    return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups, inputs=inputs)
 
 
 _Wrong = Callable[[str], InputError]

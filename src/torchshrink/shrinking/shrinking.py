@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,8 +15,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchshrink.errors import InputError
 from torchshrink.shrinking.analysis import Analysis, analyse
 from torchshrink.shrinking.channels import Fact
+from torchshrink.shrinking.export import export
 from torchshrink.shrinking.plan import Decision, Plan, decide
 from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference, rounding
+from torchshrink.shrinking.raw_rows import (
+    apply_to_chain,
+    begins_with_preprocess,
+    raw_difference,
+    with_preprocess,
+    without_preprocess,
+)
 from torchshrink.shrinking.rules import all_known
 from torchshrink.shrinking.saved import save
 from torchshrink.shrinking.surgery import apply
@@ -45,6 +53,7 @@ class Shrunk:
         pinned: how many units could not go, by reason.
         unread_inputs: places of the last dimension of the input that nothing reads.
         ranges: for which input sizes this was checked, where not for all.
+        example: the arguments with which it was checked, as the smaller model takes them.
     """
 
     model: nn.Module
@@ -58,6 +67,7 @@ class Shrunk:
     pinned: Mapping[str, int]
     unread_inputs: tuple[int, ...]
     ranges: tuple[str, ...]
+    example: tuple[tuple[Any, ...], Mapping[str, Any]] = field(repr=False)
 
     def __str__(self) -> str:
         rows = [
@@ -91,6 +101,23 @@ class Shrunk:
         """
         save(self.model, self.plan, folder, force=force)
 
+    def export(self, path: PathLike, *, force: bool = False) -> None:
+        """Write the smaller model as one file that needs neither torchshrink nor the model's code.
+
+        The file is read again and its outputs are compared with the model's, on the example and on other numbers of
+        rows, before it is left there.
+
+        Args:
+            path: ends in ``.pt2`` (for ``torch.export.load``) or in ``.onnx`` (needs the extra ``onnx``).
+            force: write over a file that is there.
+
+        Raises:
+            InputError: another ending, a file that is there, a model that cannot be exported, or whose file gives other
+                outputs. Nothing is left there then.
+            MissingDependencyError: a package that ``.onnx`` needs is not installed.
+        """
+        export(self.model, self.example, path, force=force)
+
 
 def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     """A physically smaller model with the same outputs, from one that has zeros.
@@ -104,7 +131,8 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
         model: any module that ``torch.export`` takes; it is not changed. Evaluation mode is what is kept equal.
         example: its input: a tensor, a tuple of arguments, or a dict of keyword arguments.
         inputs: of a model of (rows, features), let features go that nothing reads; the smaller model then takes
-            ``x[:, shrunk.plan.inputs]``.
+            ``x[:, shrunk.plan.inputs]``. Of a model that begins with `models.Preprocess` these are raw columns, and a
+            category goes where nothing reads any of its levels.
 
     Returns:
         The model and how it was made.
@@ -129,6 +157,8 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     if not isinstance(model, nn.Module):
         raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
     args, kwargs = arguments(example)
+    if begins_with_preprocess(model) and len(args) == 1 and not kwargs and args[0].ndim == 2:
+        return _shrink_behind_preprocess(model, args[0], inputs=inputs)
     large = copy_model(model).eval()
     analysis = analyse(trace(large, args, kwargs, plain=all_known), inputs=inputs)
     for _ in range(_TRIES):
@@ -146,6 +176,37 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
             "a model whose output depends on its input and weights alone is expected"
         )
     return _result(model, large, small, decision=decision, difference=difference)
+
+
+def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: bool) -> Shrunk:
+    """Shrink what stands behind the `Preprocess`, its features too, and take from that what is not read any more."""
+    large = copy_model(model).eval()
+    assert isinstance(large, nn.Sequential)
+    first, rest = without_preprocess(large)
+    with torch.no_grad():
+        part = shrink(rest, first(rows), inputs=True)
+    plan = with_preprocess(large, part.plan, inputs=inputs)
+    small = apply_to_chain(large, plan)
+    difference = max(part.difference, raw_difference(large, plan, rows))
+    if not difference <= 1e-10:
+        raise InputError(f"shrink: with its Preprocess the model's outputs differ by {difference:.1e}")
+    taken = rows if plan.inputs is None else rows[:, list(plan.inputs)]
+    unread = set(part.unread_inputs)
+    read = {column for place, column in enumerate(first.sources) if place not in unread}
+    before, after = dict(_tensors(large)), dict(_tensors(small))
+    latency = _latency((large, (rows,), {}), (small, (taken,), {}))
+    for one, other in zip(model.modules(), small.modules(), strict=True):
+        other.training = one.training
+    return replace(
+        part,
+        model=small,
+        plan=plan,
+        kept=_kept(before, after),
+        difference=difference,
+        latency=latency,
+        unread_inputs=tuple(column for column in range(len(first.sizes)) if column not in read),
+        example=((taken,), {}),
+    )
 
 
 def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch | None, float]:
@@ -198,14 +259,9 @@ def pin(analysis: Analysis, mismatch: Mismatch) -> None:
 
 def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: Decision, difference: float) -> Shrunk:
     old = decision.analysis.trace
-    before, after = dict(_tensors(large)), dict(_tensors(small))
-    kept = {
-        name: (tuple(before[name].shape), tuple(after[name].shape))
-        for name in before
-        if name in after and before[name].shape != after[name].shape
-    }
+    kept = _kept(dict(_tensors(large)), dict(_tensors(small)))
     fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
-    latency = _latency((large, old), (small, fewer))
+    latency = _latency((large, old.args, old.kwargs), (small, fewer.args, fewer.kwargs))
     operations = _operations(large, old), _operations(small, fewer)
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
@@ -221,7 +277,18 @@ def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: D
         pinned=decision.plan.pinned or {},
         unread_inputs=_unread(decision),
         ranges=old.ranges,
+        example=(fewer.args, fewer.kwargs),
     )
+
+
+def _kept(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    return {
+        name: (tuple(before[name].shape), tuple(after[name].shape))
+        for name in before
+        if name in after and before[name].shape != after[name].shape
+    }
 
 
 def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -244,15 +311,18 @@ def _operations(model: nn.Module, old: Trace) -> int:
     return int(counter.get_total_flops())
 
 
-def _latency(large: tuple[nn.Module, Trace], small: tuple[nn.Module, Trace], rounds: int = 9) -> float:
+_Call = tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]
+
+
+def _latency(large: _Call, small: _Call, rounds: int = 9) -> float:
     """The median of the ratios of calls one after another."""
     ratios = []
     with torch.no_grad(), quiet():
         for _ in range(rounds):
             spans = []
-            for model, old in (large, small):
+            for model, args, kwargs in (large, small):
                 start = time.perf_counter()
-                model(*old.args, **old.kwargs)
+                model(*args, **kwargs)
                 spans.append(time.perf_counter() - start)
             ratios.append(spans[1] / spans[0])
     return statistics.median(ratios)

@@ -15,6 +15,7 @@ there is no s and what to do instead. docs/optimizers.md has the formulas in one
 """
 
 from torchshrink.step_sizes import third_party as third_party
+from torchshrink.step_sizes.group_settings import WeightDecay, climbs, weight_decay_kind, weight_decays
 from torchshrink.step_sizes.registry import (
     PREVIOUS,
     REACHES,
@@ -23,16 +24,12 @@ from torchshrink.step_sizes.registry import (
     State,
     Step,
     StepSizeRule,
-    WeightDecay,
-    climbs,
     refusal_of,
     refuse_step_size,
     register_step_size,
     register_weight_decay,
     same_step_size,
     step_size_of,
-    weight_decay_kind,
-    weight_decays,
 )
 from torchshrink.step_sizes.torch_optim import (
     adadelta,

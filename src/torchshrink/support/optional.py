@@ -1,4 +1,4 @@
-"""What comes with ``torchshrink[full]`` alone, and the one line that is said where it is missing."""
+"""What comes with an extra of torchshrink alone, and the one line that is said where it is missing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ FULL = {  # module -> the package that has it
     "rich": "rich",
     "yaml": "pyyaml",
 }
+ONNX = {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"}
 
 
 @contextlib.contextmanager
@@ -32,10 +33,11 @@ def needed(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
-        if module not in FULL:
+        if module not in FULL | ONNX:
             raise
+        extra = "full" if module in FULL else "onnx"
         raise MissingDependencyError(
-            f"{what} needs {FULL[module]}, which is not installed: install torchshrink with its extra 'full', from a "
-            "clone by pip install '.[full]'",
+            f"{what} needs {(FULL | ONNX)[module]}, which is not installed: install torchshrink with its extra "
+            f"'{extra}', from a clone by pip install '.[{extra}]'",
             name=error.name,
         ) from error

@@ -48,6 +48,7 @@ __all__ = [
     "has_gradient_hooks",
     "has_hooks",
     "has_step_hooks",
+    "hooks_before_forward",
     "is_batched",
     "parameters_of",
     "pytree",
@@ -175,6 +176,11 @@ def apply_to_tensors_(module: nn.Module, function: Callable[[Tensor], Tensor]) -
 def version_of(tensor: Tensor) -> int:
     """How often a tensor has been changed in place."""
     return tensor._version
+
+
+def hooks_before_forward(module: nn.Module) -> list[Any]:
+    """What runs before a module's forward pass."""
+    return [*module._forward_pre_hooks.values()]
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -246,10 +246,15 @@ def test_attaching_twice_is_refused_and_detaching_is_not():
     reg.attach(optimizer)
 
 
-@pytest.mark.parametrize("bad", ["proximal", "", None, "loss"])
+@pytest.mark.parametrize("bad", ["proximal", "", None])
 def test_an_unknown_method_is_named(bad):
     with pytest.raises(InputError, match="method="):
         linear_with(lambda p: torch.optim.SGD(p, lr=0.1), method=bad)
+
+
+def test_for_a_penalty_in_the_loss_there_is_nothing_to_attach():
+    with pytest.raises(InputError, match=r"method='loss'.*nothing is attached: add reg.value\(\) to the loss"):
+        linear_with(lambda p: torch.optim.SGD(p, lr=0.1), method="loss")
 
 
 def test_what_is_not_an_optimizer_is_named():

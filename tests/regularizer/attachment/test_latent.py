@@ -1,6 +1,7 @@
 """Latent weights: any optimizer moves them, the model holds their prox, and the end is a stationary point of F."""
 
 import copy
+import itertools
 import math
 import warnings
 
@@ -358,6 +359,26 @@ def test_an_edit_between_the_steps_is_noticed_once(several, references):
     assert "weight was changed between the steps" in training.certificate.notes[0]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "penalty",
+    [ts.L1(0.01), ts.GroupLasso(0.01), ts.NuclearNorm(0.01), ts.MCP(0.01), ts.MaxNorm(1.0), ts.L0Ball(0.5)],
+    ids=lambda penalty: type(penalty).__name__,
+)
+def test_an_edit_to_what_is_not_finite_is_noticed_and_stays_visible(penalty, bad):
+    model, optimizer, reg, closure = small(penalty)
+    for _ in range(3):
+        closure()
+        optimizer.step()
+    with torch.no_grad():
+        model.weight[0, 0] = bad
+    closure()
+    with pytest.warns(ObjectiveWarning, match="weight was changed between the steps"):
+        optimizer.step()
+    assert not model.weight.isfinite().all()
+    assert not reg.certify(closure).ok(math.inf)
+
+
 def test_an_edit_that_no_version_tells_moves_the_latent_weights_along(diabetes):
     training = Training(diabetes, adam, ts.L1(STRENGTH)).run(50, fall=0)
     training.model.weight.data.add_(1.0)
@@ -627,6 +648,47 @@ def test_a_warm_up_from_next_to_nothing_ends_where_none_does(several, references
     training.reg.scale = lambda step: 1e-30 if step == 0 else 1.0
     training.run(800)
     assert (training.weight - references["lasso"]).abs().max() <= 1e-6
+
+
+def subsets(seed):
+    """A regression on 12 features that go together, of which 4 matter."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.arange(12.0, dtype=torch.float64)
+    root = torch.linalg.cholesky(0.5 ** (places[:, None] - places).abs())
+    x = torch.randn(200, 12, dtype=torch.float64, generator=generator) @ root.T
+    weights = torch.zeros(12, dtype=torch.float64)
+    weights[torch.randperm(12, generator=generator)[:4]] = torch.randn(4, dtype=torch.float64, generator=generator)
+    return x, (x @ weights + torch.randn(200, dtype=torch.float64, generator=generator))[:, None]
+
+
+def best_of_subsets(x, y):
+    fits = ((x[:, some], some) for some in itertools.combinations(range(12), 4))
+    return min((y - part @ torch.linalg.lstsq(part, y).solution).square().mean().item() for part, _ in fits)
+
+
+@pytest.mark.parametrize("start", ["anywhere", "at the minimum without it"])
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_bound_on_the_count_finds_the_best_subset_and_rests_there(start, seed):
+    x, y = subsets(seed)
+    torch.manual_seed(seed)
+    model = nn.Linear(12, 1, bias=False).double()
+    if start != "anywhere":
+        with torch.no_grad():
+            model.weight.copy_(torch.linalg.lstsq(x, y).solution.T)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    reg = ts.Regularizer(model, ts.L0Ball(4)).attach(optimizer, method="latent")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(400):
+        optimizer.step(closure)
+    certificate = reg.certify(closure)
+    assert certificate.distance <= 1e-6
+    assert certificate.loss <= best_of_subsets(x, y) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("first", [0.0, 1e-12])

@@ -349,6 +349,53 @@ def test_a_parameter_that_has_left_its_group_is_noticed():
     reg.attach(optimizer).summary()
 
 
+@covers("changed groups")
+@each_method
+@pytest.mark.parametrize("by_closure", [False, True])
+@pytest.mark.parametrize("change", ["popped", "first popped", "left", "swapped", "emptied"])
+def test_a_step_after_a_group_has_changed_says_so_and_moves_nothing(change, by_closure, method):
+    model = net()
+    optimizer = torch.optim.SGD([{"params": layer.parameters()} for layer in (model[0], model[2])], lr=0.1)
+    reg = attached(model, optimizer, method)
+    one_step(model, optimizer)
+    groups = optimizer.param_groups
+    if change == "popped":
+        groups.pop()
+    elif change == "first popped":
+        groups.pop(0)
+    elif change == "left":
+        groups[1]["params"].remove(model[2].weight)
+    elif change == "swapped":
+        groups.reverse()
+    else:
+        groups.clear()
+    before = values(model)
+    closure = closure_of(model)
+    closure()
+    with pytest.raises(AttachmentError, match=r"weight: no longer in parameter group . of this SGD.*attach\(\) again"):
+        optimizer.step(closure if by_closure else None)
+    assert same_bits(before, values(model))
+    reg.detach()
+
+
+@covers("changed groups")
+@both
+def test_groups_that_grow_or_lose_what_is_not_penalised_go_on(method):
+    model = net()
+    model.append(nn.Linear(3, 3))
+    optimizer = torch.optim.SGD([model[0].weight, model[0].bias], lr=0.1)
+    penalty = PENALTIES[method]
+    ts.Regularizer(model, {"0.weight": penalty}).attach(optimizer, method=method)
+    one_step(model, optimizer)
+    optimizer.add_param_group({"params": [model[2].weight]})
+    one_step(model, optimizer)
+    optimizer.param_groups[0]["params"].pop()
+    before = values(model)
+    one_step(model, optimizer)
+    moved = [name for (name, p), w in zip(model.named_parameters(), before, strict=True) if not torch.equal(p, w)]
+    assert moved == ["0.weight", "2.weight"]
+
+
 @covers("lost hooks")
 def test_hooks_that_somebody_has_removed_are_missed():
     model, optimizer, reg = start("SGD")

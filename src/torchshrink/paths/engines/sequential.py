@@ -14,6 +14,7 @@ from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.paths.zero_pattern import tensors_of, zero_pattern
 from torchshrink.training import evaluate
 
 
@@ -44,6 +45,10 @@ def train_one(
     nonzero = sparsity.total - sparsity.zeros
     scale = spec.target_scale.of_loss
     result = TrainingResult(
-        scale * on_train.loss, scale * on_held_out.row_losses, on_held_out.accuracy, nonzero=nonzero
+        scale * on_train.loss,
+        scale * on_held_out.row_losses,
+        on_held_out.accuracy,
+        nonzero=nonzero,
+        pattern=zero_pattern(tensors_of(model)) if family.name in spec.grouped else None,
     )
     return result, model

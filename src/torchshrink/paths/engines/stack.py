@@ -47,6 +47,7 @@ from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.paths.zero_pattern import zero_pattern
 from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
 from torchshrink.training import Loss, batches, counted_of, row_weights
@@ -330,7 +331,11 @@ class Stack:
                 share = None if accuracy is None else accuracy[s].item()
                 key = self.spec.target_scale.of_loss
                 result = TrainingResult(
-                    key * on_train[s].mean().item(), key * on_held_out[s], share, int(nonzero[f, s])
+                    key * on_train[s].mean().item(),
+                    key * on_held_out[s],
+                    share,
+                    int(nonzero[f, s]),
+                    pattern=zero_pattern(self.tensors(f, s)) if self._family.name in self.spec.grouped else None,
                 )
                 yield number, strength, result
 

@@ -69,7 +69,7 @@ class LatentLanes:
         penalty, z, grad = self._penalties[p], p.detach(), p.grad
         assert grad is not None
         rho = penalty.each_lane(
-            lambda penalty, z, grad: default_rho(z, penalty.grad(start_for_rho(z)), grad), z, grad
+            lambda penalty, z, grad: default_rho(penalty, z, penalty.grad(start_for_rho(z)), grad), z, grad
         ).view(p.shape[:2])
         rho = torch.where((rho > 0) & rho.isfinite(), rho, 1.0)  # at strength 0 any will do
         rho = bounded_rho(rho, self._optimizer, self._group[p], {})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -110,21 +111,45 @@ def one_standard_error(points: Sequence[PathPoint]) -> PathPoint:
     return max((point for point in points if point.validation_loss <= limit), key=lambda point: point.strength)
 
 
-def of_size(points: Sequence[PathPoint], wanted: float, *, given: str) -> PathPoint:
-    """The point with the most nonzero weights, ``wanted`` at most; of equals, that of least validation loss.
+def wanted_size(name: str, given: object, whole: object, *, what: str) -> float:
+    """How many, from a count or a share of ``whole``; ``what`` is counted.
 
     Raises:
-        InputError: no point is that sparse; the message names the sparsest.
+        InputError: it is neither, or a share of what is not known.
     """
-    sound = [point for point in points if not point.diverged]
-    fitting = [point for point in sound if point.nonzero <= wanted * (1 + 1e-12)]
+    if isinstance(given, float) and 0 < given <= 1:
+        if not isinstance(whole, int):
+            raise InputError(f"{name}={given:g}: this result does not say of how many {what}; give a number")
+        return given * whole
+    if isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
+        return operator.index(given)
+    raise InputError(
+        f"{name}={given!r}: expected how many {what}, a whole number ≥ 0, or a share (float) above 0 and up to 1"
+    )
+
+
+def of_size(points: Sequence[PathPoint], sizes: Sequence[float], wanted: float, *, given: str, what: str) -> PathPoint:
+    """The point of the greatest size, ``wanted`` at most; of equals, that of least validation loss.
+
+    Args:
+        points: of the path.
+        sizes: of each.
+        wanted: at most this.
+        given: what the caller asked for, for the message.
+        what: what is counted, likewise.
+
+    Raises:
+        InputError: no point is that small; the message names the smallest.
+    """
+    sound = [(size, point) for size, point in zip(sizes, points, strict=True) if not point.diverged]
+    fitting = [(size, point) for size, point in sound if size <= wanted * (1 + 1e-12)]
     if not fitting:
-        sparsest = min(sound, key=lambda point: point.nonzero)
+        size, sparsest = min(sound, key=lambda pair: pair[0])
         raise InputError(
             f"{given}: no strength of this path leaves so few; the sparsest point, strength {sparsest.strength:.4g}, "
-            f"has {sparsest.nonzero:.6g} nonzero: give more, or a path with stronger strengths"
+            f"has {size:.6g} {what}: give more, or a path with stronger strengths"
         )
-    return max(fitting, key=lambda point: (point.nonzero, -point.validation_loss, point.strength))
+    return max(fitting, key=lambda pair: (pair[0], -pair[1].validation_loss, pair[1].strength))[1]
 
 
 def _finite(plain: dict[str, Any]) -> dict[str, Any]:

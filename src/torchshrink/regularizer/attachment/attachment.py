@@ -29,6 +29,7 @@ from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.regularizer.attachment.bundling import (
     Bundle,
+    Members,
     Method,
     Resolved,
     bundled,
@@ -88,6 +89,7 @@ class Attachment:
         self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._nesting = may_nest(type(optimizer))
+        self._members = Members(optimizer)
         self._loaded = False
         self._restorations = schedule.restorations
         self._between: Between | None = None
@@ -100,7 +102,7 @@ class Attachment:
             warnings.warn(note, ObjectiveWarning, stacklevel=3)
         self._installation = Installation(
             optimizer,
-            before=self._before_step if self._before or self._remembering or self._between or self._latent else None,
+            before=self._before_step,
             after=self._after_step,
             loaded=self._after_load,
             around=None if self._latent is None else self._latent.shown,
@@ -164,6 +166,9 @@ class Attachment:
         if self._latent is not None:
             self._leave()  # the last step may have ended in an exception
             self._installation.make_first_after()
+        if self._members.changed():
+            check_settings(optimizer, self._bundles)
+            self._members = Members(optimizer)
         if self._between is not None:
             self._between.before_step()
         if self._remembering:

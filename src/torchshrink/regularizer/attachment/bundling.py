@@ -5,10 +5,11 @@ Everything that can be settled when terms are attached is settled here, so that 
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,9 @@ def resolve_method(penalty: Penalty, method: Method, optimizer: Optimizer, group
     ``latent``.
     """
     if method not in get_args(Method):
-        raise InputError(f"method={method!r}: expected one of {', '.join(map(repr, get_args(Method)))}")
+        known = ", ".join(map(repr, get_args(Method)))
+        loss = "; of a penalty in the loss nothing is attached: add reg.value() to the loss" * (str(method) == "loss")
+        raise InputError(f"method={method!r}: expected one of {known}{loss}")
     if method != "auto":
         return method
     if penalty.smooth:
@@ -167,6 +170,25 @@ def check_settings(optimizer: Optimizer, bundles: Sequence[Bundle]) -> None:
                     "detach() and attach() again after changing the groups."
                 )
         _check_possible(optimizer, bundle.group, bundle.method, bundle.penalty)
+
+
+@final
+class Members:
+    """Who is in which parameter group, to notice in each step whether that has changed."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._groups = [[*group["params"]] for group in optimizer.param_groups]
+
+    def changed(self) -> bool:
+        """Whether a group has come, gone or moved, or has others in it. Not looked at in what is being compiled."""
+        if torch.compiler.is_compiling():
+            return False
+        now = self._optimizer.param_groups
+        return len(now) != len(self._groups) or not all(
+            len(group["params"]) == len(kept) and all(map(operator.is_, group["params"], kept))
+            for group, kept in zip(now, self._groups, strict=True)
+        )
 
 
 def _group_of(optimizer: Optimizer) -> dict[int, int]:

@@ -40,7 +40,7 @@ class Installation:
 
     Args:
         optimizer: any, but for one that only wraps another.
-        before: runs before each step; None where nothing is to be done there.
+        before: runs before each step.
         after: runs after each step.
         loaded: runs after each ``load_state_dict``.
         around: a context for what moves the weights besides a step: ``train`` and ``eval`` of optimizers that have
@@ -54,7 +54,7 @@ class Installation:
         self,
         optimizer: Optimizer,
         *,
-        before: BeforeStep | None,
+        before: BeforeStep,
         after: AfterStep,
         loaded: AfterLoad,
         around: Around | None = None,
@@ -70,8 +70,7 @@ class Installation:
         self._around = around
         guarded = _GUARD in vars(optimizer)
         try:
-            if before is not None:
-                self._handles.append(optimizer.register_step_pre_hook(before))
+            self._handles.append(optimizer.register_step_pre_hook(before))
             self._handles.append(optimizer.register_step_post_hook(after))
             self._handles.append(optimizer.register_load_state_dict_post_hook(loaded))
             vars(optimizer)[_GUARD] = MethodType(_reduce_with_a_warning, optimizer)

@@ -34,7 +34,14 @@ from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
 from torchshrink.regularizer.attachment.offsets import Offset, Offsets
-from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, norm_of, start_for_rho
+from torchshrink.regularizer.attachment.rho import (
+    bounded_rho,
+    coupled_decay,
+    default_rho,
+    followed_rho,
+    norm_of,
+    start_for_rho,
+)
 from torchshrink.regularizer.terms import Schedule
 from torchshrink.step_sizes import climbs
 from torchshrink.support.compiling import uncompiled
@@ -42,7 +49,7 @@ from torchshrink.support.precision import without_autocast
 from torchshrink.support.private_torch import steps_under_way, version_of
 
 SAME = 1e-4  # in relation: how far the prox of the latent weights may be from the model's before that is an edit
-FAR = 10.0  # times: how much larger a later gradient has to be for a ρ that rests on the first one to follow it
+LOOKS = 16  # the first steps, and then each so many: in these a ρ that rests on gradients is looked at
 DOUBLINGS = 60  # of ρ, until the weights are a prox at all under a penalty whose convexity is not known
 
 
@@ -71,6 +78,7 @@ class LatentWeights:
         self._offsets, self._rho = offsets, rho
         self._shown: list[tuple[Bundle, nn.Parameter, Offset]] = []  # the tensors that hold latent weights now
         self._edited: dict[str, str] = {}
+        self._rates: dict[int, tuple[Tensor, int, float]] = {}  # by group: the tensor, its version, the rate
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -215,10 +223,9 @@ class LatentWeights:
         self._notice_edit(bundle, name, p, offset)
         if self._rho is not None:
             offset.unit_rho = self._rho
-        elif bundle.penalty.constraint:  # ρ rests on gradients, and the first one may have been a small one
-            found = self._unit_rho(bundle, p, dense_gradient(p) / loss_scale)
-            if FAR * offset.unit_rho < found < math.inf:
-                offset.unit_rho = found
+        elif bundle.penalty.constraint and self._looks():  # the first gradient may have been a small one
+            z, grad = p.detach().double(), dense_gradient(p).double() / loss_scale
+            offset.unit_rho = followed_rho(bundle.penalty, offset.unit_rho, z, grad, offset.u.double())
         rho = self._bounded(offset.unit_rho * scale, bundle, p)
         if (rho, scale) != (offset.rho, offset.scale):
             # What ρu is per unit of strength stays: the pull on a weight that is not 0 is then that of the new one.
@@ -253,10 +260,19 @@ class LatentWeights:
         penalty = bundle.penalty.at_step(self._schedule.steps) if bundle.penalty.scheduled else bundle.penalty
         z = p.detach().double()
         pull = distributed.gradients(penalty.convex_part or penalty, [start_for_rho(z)], 1.0)[0]
-        return float(default_rho(z, pull, grad.double()))
+        return float(default_rho(penalty, z, pull, grad.double()))
+
+    def _looks(self) -> bool:
+        return self._schedule.steps < LOOKS or self._schedule.steps % LOOKS == 0
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
         group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})
+        lr = group.get("lr")
+        if isinstance(lr, Tensor) and lr.device.type != "cpu":  # reading it waits for the device
+            read = self._rates.get(bundle.group)
+            if read is None or read[0] is not lr or read[1] != version_of(lr):
+                read = self._rates[bundle.group] = (lr, version_of(lr), lr.item())
+            group = {**group, "lr": read[2]}
         return float(bounded_rho(torch.tensor(rho, dtype=torch.float64), self._optimizer, group, state))
 
     def _is_prox(self, penalty: Penalty, z: Tensor, u: Tensor, rho: float, dtype: torch.dtype) -> bool:

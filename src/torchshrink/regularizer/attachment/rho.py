@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.errors import StepSizeError
+from torchshrink.penalties import Penalty
 from torchshrink.step_sizes import step_size_of, weight_decays
 
 KAPPA = 10.0
@@ -19,6 +20,18 @@ KAPPA = 10.0
 
 Too small a ρ lets a weight cross a wide range in which the model sees 0; too large a one makes every step a short one.
 """
+
+KAPPA_OF_COUNTS = 0.3
+"""The same where a constraint says how many weights are nonzero, and not how large they are.
+
+There a zero becomes a weight where its |∇L| exceeds ρ times the smallest weight that is not 0. A large ρ keeps the
+first choice of zeros for ever; at a third of this they flicker. On eight problems of 12 features of which 4 may stay,
+under Adam, SGD with momentum and Muon, 23 of 24 ends are the best subset, and with κ = 10 eleven; a digits
+network with 3 % of its weights under Muon ends at a mean loss of .08 instead of .67.
+"""
+
+FAR, FAR_OF_COUNTS = 10.0, 3.0
+"""How many times larger a later gradient has to be for a ρ that rests on the first one to follow it."""
 
 SMALLEST, ORDINARY = 0.01, 0.3
 """What stands in for ‖z‖ when ρ is chosen, times √numel/√(inputs): ORDINARY, about what a layer starts with, where all
@@ -30,10 +43,30 @@ def start_for_rho(z: Tensor) -> Tensor:
     return torch.where(norm_of(z) > 0, z, ORDINARY * _unit(z))
 
 
-def default_rho(z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
+def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tensor) -> float:
+    """ρ of a constraint at a later gradient: ``unit``, unless that rests on one that was far smaller.
+
+    Args:
+        penalty: the constraint.
+        unit: ρ until now.
+        z: the weights.
+        grad: the loss's gradient.
+        u: latent weights minus z. Where weights began at a minimum, this is what the first projection cut off, and
+            ‖grad‖/‖u‖ the curvature that it met: what ρ is to be for a bound on the count of weights.
+    """
+    counts = penalty.bounds_support
+    least = default_rho(penalty, z, torch.zeros_like(z), grad)
+    if not (FAR_OF_COUNTS if counts else FAR) * unit < float(least) < math.inf:
+        return unit
+    curvature = norm_of(grad) / norm_of(u)
+    return float(torch.maximum(least, curvature.clamp(max=least * (KAPPA / KAPPA_OF_COUNTS))) if counts else least)
+
+
+def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
     """ρ = κ·‖∂Ω(z)‖/‖z‖, a scalar, in proportion to the penalty and inversely to the weights.
 
     Args:
+        penalty: Ω.
         z: the weights at the start.
         pull: ∂Ω at `start_for_rho`.
         grad: the loss's gradient, which stands in for ∂Ω where that is 0, as it is of a constraint inside its set.
@@ -44,7 +77,8 @@ def default_rho(z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
     norm, unit = norm_of(z), _unit(z) * math.sqrt(z.numel())
     size = torch.where(norm > 0, norm.clamp(min=SMALLEST * unit), ORDINARY * unit)
     against = norm_of(pull)
-    return KAPPA * torch.where(against > 0, against, norm_of(grad)) / size
+    kappa = KAPPA_OF_COUNTS if penalty.bounds_support else KAPPA
+    return kappa * torch.where(against > 0, against, norm_of(grad)) / size
 
 
 def bounded_rho(rho: Tensor, optimizer: Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
