@@ -12,20 +12,10 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from torch.optim import Optimizer
 
 from torchshrink.errors import ObjectiveWarning
-from torchshrink.integrations.callbacks import (
-    On,
-    Penalties,
-    attached,
-    bound,
-    clipping_at_end,
-    clipping_at_start,
-    zeros_lost,
-)
+from torchshrink.integrations.callbacks import Clipping, On, Penalties, attached, bound, held_by, taken_out, zeros_lost
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.attachment import Method
 from torchshrink.regularizer.terms import Scale
-
-_CLIP = "Trainer(gradient_clip_val=)"
 
 
 class RegularizerCallback(Callback):
@@ -33,13 +23,17 @@ class RegularizerCallback(Callback):
 
     It binds when ``fit`` starts, and logs ``penalty`` and ``sparsity`` (the share of penalised weights that are exactly
     0) after each epoch. What it has to keep (the step of a schedule, what L2SP is anchored at, latent weights) is in
-    Lightning's checkpoints, and comes back with ``fit(ckpt_path=)``.
+    Lightning's checkpoints, and comes back with ``fit(ckpt_path=)``. After ``fit`` it is detached; its ``regularizer``
+    stays, to certify with.
 
     Args:
         penalty: one penalty, or rules pattern → penalty or None.
         on: ``"weights"``, ``"all"``, or a pattern of parameter names, such as ``"encoder.*"``, or several.
         method: as `Regularizer.attach`.
         scale: as `Regularizer.scale`: a number, or a callable of the step.
+
+    Raises:
+        AttachmentError: (when ``fit`` starts) no optimizer holds a penalised parameter.
 
     Warns:
         ObjectiveWarning: gradients are clipped; they still were when training ended; an averaging callback takes the
@@ -58,61 +52,61 @@ class RegularizerCallback(Callback):
         self.method: Method = method
         self.scale = scale
         self.regularizer: Regularizer | None = None
-        self._saved: dict[str, Any] | None = None
-        self._norm = 0.0
+        self._kept: dict[str, Any] = {}  # at the end of the last training
+        self._loaded: dict[str, Any] = {}  # from a checkpoint, until the optimizers are there
+        self._clipping: Clipping | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind and attach."""
-        if self.regularizer is None or self.regularizer.model is not pl_module:
-            self.regularizer = bound(pl_module, self.penalty, self.on, self.scale)
-        attached(self.regularizer, trainer.optimizers, self.method)
-        if self._saved is not None:
-            self.regularizer.load_state_dict(self._saved)
-            self._saved = None
-        if trainer.gradient_clip_val:
-            warnings.warn(clipping_at_start(float(trainer.gradient_clip_val), _CLIP), ObjectiveWarning, stacklevel=2)
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Look at the gradients before they are clipped, at the end of an epoch."""
-        if trainer.gradient_clip_val and trainer.is_last_batch:
-            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            largest = trainer.gradient_clip_algorithm == "value"
-            norms = [torch.linalg.vector_norm(g, math.inf if largest else 2) for g in grads]
-            together = torch.stack(norms)
-            self._norm = float(together.max() if largest else together.norm())
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the penalty and the share of exact zeros."""
-        if self.regularizer is not None:
-            sparsity = self.regularizer.sparsity()
-            pl_module.log("sparsity", sparsity.share)
-            if not any(term.penalty.constraint for term in self.regularizer.terms):
-                with torch.no_grad():
-                    pl_module.log("penalty", self.regularizer.value().detach())
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what has kept the training from F's stationary points."""
-        limit = float(trainer.gradient_clip_val or 0)
-        if limit and self._norm > limit:
-            warnings.warn(clipping_at_end(self._norm, limit, _CLIP), ObjectiveWarning, stacklevel=2)
+        known = self.regularizer
+        if known is None or known.model is not pl_module or trainer.global_step == 0:
+            known, self._kept = bound(pl_module, self.penalty, self.on, self.scale), {}
+        self.regularizer = attached(known, trainer.optimizers, self.method)
+        state = self._loaded or self._kept  # the latter where the same trainer goes on
+        if state:
+            self.regularizer.load_state_dict(state)
+        self._loaded = {}
+        limit = trainer.gradient_clip_val
+        by_value = trainer.gradient_clip_algorithm == "value"
+        order = math.inf if by_value else 2.0
+        self._clipping = Clipping(float(limit), "Trainer(gradient_clip_val=)", order) if limit else None
         for other in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(other, WeightAveraging | StochasticWeightAveraging):
                 warnings.warn(zeros_lost(type(other).__name__), ObjectiveWarning, stacklevel=2)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the optimizers as they were; ``regularizer`` stays, to certify with."""
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Look at the gradients before they are clipped."""
+        if self._clipping is not None:
+            self._clipping.look(held_by(optimizer), key=id(optimizer))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the penalty and the share of exact zeros."""
         if self.regularizer is not None:
-            self.regularizer.detach()
+            pl_module.log("sparsity", self.regularizer.sparsity().fraction)
+            if not any(term.penalty.constraint for term in self.regularizer.terms):
+                with torch.no_grad():
+                    pl_module.log("penalty", self.regularizer.value())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say whether clipping has kept the training from F's stationary points."""
+        if self._clipping is not None:
+            self._clipping.end()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the optimizers as they were."""
+        if self.regularizer is not None and self.regularizer.methods:
+            self._kept = taken_out(self.regularizer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the optimizers as they were."""
-        if self.regularizer is not None:
-            self.regularizer.detach()
+        if self.regularizer is not None and self.regularizer.methods:
+            self._kept = taken_out(self.regularizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {} if self.regularizer is None else self.regularizer.state_dict()
+        attached_now = self.regularizer is not None and self.regularizer.methods
+        return self.regularizer.state_dict() if self.regularizer is not None and attached_now else self._kept
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until the optimizers are there."""
-        self._saved = state_dict or None
+        self._loaded = state_dict

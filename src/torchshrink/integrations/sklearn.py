@@ -392,7 +392,9 @@ class _Once(_Penalized):
         if isinstance(template, Penalty) and (template.constraint or self.strength is None):
             return PenaltyFamily(type(template).__name__, lambda strength: template), 1.0
         if self.strength is None:
-            raise InputError(f"strength=None with penalty={self.penalty!r}: a number ≥ 0 expected, or a penalty that has one")
+            raise InputError(
+                f"strength=None with penalty={self.penalty!r}: a number ≥ 0 expected, or a penalty that has one"
+            )
         return family(template), self.strength
 
 
