@@ -39,15 +39,11 @@ def loss(output, y):
     return (output - y).square().mean() / 2
 
 
-def momentum(parameters):
-    return torch.optim.SGD(parameters, lr=0.2, momentum=0.9)
-
-
-def adam(parameters):
-    return torch.optim.Adam(parameters, lr=2.0, betas=(0.9, 0.99))
-
-
-MAKE = {"momentum": momentum, "Adam": adam}
+OPTIMIZERS = {
+    "momentum": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.9}),
+    "Adam": (torch.optim.Adam, {"lr": 2.0, "betas": (0.9, 0.99)}),
+}
+MAKE = {name: functools.partial(cls, **settings) for name, (cls, settings) in OPTIMIZERS.items()}
 
 
 def assert_is_the_lasso(weight, alpha=ALPHA, factor=1.0):

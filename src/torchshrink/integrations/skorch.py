@@ -46,34 +46,33 @@ class RegularizerCallback(Callback):  # type: ignore[misc]
         self.method = method
         self.scale = scale
 
-    def initialize(self) -> RegularizerCallback:
-        """A new net is bound anew."""
         self.regularizer_: Regularizer | None = None
-        self._kept: dict[str, Any] = {}
-        self._clipping: Clipping | None = None
-        return self
+        self.rules_: tuple[Any, ...] = ()  # that it is bound by
+        self.kept_: dict[str, Any] = {}
+        self.clipping_: Clipping | None = None
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Bind, where the module is new, and attach."""
-        known = self.regularizer_
+        """Bind, where the module or the rules are new, and attach."""
+        known, rules = self.regularizer_, (self.penalty, self.on)
         if known is not None and known.methods:  # an earlier fit has ended in an exception
-            self._kept = taken_out(known)
-        if known is not None and known.model is not net.module_:
-            known, self._kept = None, {}
+            self.kept_ = taken_out(known)
+        moved = known is not None and known.model is not net.module_  # a module of other settings
+        if not net.history or moved or (self.rules_ and rules != self.rules_):
+            known, self.kept_ = None, {}
         if known is None:
-            known = bound(net.module_, self.penalty, self.on, self.scale)
+            known, self.rules_ = bound(net.module_, self.penalty, self.on, self.scale), rules
         self.regularizer_ = attached(known, [net.optimizer_], self.method)
-        if self._kept:
-            self.regularizer_.load_state_dict(self._kept)
+        if self.kept_:
+            self.regularizer_.load_state_dict(self.kept_)
         limit = next(
             (each.gradient_clip_value for _, each in net.callbacks_ if isinstance(each, GradientNormClipping)), None
         )
-        self._clipping = Clipping(limit, "GradientNormClipping") if limit else None
+        self.clipping_ = Clipping(limit, "GradientNormClipping") if limit else None
 
     def on_grad_computed(self, net: NeuralNet, *args: Any, **kwargs: Any) -> None:
         """Look at the gradients, before they are clipped or after."""
-        if self._clipping is not None:
-            self._clipping.look(held_by(net.optimizer_))
+        if self.clipping_ is not None:
+            self.clipping_.look(held_by(net.optimizer_))
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Record the share of exact zeros."""
@@ -82,16 +81,16 @@ class RegularizerCallback(Callback):  # type: ignore[misc]
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Leave the optimizer as it was."""
-        if self._clipping is not None:
-            self._clipping.end()
-            self._clipping = None
+        if self.clipping_ is not None:
+            self.clipping_.end()
+            self.clipping_ = None
         if self.regularizer_ is not None:
-            self._kept = taken_out(self.regularizer_)
+            self.kept_ = taken_out(self.regularizer_)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the regularizer, whose model would be a second copy of the net's; with what it has to keep."""
         state = {**vars(self)}
         made = state.get("regularizer_")
         if made is not None:
-            state |= {"regularizer_": None, "_kept": made.state_dict() if made.methods else self._kept}
+            state |= {"regularizer_": None, "kept_": made.state_dict() if made.methods else self.kept_}
         return state
