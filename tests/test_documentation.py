@@ -59,7 +59,7 @@ def run_examples(test: doctest.DocTest) -> None:
     assert not runner.failures, "".join(report)
 
 
-@pytest.mark.filterwarnings("ignore:.*(num_workers|log_every_n_steps|LeafSpec|torch.jit.script)")  # of frameworks
+@pytest.mark.filterwarnings("ignore:.*(num_workers|log_every_n_steps|LeafSpec|torch.jit)")  # of frameworks
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
