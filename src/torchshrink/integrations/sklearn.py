@@ -10,316 +10,25 @@ on standardised columns and a standardised target.
 
 from __future__ import annotations
 
-import functools
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin
 from sklearn.model_selection import StratifiedKFold, check_cv
-from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import nn
 
 from torchshrink.errors import InputError
-from torchshrink.integrations.sample_weights import WeightedLoss, WeightedStandardise
-from torchshrink.models import mlp
+from torchshrink.integrations.estimator_parts import Module, Task
+from torchshrink.integrations.estimators import Classifies, Penalized, Predicts
 from torchshrink.paths import Engine, PathResult, path
 from torchshrink.paths.penalty_family import PenaltyFamily, family
 from torchshrink.paths.refit import Source
-from torchshrink.paths.settings import PathSettings
 from torchshrink.paths.training_spec import make_training_spec
-from torchshrink.penalties import BUILTIN, Penalty
-from torchshrink.regularizer.selection import WEIGHTS
+from torchshrink.penalties import BUILTIN, ElasticNet, Penalty, SparseGroupLasso
 from torchshrink.support.text import suggestion
-
-Module = Callable[[int, int], nn.Module]
-_AT_ONCE = 4096  # rows of a prediction's batch
-_FULL = 256  # up to so many rows a batch is all of them, if nothing else is asked for
-
-
-@dataclass(frozen=True)
-class _Build:
-    """() -> a new model of so many inputs and outputs; a class, so that it can be pickled."""
-
-    inputs: int
-    outputs: int
-    hidden: tuple[int, ...]
-    module: Module | None
-    weighted: bool
-    dtype: torch.dtype
-
-    def __call__(self) -> nn.Module:
-        if self.module is not None:
-            made = self.module(self.inputs, self.outputs)
-            return nn.Sequential(OrderedDict(rows=_WithoutWeight(), module=made)) if self.weighted else made
-        made = mlp(self.inputs, self.outputs, hidden=self.hidden)
-        if self.weighted:
-            made.preprocess = WeightedStandardise(self.inputs)
-        return made.to(self.dtype)
-
-
-class _WithoutWeight(nn.Module):
-    """Rows (…, d + 1) without their weight, (…, d)."""
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return rows[..., :-1]
-
-
-class _Unstandardise(nn.Module):
-    """Outputs (…, k) in the targets' own units: mean + scale · f; (…) where there was one column of none."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Tensor, scale: Tensor, flat: bool) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-        self.flat = flat
-
-    def forward(self, output: Tensor) -> Tensor:
-        wide = self.mean + self.scale * output
-        return wide.squeeze(-1) if self.flat else wide
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is trained on: rows and targets as a path takes them, and how to undo what was done to them."""
-
-    X: Tensor
-    y: Tensor
-    codes: np.ndarray
-    build: _Build
-    loss: nn.Module | None
-    settings: PathSettings
-    finish: Callable[[nn.Module], nn.Module]
-
-
-class _Penalized(BaseEstimator):
-    """What the four estimators share: checking, standardising, training, predicting."""
-
-    # --- what a subclass says ---
-
-    def _targets(self, y: Any, weights: np.ndarray) -> tuple[np.ndarray, int, Callable[[nn.Module], nn.Module]]:
-        """Targets as numbers (n, k), or codes (n,); how many outputs; and the model's way back to the targets."""
-        raise NotImplementedError
-
-    def _loss(self, mean_weight: float) -> nn.Module:
-        raise NotImplementedError
-
-    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        raise NotImplementedError
-
-    # --- fitting ---
-
-    def _task(self, X: Any, y: Any, sample_weight: Any, **more: Any) -> _Task:
-        X, y, weights = self._checked(X, y, sample_weight)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        weighted = weights is not None
-        if weighted:
-            if not weights.sum() > 0 or (weights < 0).any():
-                raise ValueError("sample_weight: negative or all 0 given, weights ≥ 0 with a sum above 0 expected")
-            if (weights > 0).sum() < 2:
-                raise ValueError("Found array with 1 sample whose weight is not 0, at least 2 expected")
-        targets, outputs, finish = self._targets(y, np.ones(len(y)) if weights is None else weights)
-        rows, wanted = torch.from_numpy(np.array(X)), torch.from_numpy(targets)
-        if wanted.is_floating_point():
-            wanted = wanted.to(rows.dtype)
-        if weights is not None:
-            column = torch.from_numpy(weights).to(rows.dtype).unsqueeze(1)
-            rows = torch.cat([rows, column], 1)
-            wanted = torch.cat([wanted.reshape(len(wanted), -1).to(rows.dtype), column], 1)
-        build = _Build(X.shape[1], outputs, self._widths(), self.module, weighted, rows.dtype)
-        loss = self._loss(float(weights.mean())) if weights is not None else None
-        optimizer = self.optimizer or functools.partial(torch.optim.Adam, lr=self.lr, fused=True)
-        settings = PathSettings(
-            epochs=self.epochs,
-            batch_size=self._batch_size(len(rows)),
-            loss=loss,
-            optimizer=optimizer,
-            seed=seed,
-            device=self.device,
-            on=WEIGHTS if self.on is None else self.on,
-            method=self.method,
-            **more,
-        )
-        return _Task(rows, wanted, y, build, loss, settings, finish)
-
-    def _widths(self) -> tuple[int, ...]:
-        hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
-        return hidden
-
-    @property
-    def _linear(self) -> bool:
-        return self.module is None and not self._widths()
-
-    def _batch_size(self, rows: int) -> int:
-        if self.batch_size == "auto":
-            return rows if rows <= _FULL else 64
-        return self.batch_size
-
-    def _keep(self, model: nn.Module, certificate: Any, finish: Callable[[nn.Module], nn.Module]) -> Self:
-        if isinstance(model, nn.Sequential) and isinstance(model[0], WeightedStandardise):
-            model.preprocess = model.preprocess.plain()
-        elif isinstance(model, nn.Sequential) and isinstance(model[0], _WithoutWeight):
-            model = model.module
-        self.module_ = finish(model).eval()
-        self.certificate_ = certificate
-        return self
-
-    # --- predicting ---
-
-    @torch.no_grad()
-    def _outputs(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=_DTYPES)
-        first = next(self.module_.parameters())
-        rows = torch.from_numpy(np.array(X))
-        if self.module is not None:
-            rows = rows.to(first.dtype)
-        parts = [self.module_(part.to(first.device)).cpu() for part in rows.split(_AT_ONCE)]
-        return torch.cat(parts).numpy()
-
-    # --- reading ---
-
-    @property
-    def _first_weight(self) -> Tensor:
-        """The weights (out, d) that read the standardised features."""
-        check_is_fitted(self)
-        if self.module is not None:
-            raise AttributeError("of a module of your own it is not known how it reads the features: see module_")
-        return next(m for m in self.module_.modules() if isinstance(m, nn.Linear)).weight.detach()
-
-    @property
-    def feature_importances_(self) -> np.ndarray:
-        """‖W[:, j]‖₂ of the first layer's weights of each standardised feature (d,); 0: it is not used."""
-        return self._first_weight.norm(dim=0).cpu().numpy()
-
-    @property
-    def _linear_map(self) -> tuple[np.ndarray, np.ndarray]:
-        """The slopes (k, d) and intercepts (k,) of a linear model, in the raw features."""
-        if not self._linear:
-            raise AttributeError(f"coef_ and intercept_ are of linear models (hidden=()); hidden={self.hidden!r} here")
-        weight = self._first_weight.double()
-        output = next(m for m in self.module_.modules() if isinstance(m, nn.Linear))
-        preprocess = self.module_.get_submodule(self._core + "preprocess")
-        slopes = weight / preprocess.scale
-        intercepts = output.bias.detach().double() - slopes @ preprocess.mean
-        return slopes.cpu().numpy(), intercepts.cpu().numpy()
-
-    _core = ""
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
-
-
-_DTYPES = (np.float64, np.float32)
-
-
-class _Classifies(ClassifierMixin, _Penalized):
-    """The part of classifiers."""
-
-    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        X, y = validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=2)
-        check_classification_targets(y)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
-        if self.class_weight is not None:
-            weights = (1.0 if weights is None else weights) * compute_sample_weight(self.class_weight, y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
-        return X, codes.astype(np.int64), weights
-
-    def _targets(self, y: Any, weights: np.ndarray) -> tuple[np.ndarray, int, Callable[[nn.Module], nn.Module]]:
-        if len(np.unique(y[weights > 0])) < 2:
-            raise ValueError("Of the rows whose weight is not 0, all are of one class: at least two classes expected")
-        return y, len(self.classes_), lambda model: model
-
-    def _loss(self, mean_weight: float) -> nn.Module:
-        return WeightedLoss(True, mean_weight)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each of ``classes_`` for rows X (n, d): (n, classes)."""
-        return torch.softmax(torch.from_numpy(self._outputs(X)), 1).numpy()
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithm of `predict_proba`, from the model's own outputs."""
-        return torch.log_softmax(torch.from_numpy(self._outputs(X)), 1).numpy()
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row X (n, d)."""
-        outputs = self._outputs(X)
-        return self.classes_[outputs.argmax(1)]
-
-    @property
-    def coef_(self) -> np.ndarray:
-        """Slopes of a linear model's outputs (classes, d), in raw features; (1, d) of their difference for two."""
-        slopes, _ = self._linear_map
-        return slopes[1:] - slopes[:1] if len(slopes) == 2 else slopes
-
-    @property
-    def intercept_(self) -> np.ndarray:
-        """Intercepts that belong to ``coef_``."""
-        _, intercepts = self._linear_map
-        return intercepts[1:] - intercepts[:1] if len(intercepts) == 2 else intercepts
-
-
-class _Predicts(RegressorMixin, _Penalized):
-    """The part of regressors."""
-
-    _core = "network."
-
-    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        X, y = validate_data(self, X, y, dtype=_DTYPES, multi_output=True, y_numeric=True, ensure_min_samples=2)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
-        return X, y, weights
-
-    def _targets(self, y: Any, weights: np.ndarray) -> tuple[np.ndarray, int, Callable[[nn.Module], nn.Module]]:
-        wide = y.reshape(len(y), -1).astype(np.float64)
-        mean = np.average(wide, axis=0, weights=weights)
-        scale = np.sqrt(np.average((wide - mean) ** 2, axis=0, weights=weights))
-        counted = wide[weights > 0]
-        constant = (counted == counted[:1]).all(0)
-        mean, scale = np.where(constant, counted[0], mean), np.where(constant | (scale == 0), 1.0, scale)
-
-        def finish(model: nn.Module) -> nn.Module:
-            like = next(model.parameters())
-            ends = [torch.from_numpy(np.array(each)).to(like) for each in (mean, scale)]
-            return nn.Sequential(OrderedDict(network=model, targets=_Unstandardise(*ends, flat=y.ndim == 1)))
-
-        return (wide - mean) / scale, wide.shape[1], finish
-
-    def _loss(self, mean_weight: float) -> nn.Module:
-        return WeightedLoss(False, mean_weight)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The targets of rows X (n, d): (n,), or (n, k) where y had k columns."""
-        return self._outputs(X)
-
-    @property
-    def coef_(self) -> np.ndarray:
-        """Slopes of a linear model in raw units: (d,), or (k, d) for k columns of y."""
-        slopes = self._linear_map[0] * self.module_.targets.scale.cpu().numpy()[:, None]
-        return slopes[0] if self.module_.targets.flat else slopes
-
-    @property
-    def intercept_(self) -> np.ndarray | float:
-        """Intercepts that belong to ``coef_``."""
-        targets = self.module_.targets
-        both = self._linear_map[1] * targets.scale.cpu().numpy() + targets.mean.cpu().numpy()
-        return float(both[0]) if targets.flat else both
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
 
 def _template(penalty: object) -> Any:
@@ -327,10 +36,9 @@ def _template(penalty: object) -> Any:
     if not isinstance(penalty, str):
         return penalty
     name = penalty.lower()
-    if name == "elastic_net":
-        return BUILTIN[name](0.5, 0.5)
-    if name == "sparse_group_lasso":
-        return BUILTIN[name](0.5, 0.5, dim=1)
+    two = {"elastic_net": ElasticNet(0.5, 0.5), "sparse_group_lasso": SparseGroupLasso(0.5, 0.5, dim=1)}
+    if name in two:
+        return two[name]
     if name not in BUILTIN:
         raise InputError(
             f"penalty={penalty!r}: expected one of {', '.join(BUILTIN)}, or a penalty{suggestion(penalty, BUILTIN)}"
@@ -338,7 +46,7 @@ def _template(penalty: object) -> Any:
     return BUILTIN[name]
 
 
-class _Once(_Penalized):
+class _Once(Penalized):
     """One training at a given strength."""
 
     def __init__(
@@ -398,7 +106,7 @@ class _Once(_Penalized):
         return family(template), self.strength
 
 
-class PenalizedClassifier(_Classifies, _Once):
+class PenalizedClassifier(Classifies, _Once):
     """A penalised network, or logistic regression, with scikit-learn's methods.
 
     Args:
@@ -469,7 +177,7 @@ class PenalizedClassifier(_Classifies, _Once):
         self.class_weight = class_weight
 
 
-class PenalizedRegressor(_Predicts, _Once):
+class PenalizedRegressor(Predicts, _Once):
     """A penalised network, or linear regression, with scikit-learn's methods: as `PenalizedClassifier`, for numbers.
 
     The targets are standardised, and F = mean((f − z)²) + penalty in their standard deviation; predictions are in the
@@ -485,7 +193,7 @@ class PenalizedRegressor(_Predicts, _Once):
     """
 
 
-class _Tuned(_Penalized):
+class _Tuned(Penalized):
     """The whole path of strengths, and a training at the chosen one."""
 
     def __init__(
@@ -505,7 +213,7 @@ class _Tuned(_Penalized):
         on: Any = None,
         method: str = "auto",
         polish: bool | str = "auto",
-        engine: str = "auto",
+        engine: Any = "auto",
         n_jobs: int | None = None,
         device: str | None = None,
         verbose: bool = False,
@@ -554,7 +262,7 @@ class _Tuned(_Penalized):
         self.path_: PathResult = replace(result, source=None)  # which holds the data
         return self._keep(model, certificate, task.finish)
 
-    def _folds(self, task: _Task, groups: Any) -> Any:
+    def _folds(self, task: Task, groups: Any) -> Any:
         if isinstance(self.cv, int) and not task.build.weighted and task.y.ndim == 1:
             return self.cv  # drawn anew in each repeat
         classes = isinstance(self, ClassifierMixin)
@@ -570,7 +278,7 @@ _SETTINGS = (
 )
 
 
-class PenalizedClassifierCV(_Classifies, _Tuned):
+class PenalizedClassifierCV(Classifies, _Tuned):
     """A penalised network, or logistic regression, whose strength is chosen by cross-validation.
 
     As `PenalizedClassifier`, with `torchshrink.path` inside: every strength in every fold from the same initial
@@ -620,7 +328,7 @@ class PenalizedClassifierCV(_Classifies, _Tuned):
         on: Any = None,
         method: str = "auto",
         polish: bool | str = "auto",
-        engine: str = "auto",
+        engine: Any = "auto",
         n_jobs: int | None = None,
         device: str | None = None,
         verbose: bool = False,
@@ -651,7 +359,7 @@ class PenalizedClassifierCV(_Classifies, _Tuned):
         self.class_weight = class_weight
 
 
-class PenalizedRegressorCV(_Predicts, _Tuned):
+class PenalizedRegressorCV(Predicts, _Tuned):
     """A penalised network, or linear regression, whose strength is chosen by cross-validation.
 
     As `PenalizedClassifierCV`, for numbers: what LassoCV is to Lasso.

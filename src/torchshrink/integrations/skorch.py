@@ -13,7 +13,7 @@ from torchshrink.regularizer.attachment import Method
 from torchshrink.regularizer.terms import Scale
 
 
-class RegularizerCallback(Callback):  # type: ignore[misc]
+class RegularizerCallback(Callback):
     """Lets a penalty act inside the net's optimizer, from the beginning of each ``fit`` or ``partial_fit`` to its end.
 
     ``fit`` makes module and optimizer anew, and it binds anew; ``partial_fit`` goes on with both, and so do a schedule
