@@ -14,18 +14,18 @@ import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from sklearn.base import BaseEstimator  # noqa: E402
-from sklearn.datasets import load_breast_cancer, load_digits  # noqa: E402
-from sklearn.linear_model import LogisticRegressionCV  # noqa: E402
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split  # noqa: E402
-from sklearn.neural_network import MLPClassifier  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-from timing import table  # noqa: E402
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from torchshrink.integrations.sklearn import PenalizedClassifier, PenalizedClassifierCV  # noqa: E402
+from timing import table
+from torchshrink.integrations.sklearn import PenalizedClassifier, PenalizedClassifierCV
 
 DATA = {"breast cancer": load_breast_cancer, "digits": load_digits}
 STRENGTHS = [0.0, *np.geomspace(1e-4, 3e-2, 15).round(6).tolist()]

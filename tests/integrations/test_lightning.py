@@ -5,7 +5,7 @@ import torch
 from diabetes import ALPHA, MAKE, STEPS, assert_is_the_lasso, data, large, linear, loss, solution
 
 import torchshrink as ts
-from torchshrink.errors import AttachmentError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
 
 pl = pytest.importorskip("lightning.pytorch")
 
@@ -229,9 +229,23 @@ def test_lightnings_own_wrapper_is_seen_through():
 
 
 def test_averaging_takes_zeros_away_and_that_is_said():
+    callback = RegularizerCallback(ts.L1(ALPHA))
     with pytest.warns(ObjectiveWarning, match="EMAWeightAveraging puts averages of the weights"):
-        model, _ = fitted(RegularizerCallback(ts.L1(ALPHA)), callbacks=[EMAWeightAveraging(decay=0.9)], steps=60)
+        model, _ = fitted(callback, callbacks=[EMAWeightAveraging(decay=0.9)], steps=200)
     assert int((model.net.weight == 0).sum()) < 5
+    before = objective(model)
+    callback.hold_zeros(model)
+    assert torch.equal(model.net.weight == 0, solution() == 0)
+    assert objective(model) < before
+    callback = RegularizerCallback(ts.L1(ALPHA))
+    model, _ = fitted(callback, steps=1)
+    with pytest.raises(InputError, match="no averaging callback"):
+        callback.hold_zeros(model)
+
+
+@torch.no_grad()
+def objective(model):
+    return float(loss(model.net(data()[0]), data()[1]) + ALPHA * model.net.weight.abs().sum())
 
 
 YAML = """

@@ -84,7 +84,7 @@ def zeros_lost(by: str) -> str:
     """That averaged weights are not sparse."""
     return (
         f"{by} puts averages of the weights in their place when training ends: a mean is exactly zero only where every "
-        "weight that went into it was, so zeros are lost, and it is no stationary point of mean loss + penalty"
+        "weight that went into it was, so zeros are lost; callback.hold_zeros(model) puts those of the last epoch back"
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from torch import Tensor
 from torch.optim import Optimizer
 
-from torchshrink.errors import ObjectiveWarning
+from torchshrink.errors import InputError, ObjectiveWarning
 from torchshrink.integrations.callbacks import Clipping, On, Penalties, attached, bound, held_by, taken_out, zeros_lost
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.attachment import Method
@@ -55,6 +56,8 @@ class RegularizerCallback(Callback):
         self._kept: dict[str, Any] = {}  # at the end of the last training
         self._loaded: dict[str, Any] = {}  # from a checkpoint, until the optimizers are there
         self._clipping: Clipping | None = None
+        self._averages = False
+        self._support: dict[str, Tensor] | None = None  # at the end of an epoch, where weights are averaged
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind and attach."""
@@ -70,8 +73,10 @@ class RegularizerCallback(Callback):
         by_value = trainer.gradient_clip_algorithm == "value"
         order = math.inf if by_value else 2.0
         self._clipping = Clipping(float(limit), "Trainer(gradient_clip_val=)", order) if limit else None
+        self._averages, self._support = False, None
         for other in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(other, WeightAveraging | StochasticWeightAveraging):
+                self._averages = True
                 warnings.warn(zeros_lost(type(other).__name__), ObjectiveWarning, stacklevel=2)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -82,10 +87,22 @@ class RegularizerCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the penalty and the share of exact zeros."""
         if self.regularizer is not None:
+            if self._averages:
+                self._support = self.regularizer.support()
             pl_module.log("sparsity", self.regularizer.sparsity().fraction)
             if not any(term.penalty.constraint for term in self.regularizer.terms):
                 with torch.no_grad():
                     pl_module.log("penalty", self.regularizer.value())
+
+    def hold_zeros(self, model: LightningModule) -> None:
+        """After ``fit`` with an averaging callback: set to 0 in the average what the last epoch has ended with as 0.
+
+        Raises:
+            InputError: no weights have been averaged.
+        """
+        if self.regularizer is None or self._support is None:
+            raise InputError("hold_zeros: there is no averaging callback in this Trainer, or it has not trained yet")
+        self.regularizer.hold_zeros(model, self._support)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say whether clipping has kept the training from F's stationary points."""
