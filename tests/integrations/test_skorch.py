@@ -129,6 +129,9 @@ def test_a_setting_that_is_changed_after_a_fit_holds_in_the_next():
     fitted.set_params(callbacks__regularizer__penalty=ts.L1(2.0))
     fitted.partial_fit(*numpy())
     assert_is_the_lasso(weight(fitted), alpha=2.0)
+    fitted.set_params(callbacks__regularizer__scale=2.5)
+    fitted.partial_fit(*numpy())
+    assert_is_the_lasso(weight(fitted))
 
 
 def test_what_is_changed_about_another_callback_leaves_it_alone():

@@ -64,6 +64,7 @@ class RegularizerCallback(Callback):
         self.regularizer_ = attached(known, [net.optimizer_], self.method)
         if self.kept_:
             self.regularizer_.load_state_dict(self.kept_)
+            self.regularizer_.scale = 1.0 if self.scale is None else self.scale  # which may have been set since
         limit = next(
             (each.gradient_clip_value for _, each in net.callbacks_ if isinstance(each, GradientNormClipping)), None
         )
