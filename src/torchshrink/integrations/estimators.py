@@ -180,7 +180,8 @@ class Classifies(ClassifierMixin, Penalized):
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row X (n, d)."""
-        best: Array = self.classes_[self._outputs(X).argmax(1)]
+        outputs = self._outputs(X)
+        best: Array = self.classes_[outputs.argmax(1)]
         return best
 
     @property
