@@ -89,6 +89,35 @@ def ratio(large: nn.Module, small: nn.Module, x: torch.Tensor, rounds: int = 15)
     return statistics.median(found)
 
 
+def language_models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
+    """BERT-base and GPT-2 from their configurations, where transformers is installed, and tokens."""
+    try:
+        import transformers
+    except ImportError:
+        return {}
+    transformers.logging.set_verbosity_error()
+    bert = transformers.BertModel(transformers.BertConfig())
+    gpt2 = transformers.GPT2Model(transformers.GPT2Config(use_cache=False))
+    return {
+        "BERT-base, 64 tokens": (bert, torch.randint(0, 30000, (2, 64))),
+        "GPT-2, 64 tokens": (gpt2, torch.randint(0, 50000, (2, 64))),
+    }
+
+
+def zero_heads_and_units(model: nn.Module, share: float) -> None:
+    """Heads that the output layer does not read, and feed-forward units whose rows are zero."""
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            weight = getattr(module, "weight", None)
+            if name.endswith(("attention.output.dense", "attn.c_proj")):
+                heads = torch.randperm(12)[: int(12 * share)]
+                columns = (64 * heads[:, None] + torch.arange(64)).flatten()
+                (weight if "c_proj" in name else weight.t())[columns] = 0
+            elif name.endswith(("intermediate.dense", "c_fc")):
+                units = torch.randperm(3072)[: int(3072 * share)]
+                (weight.t() if "c_fc" in name else weight)[units] = 0
+
+
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
@@ -113,6 +142,20 @@ def main() -> None:
             print(
                 f"| {name} | {share:.0%} | {after / before:.2f} | {shrunk.difference:.0e} | {one:.2f} | "
                 f"{many:.2f} ({rows}) | {spent:.1f} |",
+                flush=True,
+            )
+    for share in (0.5, 0.75):
+        torch.manual_seed(0)
+        for name, (model, tokens) in language_models().items():
+            zero_heads_and_units(model.eval(), share)
+            start = time.perf_counter()
+            shrunk = ts.shrink(model, tokens)
+            spent = time.perf_counter() - start
+            one, many = (ratio(model, shrunk.model, tokens[:1].expand(n, -1), rounds=7) for n in (1, 8))
+            before, after = shrunk.parameters
+            print(
+                f"| {name} | {share:.0%} | {after / before:.2f} | {shrunk.difference:.0e} | {one:.2f} | "
+                f"{many:.2f} (8) | {spent:.1f} |",
                 flush=True,
             )
 

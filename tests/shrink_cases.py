@@ -153,3 +153,75 @@ FAMILIES = {
     "chunked": (Chunked, (3, 5), (8, 5)),
     "grouped": (grouped, (2, 3, 8, 8), (3, 3, 9, 9)),
 }
+
+
+MASKS = ("constants", "dead", "unread", "mixed", "stages", "blocks")
+
+
+def mask(model, kind, seed, share=0.5):
+    """Zero units of every layer.
+
+    Args:
+        model: any; its biases and normalisation shifts become random numbers first.
+        kind: "constants": rows of weights, so that biases and shifts are left; "dead": biases and shifts too;
+            "unread": columns; "mixed": rows and columns; "stages": the same rows in every layer, so that a residual
+            stream loses them; "blocks": four rows beside each other, as the heads of attention are.
+        seed: of which ones.
+        share: how many of them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(size):
+        if kind == "stages":
+            return range(int(size * share))
+        if kind == "blocks" and size % 4 == 0:
+            blocks = torch.randperm(size // 4, generator=generator)[: int(size // 4 * share)]
+            return [4 * block + place for block in blocks.tolist() for place in range(4)]
+        return torch.randperm(size, generator=generator)[: int(size * share)].tolist()
+
+    for module in model.modules():
+        norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        own = dict(module.named_parameters(recurse=False))
+        gone = {}
+        for name, parameter in own.items():
+            with torch.no_grad():
+                if parameter.ndim == 1:
+                    parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+                elif not isinstance(module, nn.Embedding | nn.EmbeddingBag | nn.RNNBase):
+                    dim = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
+                    if kind != "unread":
+                        gone[name] = some(parameter.shape[dim])
+                        zero(parameter, gone[name], dim=dim)
+                    if kind in ("unread", "mixed") and parameter.shape[1 - dim] > 3:
+                        zero(parameter, some(parameter.shape[1 - dim]), dim=1 - dim)
+        bias = own.get("bias")
+        if kind == "dead" and bias is not None and "weight" in gone and len(bias) == len(own["weight"]):
+            zero(bias, gone["weight"])
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean += torch.randn(module.running_mean.shape, generator=generator)
+            module.running_var += torch.rand(module.running_var.shape, generator=generator)
+            if kind == "dead":  # a filter of zeros stays zero behind it
+                module.running_mean.zero_()
+        if norm and kind == "dead" and bias is not None:
+            zero(bias, range(len(bias)))
+    return model.double().eval()
+
+
+def error(model, shrunk, inputs):
+    """The largest difference of the outputs over these inputs, relative to the largest output."""
+    worst = 0.0
+    for x in inputs:
+        with torch.no_grad():
+            wanted, found = leaves(copy_model(model).eval()(*x)), leaves(shrunk.model.eval()(*x))
+        for a, b in zip(wanted, found, strict=True):
+            assert a.shape == b.shape
+            worst = max(worst, float((a - b).abs().max() / max(1.0, float(a.abs().max()))))
+    return worst
+
+
+def leaves(value):
+    """The tensors of an output."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
+    return [leaf for part in parts for leaf in leaves(part)]

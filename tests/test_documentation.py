@@ -68,7 +68,9 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
         if lacking(block):
             continue
         if ">>> " in block:
-            test = doctest.DocTestParser().get_doctest(block, names, page.name, str(page), line)
+            # Named by block: what looks up the source of an earlier one, as torch.export does, finds none and goes on.
+            name = f"{page.name}, line {line}"
+            test = doctest.DocTestParser().get_doctest(block, names, name, str(page), line)
             run_examples(test)
             names = test.globs  # which a DocTest copies
         else:

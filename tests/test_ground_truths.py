@@ -8,6 +8,7 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from torch import nn
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.penalties.proximal import group_norm
 from torchshrink.regularizer.balance import imbalance
 
@@ -48,11 +49,14 @@ def test_scikit_learns_linear_solutions(diabetes, reference, penalty, way):
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500, eta_min=1e-5)
         with reg.attach(optimizer):
+            at_rest = AtRest(model.parameters())
             for _ in range(1500):
                 optimizer.zero_grad()
                 half_mse(model(X), y).backward()
                 optimizer.step()
                 schedule.step()
+                if at_rest():
+                    break
     found = model.weight.detach().reshape(-1)
     assert torch.allclose(found, wanted.reshape(-1), atol=1e-8 if way == "polish" else 1e-6)
     assert torch.equal(found == 0, wanted.reshape(-1) == 0)
@@ -83,10 +87,13 @@ def test_coupled_decay_is_ridge(diabetes):
     decay = 0.2
     model = nn.Linear(10, 1, bias=False, dtype=F64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=decay)
+    at_rest = AtRest(model.parameters())
     for _ in range(2000):
         optimizer.zero_grad()
         half_mse(model(X), y).backward()
         optimizer.step()
+        if at_rest():
+            break
     ridge = torch.linalg.solve(X.T @ X / len(X) + decay * torch.eye(10, dtype=F64), X.T @ y / len(X)).T
     assert torch.allclose(model.weight.detach(), ridge, atol=1e-10)
     # and it is our L2 at half the decay

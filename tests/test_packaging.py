@@ -91,6 +91,17 @@ settings = models.model_settings("mlp", inputs=(0,) * 5, outputs=1, hidden=(4,),
 small = models.build(settings)
 models.save_model(".", small, settings)
 assert torch.equal(ts.load_model(".")(X), small.eval()(X))
+with torch.no_grad():
+    small.hidden1.weight[2:] = 0
+shrunk = ts.shrink(small, X)
+models.save_model(".", shrunk.model, models.settings_of(shrunk.model, settings))
+assert ts.load_model(".").hidden1.out_features == 2
+assert torch.allclose(ts.load_model(".")(X), small(X), atol=1e-6)
+shrunk.export("model.pt2")
+try:
+    shrunk.export("model.onnx")
+except ImportError as error:
+    assert "its extra 'onnx'" in str(error)
 more = ("sklearn", "scipy", "joblib", "pandas", "matplotlib", "typer")
 assert not [module for module in more if module in sys.modules]
 try:

@@ -65,7 +65,10 @@ class ContractError(AssertionError):
 
 
 class DataWarning(UserWarning):
-    """The data are not what they seem: another row when it is read again, or values that rounding makes the same."""
+    """The data are not what they seem: another row when it is read again, or values that rounding makes the same.
+
+    Or a file takes less of them than the model that it was made from.
+    """
 
 
 class JournalWarning(UserWarning):

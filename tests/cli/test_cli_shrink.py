@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,19 +30,21 @@ def rows():
 
 
 @pytest.fixture
-def trained(run, small_csv):
-    """A training on the table, whose column b nothing reads."""
-    ran = run("train", "small.csv", "--target", "kind", "--hidden", "16", "--epochs", "4", "--quiet", "--penalty",
-              "group_lasso", "--strength", "0.02", "--lr", "0.02", "--out", "runs/train-small")  # fmt: skip
-    assert ran.status == 0, ran.err
-    model = load_model("runs/train-small")
+def trained(small_csv):
+    """What a training on the table leaves, whose column b nothing reads."""
+    data = load("small.csv", target="kind")
+    settings = ts.models.model_settings("mlp", inputs=data.sizes, outputs=2, hidden=(16,))
+    torch.manual_seed(0)
+    model = ts.models.build(settings)
+    ts.models.fit_preprocessing(model, data.X, data.y)
     with torch.no_grad():
         model.hidden1.weight[:, 1] = 0  # b
         model.hidden1.weight[:, 2] = 0  # one of the two colours
         model.hidden1.weight[8:] = 0
-    settings = read_json("runs/train-small/model.json", what="model")
-    ts.models.save_model("runs/train-small", model, settings)
-    return Path("runs/train-small")
+    folder = Path("runs/train-small")
+    folder.mkdir(parents=True)
+    ts.models.save_model(folder, model, settings | {"data": data.describe()})
+    return folder
 
 
 def rows():
@@ -85,10 +88,9 @@ def test_with_inputs_the_columns_are_gone(run, trained):
 
 
 def test_files_for_other_programs(run, trained):
-    pytest.importorskip("onnxruntime")
-    ran = run("shrink", trained, "--format", "pt2,onnx", "--inputs", "--out", "out")
+    ran = run("shrink", trained, "--format", "pt2", "--inputs", "--out", "out")
     assert (ran.status, ran.err) == (0, "")
-    assert "model.pt2, model.onnx" in ran.out
+    assert "model.json, model.pt2, shrink.json" in ran.out
     X = rows()[:5, [0, 2]]
     torch.testing.assert_close(torch.export.load("out/model.pt2").module()(X), load_model("out")(X))
 
@@ -105,6 +107,8 @@ def test_after_a_path_and_within_one(run, small_csv):
     assert len(sizes) == 3
     assert sizes[-1] < sizes[0]
     assert f"{sizes[-1]:,.0f}" in ran.out.splitlines()[4]
+    report = Path("with/report.html").read_text()
+    assert re.search(r"<p[^>]*>Shrunk, the refitted model has \d+ of 58 parameters, and the same outputs", report)
     small, large, X = load_model("with/shrunk"), load_model("with"), rows()
     torch.testing.assert_close(small(X), large(X), rtol=1e-5, atol=1e-6)
 
@@ -179,6 +183,9 @@ def test_the_small_model_is_loaded_with_the_core_alone_and_without_a_network(run
     [
         (("nowhere",), "nowhere: there is no such folder"),
         (("runs",), "runs: there is no model.json in it"),
+        (("a\0b",), "FOLDER"),
+        (("x" * 300,), "File name too long"),
+        (("small.csv",), "there is no model.json in it"),
         (("runs/train-small", "--out", "runs/train-small", "--force"), "the folder of the model itself"),
         (("runs/train-small", "--out", "full"), "--force overwrites it, or choose another --out"),
         (("runs/train-small", "--format", "pt3"), "--format pt3: expected one of pt2, onnx"),
@@ -208,7 +215,7 @@ def test_what_fails_at_its_end_leaves_nothing(run, trained, monkeypatch):
     def failing(*arguments, **options):
         raise ts.errors.InputError("this model cannot be written")
 
-    monkeypatch.setattr("torchshrink.shrinking.shrinking.export", failing)
+    monkeypatch.setattr("torchshrink.shrinking.shrunk.export", failing)
     ran = run("shrink", trained, "--format", "pt2", "--out", "out")
     assert (ran.status, ran.err) == (2, "error: this model cannot be written\n")
     assert not Path("out").exists()

@@ -18,7 +18,7 @@ from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.zero_pattern import apply_pattern, tensors_of, zero_pattern
 
 ADAM = partial(torch.optim.Adam, lr=0.02)
-STRENGTHS = (0.01, 0.05, 0.2)
+STRENGTHS = (0.01, 0.03, 0.2)
 SETTINGS = {"strengths": STRENGTHS, "folds": 2, "repeats": 1, "epochs": 8, "optimizer": ADAM, "progress": False}
 
 
@@ -45,10 +45,10 @@ def result():
 
 @pytest.mark.parametrize(("build", "data"), [(wide, iris), (convolutional, tiled)], ids=["mlp", "convolutional"])
 def test_a_point_s_size_is_that_of_its_folds_models_shrunk(build, data):
-    result = ts.path(build, data(), ts.GroupLasso, engine="sequential", **SETTINGS)
+    result = ts.path(build, data(), ts.GroupLasso, engine="sequential", **SETTINGS | {"strengths": (0.05,)})
     spec, tuned = result.source.spec, family(ts.GroupLasso)
     folds = make_splits(spec.y, 2, repeats=1, seed=0).first
-    assert len(set(result.sizes)) >= 3
+    assert len(set(result.sizes)) == 2
     for point, size in zip(result.points, result.sizes, strict=True):
         counted = []
         for number, fold in enumerate(folds):
@@ -65,9 +65,13 @@ def test_both_engines_say_the_same(result):
 def test_at_picks_the_largest_that_fits(result):
     whole = 12 * 5 + 8 * 13 + 3 * 9
     assert result.settings["parameters"] == whole
-    sizes = dict(zip(result.sizes, result.points, strict=True))
-    for wanted in (*map(int, result.sizes), 150, whole):
-        assert result.at(parameters=wanted) is sizes[max(size for size in sizes if size <= wanted)]
+    size_of = {id(point): size for point, size in zip(result.points, result.sizes, strict=True)}
+    for wanted in (min(result.sizes), 150, whole):
+        most = max(size for size in result.sizes if size <= wanted)
+        found = result.at(parameters=int(wanted))
+        alike = [point for point in result.points if size_of[id(point)] == most]
+        assert found in alike
+        assert found.validation_loss == min(point.validation_loss for point in alike)
     assert result.at(parameters=0.5) is result.at(parameters=whole // 2)
     with pytest.raises(InputError, match=r"^parameters=1: no strength .* parameters: give more"):
         result.at(parameters=1)
@@ -191,7 +195,7 @@ class TestRefit:
         assert before.ok()
         assert after.ok()
         assert after.objective == pytest.approx(before.objective, rel=1e-9)
-        assert after.distance == pytest.approx(before.distance, rel=1e-3, abs=1e-9)
+        assert after.distance <= before.distance + 1e-9  # of the coordinates that stayed
         # without that factor it is another F
         plain_reg = ts.Regularizer(small, penalty)
         assert ts.certify(small, (X, y), plain_reg, loss=loss).objective < before.objective - 1e-4

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import lsq_linear, nnls
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.errors import InputError
 
 F64 = torch.float64
@@ -29,11 +30,14 @@ def trained(X, y, penalty, optimizer, steps=2000):
     acting = OPTIMIZERS[optimizer](model.parameters())
     decay = torch.optim.lr_scheduler.ExponentialLR(acting, 0.998)
     reg = ts.Regularizer(model, penalty).attach(acting)
+    at_rest = AtRest(model.parameters())
     for _ in range(steps):
         acting.zero_grad()
         (model(X) - y).square().mean().backward()
         acting.step()
         decay.step()
+        if at_rest():
+            break
     return model, reg
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import NM, Box, GroupLasso, L0Ball, L1Ball, MaxNorm, NonNegative, UnitNorm
 from torchshrink.penalties.proximal import group_norm, metric_project_ball, metric_project_sphere, project_ball
@@ -330,10 +331,13 @@ def test_unit_norm_finds_the_leading_direction(optimizer):
         loss.backward()
         return loss
 
+    at_rest = AtRest(model.parameters())
     for _ in range(1500):
         closure()
         steps.step()
         decay.step()
+        if at_rest():
+            break
     found = model.weight.detach()[0]
     assert abs(float(found @ wanted)) == pytest.approx(1, abs=1e-8)
     assert reg.certify(closure).ok(1e-4)
@@ -396,9 +400,12 @@ def test_training_ends_at_the_constrained_minimum_under_any_metric(penalty, opti
         return loss
 
     assert reg.certify(closure).objective in (closure().item(), math.inf)
+    at_rest = AtRest(model.parameters())
     for _ in range(1200):
         closure()
         steps.step()
+        if at_rest():
+            break
     # Projected gradient descent, plainly.
     w = torch.zeros(3, 4, dtype=torch.float64)
     gram, cross = X.T @ X / 50, (X.T @ Y / 50).T

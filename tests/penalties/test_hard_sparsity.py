@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.errors import InputError
 from torchshrink.penalties import NM, Gradual, L0Ball, Support
 from torchshrink.penalties.hard_sparsity import largest
@@ -124,11 +125,14 @@ def test_a_planted_support_is_found_and_fitted_as_least_squares_would(optimizer)
     acting = OPTIMIZERS[optimizer](model.parameters())
     decay = torch.optim.lr_scheduler.ExponentialLR(acting, 0.998)
     reg = ts.Regularizer(model, L0Ball(4)).attach(acting)
+    at_rest = AtRest(model.parameters())
     for _ in range(2500):
         acting.zero_grad()
         (model(X) - y).square().mean().backward()
         acting.step()
         decay.step()
+        if at_rest():
+            break
     found = model.weight.detach()[0]
     assert torch.equal(found != 0, planted != 0)
     kept = X[:, planted != 0]

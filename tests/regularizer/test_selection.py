@@ -600,6 +600,15 @@ def test_rule_that_comes_too_late(rules, late, early):
     refused(encoder_model(), rules, message, "'head.", "put it earlier")
 
 
+@pytest.mark.parametrize("pattern", ["1.*", "*1.weight", "[1].weight", nn.BatchNorm2d])
+@pytest.mark.parametrize("others", [{}, {"*": None}, {"0.*": L2(0.1)}], ids=["alone", "exempt", "another"])
+def test_a_rule_for_what_is_left_out_says_so_whatever_stands_beside_it(pattern, others):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(SelectionError, match=r"matches only what on=ts.WEIGHTS leaves out.*exact name"):
+        select(model, {pattern: L1(0.1), **others})
+    assert select(model, {"1.weight": L1(0.1), **others})[2].penalty == L1(0.1)
+
+
 def test_rule_for_frozen_parameters_warns():
     message = "rule '0.*' penalises nothing: '0.weight' is frozen (requires_grad=False); unfreeze"
     with pytest.warns(SelectionWarning, match=re.escape(message)):

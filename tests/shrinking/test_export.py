@@ -83,11 +83,8 @@ def test_a_pt2_file_needs_torch_alone(shrunk, tmp_path):
     assert torch.equal(torch.load(tmp_path / "y.pt"), shrunk.model.eval()(x).detach())
 
 
-@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
-def test_a_file_with_other_outputs_is_not_left_there(ending, shrunk, tmp_path, monkeypatch):
-    if ending == ".onnx":
-        pytest.importorskip("onnxruntime")
-    make = export_module._FORMATS[ending]
+def test_a_file_with_other_outputs_is_not_left_there(shrunk, tmp_path, monkeypatch):
+    make = export_module._FORMATS[".pt2"]
 
     def wrong(program):
         name, weight = next((n, p) for n, p in program.state_dict.items() if n.endswith("weight"))
@@ -96,8 +93,8 @@ def test_a_file_with_other_outputs_is_not_left_there(ending, shrunk, tmp_path, m
         program.state_dict[name] = changed
         return make(program)
 
-    monkeypatch.setitem(export_module._FORMATS, ending, wrong)
-    path = tmp_path / f"model{ending}"
+    monkeypatch.setitem(export_module._FORMATS, ".pt2", wrong)
+    path = tmp_path / "model.pt2"
     path.write_bytes(b"before")
     with pytest.raises(ts.errors.InputError, match="was not written: its outputs differ"):
         shrunk.export(path, force=True)
@@ -139,3 +136,21 @@ def test_a_full_disk_leaves_nothing(shrunk, tmp_path, monkeypatch):
     with pytest.raises(ts.errors.InputError, match="No space left"):
         shrunk.export(tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+class Counting(nn.Module):
+    """Its code makes a Python number of the number of rows, which torch.export then fixes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.a(x.view(len(x), -1))
+
+
+def test_a_file_that_takes_one_number_of_rows_only_is_warned_of(tmp_path):
+    shrunk = ts.shrink(Counting(), torch.randn(4, 3))
+    with pytest.warns(ts.errors.DataWarning, match=r"takes 4 rows only, where the model takes 5 or 1 too"):
+        shrunk.export(tmp_path / "model.pt2")
+    assert run_pt2(tmp_path / "model.pt2", torch.randn(4, 3)).shape == (4, 2)

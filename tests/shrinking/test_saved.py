@@ -8,7 +8,7 @@ from torch import nn
 
 import torchshrink as ts
 from shrink_cases import FAMILIES, random_mask, zero
-from torchshrink.support.storage import read_json, write_json
+from torchshrink.support.storage import digest_of, read_json, read_tensors, write_json, write_tensors
 
 
 class Unbiased(nn.Module):
@@ -25,6 +25,29 @@ class Unbiased(nn.Module):
         return self.e(torch.tanh(self.d(torch.relu(self.c(x)))))
 
 
+class Plain(nn.Module):
+    """A normalisation without numbers, whose size is an attribute alone; a parameter of the model itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.Conv2d(8, 6, 1, bias=False)
+        self.scale, self.c = nn.Parameter(torch.randn(8, 1, 1)), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(self.norm(self.a(x)) * self.scale)).mean((2, 3)))
+
+
+def vectors():
+    return nn.Sequential(nn.Linear(6, 9, bias=False), nn.BatchNorm1d(9), nn.PReLU(9), nn.Linear(9, 4))
+
+
+SAVED = {name: case[:2] for name, case in FAMILIES.items()} | {
+    "unbiased": (Unbiased, (2, 3, 4, 4)),
+    "plain norm": (Plain, (2, 3, 6, 6)),
+    "vectors": (vectors, (4, 6)),
+}
+
+
 def shrunk_of(build, size):
     torch.manual_seed(1)
     model = random_mask(build(), 1)
@@ -34,15 +57,22 @@ def shrunk_of(build, size):
     return ts.shrink(model, x), x
 
 
-@pytest.mark.parametrize("family", ["mlp", "separable", "unbiased"])
+@pytest.mark.parametrize("family", SAVED)
 def test_what_is_saved_is_loaded_bit_for_bit(family, tmp_path):
-    build, size = (Unbiased, (2, 3, 4, 4)) if family == "unbiased" else FAMILIES[family][:2]
+    build, size = SAVED[family]
     shrunk, x = shrunk_of(build, size)
     shrunk.save(tmp_path / "small")
     loaded = ts.load_shrunk(tmp_path / "small", build)
     assert str(loaded) == str(shrunk.model)
     assert torch.equal(loaded(x), shrunk.model.eval()(x))
+    assert shrunk.plan.kept
+    assert not loaded.training
+    own, other = loaded.state_dict(), shrunk.model.state_dict()
+    assert list(own) == list(other)
+    assert all(torch.equal(own[name], other[name]) for name in own)
     assert {p.dtype for p in loaded.parameters()} == {torch.float64}
+    if family == "plain norm":
+        assert loaded.norm.num_features == loaded.a.out_channels < 8
     if family == "unbiased":
         assert loaded.e.weight is loaded.d.weight
         assert any(fold.made for fold in shrunk.plan.folds)
@@ -82,6 +112,17 @@ def folder(tmp_path_factory):
         ({"folds": [{"bias": 3, "made": True}]}, "where none can be"),
         ({"folds": 3}, "folds is int"),
         ({"format": 2}, "format is 2, 1 expected"),
+        ({"format": None}, "format is None"),
+        ({"kept": None}, "kept is NoneType"),
+        ({"kept": {"../../etc/passwd": {"0": [0]}}}, "no parameter or buffer"),
+        ({"kept": {"0.weight": {"0": {"a": 1}}}}, "no list of whole numbers"),
+        ({"kept": {"0.weight": {"0": [0.5]}}}, "no list of whole numbers"),
+        ({"kept": {"0.weight": {"0": [3, 1]}}}, "not growing"),
+        ({"kept": {"0.weight": 3}}, "kept of 0.weight is int"),
+        ({"groups": 7}, "groups is int"),
+        ({"folds": [7]}, "a fold is int"),
+        ({"folds": [{"bias": "0.__init__.bias", "made": True}]}, "where none can be"),
+        ({"folds": [{"bias": "", "made": True}]}, "where none can be"),
     ],
     ids=str,
 )
@@ -106,3 +147,68 @@ def test_a_plan_that_was_changed_or_another_model_is_one_line(folder, tmp_path):
         ts.load_shrunk(folder, lambda: 3)
     with pytest.raises(ts.errors.InputError, match="no such file"):
         ts.load_shrunk(tmp_path / "nowhere", FAMILIES["mlp"][0])
+
+
+@pytest.mark.parametrize("count", [0, -1, 99, True, 2.5, "2", None, [1]])
+def test_a_hostile_number_of_groups_is_one_line(tmp_path, count):
+    build, size = SAVED["grouped"]
+    model = build()
+    zero(model[3].weight, range(12))
+    shrunk = ts.shrink(model, torch.randn(size))
+    shrunk.save(tmp_path / "a")
+    plan = read_json(tmp_path / "a" / "shrunk.json", what="shrunk plan")
+    write_json(tmp_path / "a" / "shrunk.json", {**plan, "groups": {"3": count}}, what="shrunk plan")
+    with pytest.raises(ts.errors.InputError, match=r"groups of 3 is|has shape") as caught:
+        ts.load_shrunk(tmp_path / "a", build)
+    assert "\n" not in str(caught.value)
+
+
+def without(tensors):
+    del tensors["0.bias"]
+
+
+def unknown(tensors):
+    tensors["9.weight"] = torch.ones(2)
+
+
+def wrong_shape(tensors):
+    tensors["0.bias"] = torch.ones(1)
+
+
+def whole_numbers(tensors):
+    tensors["0.weight"] = tensors["0.weight"].long()
+
+
+def complex_numbers(tensors):
+    tensors["0.weight"] = tensors["0.weight"].to(torch.complex64)
+
+
+@pytest.mark.parametrize("change", [without, unknown, wrong_shape, whole_numbers, complex_numbers])
+def test_hostile_weights_are_one_line(folder, tmp_path, change):
+    tensors, _ = read_tensors(folder / "shrunk.safetensors", what="shrunk weights")
+    change(tensors)
+    weights = tmp_path / "shrunk.safetensors"
+    write_tensors(weights, tensors, what="shrunk weights")
+    plan = read_json(folder / "shrunk.json", what="shrunk plan")
+    write_json(tmp_path / "shrunk.json", plan | {"weights": digest_of(weights)}, what="shrunk plan")
+    with pytest.raises(ts.errors.InputError, match=r"0\.(bias|weight)|9\.weight") as caught:
+        ts.load_shrunk(tmp_path, FAMILIES["mlp"][0])
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_plan_and_no_weights_are_one_line(folder, tmp_path):
+    for plan, weights in (
+        (b"[1]", None),
+        (b"{", None),
+        (b"\xff\xfe", None),
+        (b"[" * 10**5, None),
+        (None, b"PK"),
+        (None, b""),
+    ):
+        (tmp_path / "shrunk.json").write_bytes(plan or (folder / "shrunk.json").read_bytes())
+        if weights is None:
+            weights = (folder / "shrunk.safetensors").read_bytes()
+        (tmp_path / "shrunk.safetensors").write_bytes(weights)
+        with pytest.raises(ts.errors.InputError) as caught:
+            ts.load_shrunk(tmp_path, FAMILIES["mlp"][0])
+        assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """ts.shrink: smaller models whose outputs are equal."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -114,6 +115,27 @@ def test_a_branch_on_the_number_of_rows_is_reported_as_a_range():
     shrunk = check(model, vectors(5, 6), vectors(7, 6))
     assert shrunk.ranges == ("x.shape[0] ≥ 4",)
     assert "holds for x.shape[0] ≥ 4" in str(shrunk)
+
+
+class Many(nn.Module):
+    """A branch on a number of entries, which a smaller model has fewer of: with enough rows both go the same way."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 16), nn.Linear(16, 3)
+        zero(self.a.weight, range(8))
+
+    def forward(self, x):
+        y = torch.relu(self.a(x))
+        return self.b(y * 2 if y.numel() > 100 else y)
+
+
+def test_a_branch_that_the_smaller_model_takes_at_other_sizes_keeps_the_width():
+    model = Many().double().eval()
+    shrunk = check(model, vectors(20, 6), vectors(8, 6))  # 8 rows: 128 entries of 16 units, 64 of 8
+    assert shrunk.model.a.out_features == 16
+    assert shrunk.ranges == ("x.shape[0] ≥ 7",)
+    assert any("the outputs differ" in reason for reason in shrunk.pinned)
 
 
 class Twice(nn.Module):
@@ -232,6 +254,41 @@ def test_everything_dead_leaves_no_empty_dimension():
         zero(layer.weight, range(layer.out_features))
     shrunk = check(model, vectors(2, 4), vectors(5, 4))
     assert [layer.weight.shape for layer in shrunk.model[::2]] == [(1, 4), (1, 1), (3, 1)]
+
+
+class Stages(nn.Module):
+    """Two members of a stage, of a concatenation or of a chunk, with zeros at other places."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a, self.b = nn.Conv1d(3, 8, 3, padding=1), nn.Conv1d(3, 8, 1)
+        self.c = nn.Conv1d({"sum": 8, "cat": 16, "chunk": 4}[kind], 2, 3, padding=1)
+        for layer, dead in ((self.a, (0, 1, 2, 4, 5)), (self.b, (0, 1, 4, 7))):
+            zero(layer.weight, dead)
+
+    def forward(self, x):
+        a, b = torch.sigmoid(self.a(x)), torch.sigmoid(self.b(x))
+        if self.kind == "sum":
+            return self.c(a + b)
+        if self.kind == "cat":
+            return self.c(torch.cat([a, b], 1))
+        left, right = torch.cat([a, b], 1).chunk(4, 1)[::2]
+        return self.c(left * right)
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [
+        ("sum", 6 + 6),  # 0, 1 and 4 are constant in both, and one of them is the carrier
+        ("cat", 3 + 4 + 1),  # three of the one and four of the other vary, and there is one carrier for both
+        ("chunk", 6 + 6),  # 0 and 1 of all four pieces are constant or unread, and one is the carrier
+    ],
+)
+def test_members_with_zeros_at_different_places(kind, left):
+    model = Stages(kind).double().eval()
+    shrunk = check(model, torch.randn(2, 3, 6).double(), torch.randn(3, 3, 9).double())
+    assert shrunk.model.a.out_channels + shrunk.model.b.out_channels == left
 
 
 class Loop(nn.Module):
@@ -413,3 +470,42 @@ def test_control_flow_of_torch_stays_as_it_is():
     shrunk = check(Conditional().double(), vectors(2, 4), vectors(5, 4))
     assert shrunk.model.a.out_features == 8
     assert shrunk.operations == (0, 0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_stays(number):
+    model = model_of(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    zero(model[0].weight, range(4))
+    with torch.no_grad():
+        model[2].weight[0, 0] = number
+    shrunk = ts.shrink(model, vectors(2, 4))
+    assert shrunk.model[0].out_features == 8
+    assert any("not finite" in reason for reason in shrunk.pinned)
+
+
+def test_complex_weights_stay():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8, dtype=torch.cfloat), nn.Linear(8, 2, dtype=torch.cfloat)
+            zero(self.a.weight, range(4))
+
+        def forward(self, x):
+            return self.b(self.a(torch.complex(x, x))).abs()
+
+    shrunk = ts.shrink(Complex(), torch.randn(3, 4))
+    assert shrunk.model.a.out_features == 8
+    assert any("not real" in reason for reason in shrunk.pinned)
+
+
+def test_a_terminal_shows_how_far_it_is_and_a_file_does_not(monkeypatch):
+    said = {}
+    for terminal in (True, False):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr("sys.stderr", stream)
+        ts.shrink(nn.Linear(3, 2), torch.randn(2, 3))
+        said[terminal] = stream.getvalue()
+    assert "shrink:" in said[True]
+    assert "3" in said[True]
+    assert said[False] == ""

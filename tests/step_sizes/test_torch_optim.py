@@ -39,6 +39,7 @@ from torch.optim import (
 from torch.torch_version import TorchVersion
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.errors import ObjectiveWarning, StepSizeError
 from torchshrink.step_sizes import (
     PREVIOUS,
@@ -167,9 +168,12 @@ class Run:
         return float((self.weight.detach() - self.problem.solution).abs().max())
 
     def steps(self, count: int) -> Run:
+        at_rest = AtRest([self.weight])
         for _ in range(count):
             self.weight.grad = self.sign * self.problem.gradient(self.weight.detach())
             self.optimizer.step()
+            if at_rest():
+                break
         return self
 
     def steps_with_closure(self, count: int) -> Run:

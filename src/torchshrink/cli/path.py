@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,18 +295,21 @@ class _Run:
         self, result: PathResult | PathComparison, model: nn.Module, refit: dict[str, Any], settings: dict[str, Any]
     ) -> None:
         """Write every file; then that they are all there, and what each is; the journal goes last."""
-        from torchshrink.cli.shrink_results import shrink_folder
+        from torchshrink.cli.shrink_results import in_a_sentence, shrink_folder
         from torchshrink.models import save_model
         from torchshrink.paths import clear_journal
+        from torchshrink.report.page import write_report
         from torchshrink.support.storage import write_json
 
         maker = settings["model"] if ":" in settings["model"] else None  # whose code has been run for this path
         result.save(self.folder)
         save_model(self.folder, model, settings)
         write_json(self.folder / REFIT, refit, what=_REFIT)
-        result.report(self.folder / "path.png")
-        result.report(self.folder / "report.html")
+        view = result.view()
         if self.settings.get("shrink"):
-            shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
+            small = shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
+            view = replace(view, said=[*view.said, in_a_sentence(small)])
+        for name in ("path.png", "report.html"):
+            write_report(view, self.folder / name)
         write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, self.files)}, what=_RUN)
         clear_journal(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torchshrink.cli import console, option_checks, options
 from torchshrink.cli.folder import refuse_taken
+from torchshrink.errors import InputError
 
 
 def shrink(
@@ -21,9 +22,13 @@ def shrink(
     Writes model.safetensors, model.json and shrink.json; of a model from module:function shrunk.safetensors and
     shrunk.json. FOLDER is not changed.
     """
-    place = out or option_checks.default_folder(
-        "shrink", folder.resolve().name.removeprefix("path-").removeprefix("train-")
-    )
+    try:
+        name = folder.resolve().name
+    except (OSError, ValueError) as error:  # a name that no folder can have
+        raise InputError(
+            f"FOLDER {str(folder)[:100]!r}: {error}; the folder of a path or a training expected"
+        ) from None
+    place = out or option_checks.default_folder("shrink", name.removeprefix("path-").removeprefix("train-"))
     formats = tuple(dict.fromkeys(word.strip() for words in format or () for word in words.split(",") if word.strip()))
     for word in formats:
         option_checks.one_of("--format", word, options.FORMATS)

@@ -190,16 +190,27 @@ def show_shrunk(result: Mapping[str, Any]) -> None:
     console.emit_pairs([*_pairs(result), ("saved in", console.in_folder(result["files"]))])
 
 
+def in_a_sentence(result: Mapping[str, Any]) -> str:
+    """What came of it, for a report."""
+    before, after = result["parameters"]
+    return f"shrunk, the refitted model has {after:,} of {before:,} parameters, and the same outputs" + (
+        f"; {_not_read(result)}" if result["not read"] else ""
+    )
+
+
+def _not_read(result: Mapping[str, Any]) -> str:
+    unread = result["not read"]
+    shown = ", ".join(repr(name) for name in unread[:20]) + (f" and {len(unread) - 20} more" * (len(unread) > 20))
+    return f"{len(unread)} of {result['columns']} columns need not be collected: {shown}"
+
+
 def _pairs(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     difference = f"at most {result['difference']:.1e} apart in float64, in evaluation mode"
     pairs = [("outputs", difference), ("latency", f"{result['latency']:.2f} of what it was, {_ROWS} rows")]
-    unread, taken = result["not read"], result["taken"]
-    if unread:
-        shown = ", ".join(repr(name) for name in unread[:20]) + (f" and {len(unread) - 20} more" * (len(unread) > 20))
-        end = "the model still takes them, whatever they hold" if taken is None else "the model takes the others only"
-        pairs.append(
-            ("not read", f"{len(unread)} of {result['columns']} columns need not be collected: {shown}; {end}")
-        )
+    if result["not read"]:
+        fewer = result["taken"] is not None
+        end = "the model takes the others only" if fewer else "the model still takes them, whatever they hold"
+        pairs.append(("not read", f"{_not_read(result)}; {end}"))
     stayed = [f"{count} units, {reason}" for reason, count in result["stayed"].items()]
     if stayed:
         pairs.append(("stayed", "; ".join(stayed)))

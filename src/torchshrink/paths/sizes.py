@@ -49,9 +49,9 @@ class Trained:
     def _sizes(self) -> tuple[float, ...]:
         from torchshrink.shrinking.sizes import Sizes  # it takes a second or two to import
 
-        rows = self.spec.X[:2]
+        rows = self.spec.X[:2].cpu()
         with torch.inference_mode(False), readers_alive(self.spec.X), seeded(self.spec.part_seed(WHOLE)):
-            model = self.spec.fresh().eval()
+            model = self.spec.fresh().cpu().eval()
             with torch.no_grad():
                 model(rows)  # which shapes what torch builds lazily
             counter = Sizes(model, rows)

@@ -239,14 +239,16 @@ def _diagnosis(rule: _Rule, verdicts: Sequence[_Verdict], model: nn.Module, on: 
         raise SelectionError(f"rule {rule.text!r} matches no parameter: {_near_miss(rule, verdicts, model)}")
     trainable = [hit for hit in hits if hit.choice.parameter.requires_grad]
     reached = [hit for hit in trainable if hit.within_reach(rule)]
-    # Exempting what `on` leaves out anyway is no contradiction, unless an earlier rule has named it.
-    rivals = {hit.decider.text: hit.decider for hit in reached or trainable if hit.decider and hit.decider is not rule}
-    mine = any(hit.decider is rule for hit in reached or trainable)
+    # Exempting what `on` leaves out anyway is no contradiction, unless an earlier rule has named it; and a penalty that
+    # may act nowhere is told so below, whatever rules there are beside it.
+    meant = reached if rule.penalty is not None else reached or trainable
+    rivals = {hit.decider.text: hit.decider for hit in meant if hit.decider and hit.decider is not rule}
+    mine = any(hit.decider is rule for hit in meant)
     at_odds = any(rival.penalty is not None for rival in rivals.values())
     if rivals and not mine and (rule.penalty is not None or at_odds):
         raise SelectionError(
             f"rule {rule.text!r} comes too late: {_listed(rivals)} already took all that it matches "
-            f"({_listed(hit.choice.name for hit in reached or trainable)}); "
+            f"({_listed(hit.choice.name for hit in meant)}); "
             "the first rule that matches wins, so put it earlier"
         )
     if rule.penalty is None or reached:

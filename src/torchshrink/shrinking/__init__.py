@@ -7,6 +7,7 @@
 from torchshrink.shrinking.plan import Fold, Merge, Plan
 from torchshrink.shrinking.rules import shrink_rule
 from torchshrink.shrinking.saved import load_shrunk
-from torchshrink.shrinking.shrinking import Shrunk, shrink
+from torchshrink.shrinking.shrinking import shrink
+from torchshrink.shrinking.shrunk import Shrunk
 
 __all__ = ["Fold", "Merge", "Plan", "Shrunk", "load_shrunk", "shrink", "shrink_rule"]

@@ -12,7 +12,8 @@ from torch import Tensor, fx
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, unknown, values_of
 from torchshrink.shrinking.rules import NotUnderstoodError, Operation, Reading, argument_dict, name_of, rule_of
-from torchshrink.shrinking.trace import Trace, sizes
+from torchshrink.shrinking.trace import Trace
+from torchshrink.shrinking.valid_sizes import sizes
 from torchshrink.support.private_torch import OpOverload, pytree
 
 _SIZES = ("sym_size", "sym_numel", "sym_stride", "_assert_tensor_metadata", "_assert_async", "_assert_scalar")
@@ -151,7 +152,7 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
     try:
         if rule is None:
             raise NotUnderstoodError("no rule")
-        found = rule(op)
+        found = _fitted(op, rule(op), many=many)
         _check(op, found, many=many)
     except (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         del op.readings[before:]
@@ -168,6 +169,19 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
         if computed is not None:
             found = Fact(found.axes, values_of(computed), computed)
     facts[node] = found
+
+
+def _fitted(op: Operation, found: Any, *, many: bool) -> Any:
+    """A size that was open where the rule looked, and of which a later operator needs that it is one number."""
+    facts = list(found) if many else [found]
+    fitted = []
+    for fact, shape in zip(facts, op.shapes, strict=False):
+        axes, values = list(fact.axes), list(fact.values)
+        for dim, size in enumerate(shape[: len(axes)]):
+            if axes[dim] is None and isinstance(size, int):
+                axes[dim], values[dim] = op.fresh([size], pinned=True).axes[0], unknown(size)
+        fitted.append(Fact(tuple(axes), tuple(values), fact.static))
+    return tuple(fitted) if many else fitted[0]
 
 
 def _check(op: Operation, found: Any, *, many: bool) -> None:
@@ -187,11 +201,15 @@ def _pin_all(op: Operation, reason: str) -> None:
             op.units.pin(axis, reason)
 
 
+def _in_place(target: OpOverload) -> bool:
+    return bool(target._schema.is_mutable)
+
+
 def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
     """The result itself, in float64, where it depends on no input."""
     sources = node.all_input_nodes
     target: Any = node.target
-    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags:
+    if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags or _in_place(target):
         return None
     if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
         return None

@@ -108,7 +108,7 @@ class Fact:
 
 def one_value(tensor: Tensor) -> float:
     """The number that all entries are, or NaN."""
-    if tensor.numel() == 0:
+    if tensor.numel() == 0 or tensor.is_complex():
         return float("nan")
     flat = tensor.detach().double().reshape(-1)
     return float(flat[0]) if bool((flat == flat[0]).all()) else float("nan")
@@ -117,6 +117,8 @@ def one_value(tensor: Tensor) -> float:
 def values_of(tensor: Tensor) -> tuple[Values | None, ...]:
     """The constants of a known tensor's slices, dimension by dimension."""
     found: list[Values | None] = []
+    if tensor.is_complex():
+        return tuple(np.full(size, np.nan) for size in tensor.shape)
     data = tensor.detach().double()
     for dim, size in enumerate(tensor.shape):
         if tensor.numel() == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchshrink.errors import InputError
+from torchshrink.errors import DataWarning, InputError
 from torchshrink.shrinking.trace import copy_model, quiet
 from torchshrink.support.optional import needed
 from torchshrink.support.private_torch import pytree
@@ -35,6 +36,9 @@ def export(model: nn.Module, example: _Example, path: PathLike, *, force: bool =
     Raises:
         InputError: another ending, a file that is there, a model that cannot be exported, or other outputs.
         MissingDependencyError: a package that .onnx needs is not installed.
+
+    Warns:
+        DataWarning: the file takes no other number of rows than the example's, though the model does.
     """
     place = _checked_path(path, force=force)
     args, kwargs = example
@@ -42,8 +46,16 @@ def export(model: nn.Module, example: _Example, path: PathLike, *, force: bool =
     args, kwargs = pytree.tree_map(lambda one: one.cpu() if isinstance(one, Tensor) else one, (args, dict(kwargs)))
     program = _program(model, args, kwargs)
     content, run = _FORMATS[place.suffix](program)
-    _compare(model, run, args, kwargs, name=place.name)
+    refused = _compare(model, run, args, kwargs, name=place.name)
     write_bytes(place, content)
+    if refused:
+        rows = _rows(args, kwargs)
+        warnings.warn(
+            f"{place.name} takes {rows} rows only, where the model takes {' or '.join(map(str, refused))} too: the "
+            "model's code makes a Python number of their number, as len(x) does; x.shape[0] stays open",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _checked_path(path: PathLike, *, force: bool = False) -> Path:
@@ -141,8 +153,9 @@ _FORMATS: dict[str, Callable[[torch.export.ExportedProgram], tuple[bytes, _Run]]
 }
 
 
-def _compare(model: nn.Module, run: _Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> None:
-    """The file's outputs against the model's, on the example and on other numbers of rows."""
+def _compare(model: nn.Module, run: _Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> list[int]:
+    """The file's outputs against the model's, on the example and on other numbers of rows; which it does not take."""
+    refused = []
     for number, (some, named) in enumerate(_trials(args, kwargs)):
         try:
             with quiet(), torch.no_grad():
@@ -155,13 +168,19 @@ def _compare(model: nn.Module, run: _Run, args: tuple[Any, ...], kwargs: dict[st
                 found = run(some, named)
         except Exception as error:
             if number:
-                continue  # a size that the export fixed, and that a caller is told of in the same way
+                refused.append(_rows(some, named))
+                continue
             raise InputError(f"export: {name} does not run on the example ({brief(error)})") from error
         worst = max((_difference(a, b) for a, b in zip(expected, found, strict=False)), default=0.0)
         if len(expected) != len(found) or not worst <= 1:
             raise InputError(
                 f"export: {name} was not written: its outputs differ by {worst:.1e} times what rounding explains"
             )
+    return refused
+
+
+def _rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return next(len(one) for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.ndim)
 
 
 def _trials(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:

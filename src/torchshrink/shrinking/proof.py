@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.rules import argument_dict, name_of
 from torchshrink.shrinking.surgery import apply
-from torchshrink.shrinking.trace import Trace, copy_model, quiet, sizes
-from torchshrink.support.private_torch import pytree
+from torchshrink.shrinking.trace import Trace, copy_model, quiet
+from torchshrink.shrinking.valid_sizes import disputed, sizes
+from torchshrink.support.private_torch import OpOverload, pytree
 
 _SIZED = {  # operators and arguments that are sizes of what comes out
     **dict.fromkeys(("aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand"), ("size", "shape")),
@@ -158,35 +158,45 @@ def _sizes(decision: Decision, one: fx.Node, other: fx.Node) -> str:
     return "" if expected == after else f"sizes {expected} of {name_of(one)} were planned, {after} found"
 
 
-def inputs_to_try(analysis: Analysis, seed: int = 0) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The example; random inputs of its sizes; random inputs with another number of rows, and of larger images."""
-    trace = analysis.trace
+def inputs_to_try(trace: Trace, small: Trace, seed: int = 0) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The example; random inputs of its sizes; one row more; one row more of larger images or longer sequences.
+
+    And sizes at which the larger model's code goes the way that was traced, and the smaller one's may not.
+    """
     generator = torch.Generator().manual_seed(seed)
     yield trace.args, dict(trace.kwargs)
     leaves, spec = pytree.tree_flatten((trace.args, dict(trace.kwargs)))
     places = _inputs(trace)
     symbolic: list[Any] = [place.meta.get("val") for place in places]
-    for rows, scale in ((0, 1), (1, 1), (2, 2)):
-        new: dict[str, int] = {}
-        made = []
-        for leaf, value in zip(leaves, symbolic, strict=True) if len(leaves) == len(symbolic) else ():
-            if not isinstance(leaf, Tensor):
-                made.append(leaf)
-                continue
-            shape = [
-                _another(size, own, dim=dim, rows=rows, scale=scale, new=new)
+    if len(leaves) != len(symbolic):
+        return
+    tried = set()
+    open_sizes = [size for value in symbolic if isinstance(value, Tensor) for size in sizes(value)]
+    symbols = {size.node.expr: int(size.node.hint) for size in open_sizes if isinstance(size, torch.SymInt)}
+    given: list[tuple[int, bool, dict[str, int]]] = [(0, False, {}), (1, False, {}), (1, True, {})]
+    for rows, larger, fixed in (*given, *((0, False, one) for one in disputed(trace.guards, small.guards, symbols))):
+        new = dict(fixed)
+        shapes = [
+            [
+                _another(size, own, dim=dim, rows=rows, larger=larger, new=new)
                 for dim, (size, own) in enumerate(zip(sizes(value), leaf.shape, strict=True))
             ]
-            made.append(_random(leaf, shape, generator))
-        if made:
-            args, kwargs = pytree.tree_unflatten(made, spec)
-            yield args, kwargs
+            for leaf, value in zip(leaves, symbolic, strict=True)
+            if isinstance(leaf, Tensor)
+        ]
+        if str(shapes) in tried:
+            continue
+        tried.add(str(shapes))
+        rest = iter(shapes)
+        made = [_random(leaf, next(rest), generator) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        yield pytree.tree_unflatten(made, spec)
 
 
-def _another(size: Any, own: int, *, dim: int, rows: int, scale: int, new: dict[str, int]) -> int:
+def _another(size: Any, own: int, *, dim: int, rows: int, larger: bool, new: dict[str, int]) -> int:
     if not isinstance(size, torch.SymInt):
         return own
-    return new.setdefault(str(size.node.expr), own + rows if dim == 0 else own * scale)
+    # of large images not twice the size, which takes four times as long, but what strides of 32 divide
+    return new.setdefault(str(size.node.expr), own + rows if dim == 0 else own + larger * min(own, 32))
 
 
 def _random(leaf: Tensor, shape: list[int], generator: torch.Generator) -> Tensor:
@@ -197,7 +207,9 @@ def _random(leaf: Tensor, shape: list[int], generator: torch.Generator) -> Tenso
     return flat[torch.randint(len(flat), shape, generator=generator).to(leaf.device)]
 
 
-def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -> tuple[float, float, int]:
+def outputs_difference(
+    large: nn.Module, small: nn.Module, decision: Decision, *, new: Trace
+) -> tuple[float, float, int]:
     """The largest difference of the outputs in float64, relative to the largest output, the bound, and trials done.
 
     The plan is applied to a float64 copy, so that rounding of the biases to the model's dtype does not hide an error.
@@ -206,7 +218,7 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
     wide = [wide_large, apply(wide_large, decision.plan)]
     worst, bound, done = 0.0, 1e-10, 0
     small_of = decision.inputs_of_small
-    for args, kwargs in inputs_to_try(decision.analysis):
+    for args, kwargs in inputs_to_try(decision.analysis.trace, new):
         with torch.no_grad(), quiet():
             try:
                 first = wide[0](*_wide(args), **_wide(kwargs))
@@ -214,7 +226,7 @@ def outputs_difference(large: nn.Module, small: nn.Module, decision: Decision) -
             except Exception:  # code that asks for float32 by name
                 bound, models, cast = 1e-4, [copy_model(large).eval(), copy_model(small).eval()], _same
                 try:
-                    first = models[0](*args, **kwargs)
+                    first = models[0](*_same(args), **_same(kwargs))
                 except Exception:  # these sizes are not the model's
                     continue
             second = models[1](*small_of(cast(args)), **small_of(cast(kwargs)))
@@ -231,8 +243,9 @@ def rounding(large: nn.Module, small: nn.Module, decision: Decision) -> Mismatch
     """Whether the models as they are, in their own dtype, differ on the example by more than rounding does."""
     with torch.no_grad(), quiet():
         old = decision.analysis.trace
-        args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
-        both = [pytree.tree_leaves(large(*old.args, **old.kwargs)), pytree.tree_leaves(small(*args, **kwargs))]
+        args, kwargs = _same((old.args, dict(old.kwargs)))
+        fewer, other = _same(decision.inputs_of_small((old.args, dict(old.kwargs))))
+        both = [pytree.tree_leaves(large(*args, **kwargs)), pytree.tree_leaves(small(*fewer, **other))]
     kinds = [p.dtype for p in large.parameters() if p.is_floating_point()]
     bound = max([torch.finfo(kind).eps for kind in kinds], default=2e-16) ** 0.5
     for a, b in zip(*both, strict=True):
@@ -242,13 +255,15 @@ def rounding(large: nn.Module, small: nn.Module, decision: Decision) -> Mismatch
 
 
 def _wide(value: Any) -> Any:
+    """A copy in float64, which a model that works in place may change."""
     return pytree.tree_map(
-        lambda one: one.double() if isinstance(one, Tensor) and one.is_floating_point() else one, value
+        lambda one: (one.double() if one.is_floating_point() else one).clone() if isinstance(one, Tensor) else one,
+        value,
     )
 
 
 def _same(value: Any) -> Any:
-    return value
+    return pytree.tree_map(lambda one: one.clone() if isinstance(one, Tensor) else one, value)
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
@@ -289,7 +304,9 @@ class _Recorder(fx.Interpreter):
         self.found: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run and keep."""
+        """Run and keep; an operator in place changes a copy of what was kept."""
+        if isinstance(n.target, OpOverload) and n.target._schema.is_mutable and isinstance(n.args[0], fx.Node):
+            self.env[n.args[0]] = self.env[n.args[0]].clone()
         result = super().run_node(n)
         self.found[n] = result
         return result

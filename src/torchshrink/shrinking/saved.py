@@ -89,6 +89,12 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
                 f"load_shrunk: {name} has shape {tuple(tensors[name].shape)} in {place / _WEIGHTS}, "
                 f"{tuple(own[name].shape)} expected: give the build of the model that was shrunk"
             )
+        kinds = [(one.is_floating_point(), one.is_complex()) for one in (own[name], tensors[name])]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                f"load_shrunk: {name} is {tensors[name].dtype} in {place / _WEIGHTS}, {own[name].dtype} expected: "
+                "give the build of the model that was shrunk"
+            )
     names = tensor_names(small)
     return replace(small, {name: tensors[name] for name in names.values() if name in tensors}).eval()
 
@@ -116,9 +122,9 @@ def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
     modules = dict(model.named_modules())
     for path, count in groups.items():
         module = modules.get(path)
-        if not isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd):
+        if not isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd | nn.modules.instancenorm._InstanceNorm):
             raise wrong(f"groups names {path[:80]!r}, which is no module with groups")
-        most = module.num_groups if isinstance(module, nn.GroupNorm) else module.groups
+        most = next(vars(module)[name] for name in ("num_groups", "groups", "num_features") if name in vars(module))
         if type(count) is not int or not 1 <= count <= most:
             raise wrong(f"groups of {path} is {str(count)[:40]}, a whole number from 1 to {most} expected")
     inputs = written.get("inputs")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.analysis import Analysis, analyse
-from torchshrink.shrinking.channels import Fact
-from torchshrink.shrinking.export import export
-from torchshrink.shrinking.plan import Decision, Plan, decide
+from torchshrink.shrinking.measures import (
+    bytes_of,
+    changed_shapes,
+    count,
+    latency_of,
+    operations_of,
+    tensors_of,
+    unread_of,
+)
+from torchshrink.shrinking.plan import Decision, decide
 from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference, rounding
 from torchshrink.shrinking.raw_rows import (
     apply_to_chain,
@@ -25,98 +29,13 @@ from torchshrink.shrinking.raw_rows import (
     with_preprocess,
     without_preprocess,
 )
-from torchshrink.shrinking.rules import all_known
-from torchshrink.shrinking.saved import save
+from torchshrink.shrinking.rules import plain_enough
+from torchshrink.shrinking.shrunk import Shrunk
 from torchshrink.shrinking.surgery import apply
-from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, quiet, trace
-from torchshrink.support.private_torch import HigherOrderOperator
-from torchshrink.support.storage import PathLike
+from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, trace
+from torchshrink.support.progress_bar import Bar
 
 _TRIES = 12
-
-
-@dataclass(frozen=True, eq=False)
-class Shrunk:
-    """A smaller model with the same outputs.
-
-    Args:
-        model: of the same classes as the one given, with smaller layers.
-        plan: what was kept, folded and merged.
-        kept: by parameter or buffer that became smaller, its shape before and after.
-        difference: the largest difference of the outputs, over the largest output or 1, whichever is larger: in
-            float64 on the example and on random inputs of other sizes.
-        parameters: how many numbers, before and after.
-        operations: floating point operations of the contractions on the example, before and after; 0 where the model
-            has control flow (torch.cond), which cannot be counted.
-        bytes: of the parameters, before and after.
-        latency: seconds of one call on the example, after over before.
-        pinned: how many units could not go, by reason.
-        unread_inputs: places of the last dimension of the input that nothing reads.
-        ranges: for which input sizes this was checked, where not for all.
-        example: the arguments with which it was checked, as the smaller model takes them.
-    """
-
-    model: nn.Module
-    plan: Plan
-    kept: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    difference: float
-    parameters: tuple[int, int]
-    operations: tuple[int, int]
-    bytes: tuple[int, int]
-    latency: float
-    pinned: Mapping[str, int]
-    unread_inputs: tuple[int, ...]
-    ranges: tuple[str, ...]
-    example: tuple[tuple[Any, ...], Mapping[str, Any]] = field(repr=False)
-
-    def __str__(self) -> str:
-        rows = [
-            f"{name}: {tuple(before)} → {tuple(after)}"
-            for name, (before, after) in self.kept.items()
-            if name.endswith(("weight", "_orig", "original1", "weight_v")) or name.count(".") == 0
-        ]
-        if not rows:
-            rows = ["nothing could go"]
-        made = [fold.bias for fold in self.plan.folds if fold.made]
-        rows += [f"{name}: made, for the constants of what went" for name in made]
-        for label, (before, after) in (
-            ("parameters", self.parameters),
-            ("operations on the example", self.operations),
-            ("bytes of parameters", self.bytes),
-        ):
-            rows.append(f"{label}: {before:,} → {after:,} ({after / before if before else 1:.2f})")
-        rows.append(f"latency on the example: {self.latency:.2f} of what it was")
-        rows.append(f"largest difference of the outputs: {self.difference:.1e} (float64, evaluation mode)")
-        if self.unread_inputs:
-            rows.append(f"inputs that nothing reads: {', '.join(map(str, self.unread_inputs))}")
-        rows += [f"stayed: {count} units, {reason}" for reason, count in self.pinned.items()]
-        rows.append(f"holds for {', '.join(self.ranges)}" if self.ranges else "holds for every input size tried")
-        return "\n".join(rows)
-
-    def save(self, folder: PathLike, *, force: bool = False) -> None:
-        """Write plan and tensors to ``folder``: JSON and safetensors, no code; `ts.load_shrunk` reads them.
-
-        Raises:
-            InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
-        """
-        save(self.model, self.plan, folder, force=force)
-
-    def export(self, path: PathLike, *, force: bool = False) -> None:
-        """Write the smaller model as one file that needs neither torchshrink nor the model's code.
-
-        The file is read again and its outputs are compared with the model's, on the example and on other numbers of
-        rows, before it is left there.
-
-        Args:
-            path: ends in ``.pt2`` (for ``torch.export.load``) or in ``.onnx`` (needs the extra ``onnx``).
-            force: write over a file that is there.
-
-        Raises:
-            InputError: another ending, a file that is there, a model that cannot be exported, or whose file gives other
-                outputs. Nothing is left there then.
-            MissingDependencyError: a package that ``.onnx`` needs is not installed.
-        """
-        export(self.model, self.example, path, force=force)
 
 
 def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
@@ -159,23 +78,36 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     args, kwargs = arguments(example)
     if begins_with_preprocess(model) and len(args) == 1 and not kwargs and args[0].ndim == 2:
         return _shrink_behind_preprocess(model, args[0], inputs=inputs)
+    with closing(Bar("shrink", "step", total=3, lines=False)) as bar:
+        return _shrink(model, args, kwargs, inputs=inputs, bar=bar)
+
+
+def _shrink(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, inputs: bool, bar: Bar) -> Shrunk:
     large = copy_model(model).eval()
-    analysis = analyse(trace(large, args, kwargs, plain=all_known), inputs=inputs)
-    for _ in range(_TRIES):
+    _say(bar, "tracing", 0)
+    analysis = analyse(trace(large, args, kwargs, plain=plain_enough), inputs=inputs)
+    _say(bar, "proving", 1)
+    failure = ""
+    for place in range(_TRIES + 1):
+        if place == _TRIES:
+            analysis.units.pin_all("the proof failed too often")
         decision = decide(analysis)
         small, mismatch, difference = attempt(large, decision)
         if mismatch is None:
+            _say(bar, "measuring", 1)
             return _result(model, large, small, decision=decision, difference=difference)
+        failure = mismatch.reason
         pin(analysis, mismatch)
-    analysis.units.pin_all("the proof failed too often")
-    decision = decide(analysis)
-    small, mismatch, difference = attempt(large, decision)
-    if mismatch is not None:
-        raise InputError(
-            f"shrink: {type(model).__name__} does not compute the same twice ({mismatch.reason}): "
-            "a model whose output depends on its input and weights alone is expected"
-        )
-    return _result(model, large, small, decision=decision, difference=difference)
+        _say(bar, f"proving, again without what failed ({place + 1})", 0)
+    raise InputError(
+        f"shrink: {type(model).__name__} does not compute the same twice ({failure}): "
+        "a model whose output depends on its input and weights alone is expected"
+    )
+
+
+def _say(bar: Bar, note: str, done: int) -> None:
+    bar.note(note)
+    bar.update(done)
 
 
 def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: bool) -> Shrunk:
@@ -193,15 +125,15 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
     taken = rows if plan.inputs is None else rows[:, list(plan.inputs)]
     unread = set(part.unread_inputs)
     read = {column for place, column in enumerate(first.sources) if place not in unread}
-    before, after = dict(_tensors(large)), dict(_tensors(small))
-    latency = _latency((large, (rows,), {}), (small, (taken,), {}))
+    before, after = dict(tensors_of(large)), dict(tensors_of(small))
+    latency = latency_of((large, (rows,), {}), (small, (taken,), {}))
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
     return replace(
         part,
         model=small,
         plan=plan,
-        kept=_kept(before, after),
+        kept=changed_shapes(before, after),
         difference=difference,
         latency=latency,
         unread_inputs=tuple(column for column in range(len(first.sizes)) if column not in read),
@@ -215,14 +147,14 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     old = decision.analysis.trace
     try:
         args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
-        new = trace(small, args, kwargs, plain=old.plain)
+        new = trace(small, args, kwargs, plain=old.plain, open_dims=old.open_dims)
     except InputError as error:
         return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
     mismatch = compare_traces(decision, new)
     if mismatch is not None:
         return small, mismatch, float("inf")
     try:
-        difference, bound, trials = outputs_difference(large, small, decision)
+        difference, bound, trials = outputs_difference(large, small, decision, new=new)
     except Exception as error:  # whatever the smaller model's code raises at another size
         return small, Mismatch(_failing(old, error), "the smaller one does not run at another size"), float("inf")
     if not difference <= bound or trials == 0:
@@ -259,10 +191,10 @@ def pin(analysis: Analysis, mismatch: Mismatch) -> None:
 
 def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: Decision, difference: float) -> Shrunk:
     old = decision.analysis.trace
-    kept = _kept(dict(_tensors(large)), dict(_tensors(small)))
+    kept = changed_shapes(dict(tensors_of(large)), dict(tensors_of(small)))
     fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
-    latency = _latency((large, old.args, old.kwargs), (small, fewer.args, fewer.kwargs))
-    operations = _operations(large, old), _operations(small, fewer)
+    latency = latency_of((large, old.args, old.kwargs), (small, fewer.args, fewer.kwargs))
+    operations = operations_of(large, old), operations_of(small, fewer)
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
     return Shrunk(
@@ -270,77 +202,12 @@ def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: D
         plan=decision.plan,
         kept=kept,
         difference=difference,
-        parameters=(_count(large), _count(small)),
+        parameters=(count(large), count(small)),
         operations=operations,
-        bytes=(_bytes(large), _bytes(small)),
+        bytes=(bytes_of(large), bytes_of(small)),
         latency=latency,
         pinned=decision.plan.pinned or {},
-        unread_inputs=_unread(decision),
+        unread_inputs=unread_of(decision),
         ranges=old.ranges,
         example=(fewer.args, fewer.kwargs),
     )
-
-
-def _kept(
-    before: Mapping[str, Tensor], after: Mapping[str, Tensor]
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    return {
-        name: (tuple(before[name].shape), tuple(after[name].shape))
-        for name in before
-        if name in after and before[name].shape != after[name].shape
-    }
-
-
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
-def _operations(model: nn.Module, old: Trace) -> int:
-    if any(isinstance(node.target, HigherOrderOperator) for node in old.graph.nodes):
-        return 0  # the counter does not look into torch.cond, and after it torch.cond fails
-    with torch.no_grad(), quiet(), FlopCounterMode(display=False) as counter:
-        model(*old.args, **old.kwargs)
-    return int(counter.get_total_flops())
-
-
-_Call = tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]
-
-
-def _latency(large: _Call, small: _Call, rounds: int = 9) -> float:
-    """The median of the ratios of calls one after another."""
-    ratios = []
-    with torch.no_grad(), quiet():
-        for _ in range(rounds):
-            spans = []
-            for model, args, kwargs in (large, small):
-                start = time.perf_counter()
-                model(*args, **kwargs)
-                spans.append(time.perf_counter() - start)
-            ratios.append(spans[1] / spans[0])
-    return statistics.median(ratios)
-
-
-def _unread(decision: Decision) -> tuple[int, ...]:
-    """Features of a single (rows, features) input that only contractions take, and none of their rows reads."""
-    analysis = decision.analysis
-    places = [node for node in analysis.trace.graph.nodes if node.name in analysis.trace.inputs]
-    if len(places) != 1 or not isinstance(analysis.facts.get(places[0]), Fact):
-        return ()
-    fact = analysis.facts[places[0]]
-    axis = fact.axes[-1] if len(fact.axes) == 2 else None
-    by_node = {reading.node: reading for reading in analysis.readings}
-    users = [node for node in places[0].users if not node.name.startswith("sym_")]
-    if axis is None or not users or not all(user.name in by_node for user in users):
-        return ()
-    read = [
-        (by_node[user.name].weight[decision.survivors(by_node[user.name].rows)] != 0).any(2).any(0) for user in users
-    ]
-    return tuple(torch.nonzero(~torch.stack(read).any(0)).flatten().tolist())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchshrink.shrinking.analysis import analyse
 from torchshrink.shrinking.plan import decide
 from torchshrink.shrinking.raw_rows import begins_with_preprocess, without_preprocess
-from torchshrink.shrinking.rules import all_known
+from torchshrink.shrinking.rules import plain_enough
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import arguments, copy_model, trace
 
@@ -36,7 +36,7 @@ class Sizes:
             self._free = True
             with torch.no_grad():
                 args = (first(*args),)
-        self._trace = trace(self._rest, args, {}, plain=all_known)
+        self._trace = trace(self._rest, args, {}, plain=plain_enough)
 
     def parameters(self) -> int:
         """How many numbers the parameters have after shrinking, with the weights that `model` has now."""

@@ -128,6 +128,8 @@ def resize(model: nn.Module, groups: Mapping[str, int]) -> None:
             module.num_groups = count
         elif isinstance(module, nn.modules.conv._ConvNd):
             module.groups = count
+        elif isinstance(module, nn.modules.instancenorm._InstanceNorm):  # without numbers of its own
+            module.num_features = count
     for module in model.modules():
         weight = first_weight(module)
         if isinstance(module, nn.modules.batchnorm._NormBase):

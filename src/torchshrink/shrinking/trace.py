@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from torchshrink.errors import InputError
+from torchshrink.shrinking.valid_sizes import guards, ranges, sizes
 from torchshrink.support.private_torch import pytree
 from torchshrink.support.storage import brief
 
@@ -32,9 +33,11 @@ class Trace:
         args: the example, with at least two rows.
         kwargs: its keyword arguments.
         ranges: for which input sizes the trace holds, where that is not every size.
+        guards: the same as conditions on the symbols of its sizes.
         bare: linear and convolution modules without a bias, in which one could be made.
         grouped: modules that keep a number of groups.
         plain: whether the operators are as the model calls them.
+        open_dims: how many leading dimensions of the inputs have sizes that are open; None: all that can.
     """
 
     graph: fx.Graph
@@ -44,9 +47,11 @@ class Trace:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     ranges: tuple[str, ...]
+    guards: tuple[Any, ...]
     bare: frozenset[str]
     grouped: frozenset[str]
     plain: bool
+    open_dims: int | None
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -80,14 +85,21 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         )
     one = all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
 
-    def twice(value: Any) -> Any:
-        return torch.cat([value, value]) if one and isinstance(value, Tensor) else value
+    def twice(value: Any) -> Any:  # a copy in any case: a model that works in place changes its input
+        if not isinstance(value, Tensor):
+            return value
+        return torch.cat([value, value]) if one else value.detach().clone()
 
     return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
 
 
 def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    plain: Callable[[fx.Graph], bool] | bool,
+    open_dims: int | None = None,
 ) -> Trace:
     """Trace ``model``, which is in evaluation mode, on these arguments.
 
@@ -97,11 +109,12 @@ def trace(
         kwargs: its keyword arguments.
         plain: whether the operators can stay as the model calls them; where not, in-place ones are made functional and
             composite ones are taken apart, which takes as long as tracing.
+        open_dims: how many leading dimensions of the inputs may have open sizes: all (None), the rows (1), none (0).
 
     Raises:
         InputError: torch cannot export it; the message names the place.
     """
-    program, whole = _export(model, args, dict(kwargs), plain=plain)
+    program, whole, left_open = _export(model, args, dict(kwargs), plain=plain, most_open=open_dims)
     identity = tensor_names(model)
     found: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -120,7 +133,7 @@ def trace(
                 found[place] = constant
             continue
         found[place], names[place] = tensor, identity[id(tensor)]
-    ranges = tuple(_ranges(program))
+    conditions = guards(program)
     bare = frozenset(
         path
         for path, module in model.named_modules(remove_duplicate=False)
@@ -129,9 +142,11 @@ def trace(
     grouped = frozenset(
         path
         for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd)
+        if isinstance(module, nn.GroupNorm | nn.modules.conv._ConvNd | nn.modules.instancenorm._InstanceNorm)
     )
-    return Trace(program.graph_module.graph, found, names, tuple(inputs), args, kwargs, ranges, bare, grouped, whole)
+    graph = program.graph_module.graph
+    spans = tuple(ranges(program, conditions))
+    return Trace(graph, found, names, tuple(inputs), args, kwargs, spans, conditions, bare, grouped, whole, left_open)
 
 
 def module_of(node: fx.Node) -> str:
@@ -140,36 +155,34 @@ def module_of(node: fx.Node) -> str:
     return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
 
 
-def sizes(tensor: Tensor) -> tuple[Any, ...]:
-    """A traced tensor's shape: an int where the size is fixed, a symbol where it depends on the input."""
-    found = []
-    size: Any
-    for size in tensor.shape:
-        fixed = size.node.maybe_as_int() if isinstance(size, torch.SymInt) else size
-        found.append(size if fixed is None else fixed)
-    return tuple(found)
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """torch.export warns of its own innards, which a caller can do nothing about."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what we catch
-    before = log.disabled
-    log.disabled = True
+    logs = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "_export.non_strict_utils")]
+    before = [log.disabled for log in logs]  # they report what we catch, and of sizes that stay fixed
+    for log in logs:
+        log.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.disabled = before
+        for log, disabled in zip(logs, before, strict=True):
+            log.disabled = disabled
 
 
 def _export(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, plain: Callable[[fx.Graph], bool] | bool
-) -> tuple[Any, bool]:
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    plain: Callable[[fx.Graph], bool] | bool,
+    most_open: int | None,
+) -> tuple[Any, bool, int | None]:
     """Sizes stay open: all that can, else the rows, else none."""
     failure: Exception | None = None
-    for open_dims in (None, 1, 0):
+    tries = (None, 1, 0)
+    for open_dims in tries[tries.index(most_open) :]:
 
         def shape(value: Any, dims: int | None = open_dims) -> Any:
             if not isinstance(value, Tensor):
@@ -183,7 +196,7 @@ def _export(
                 if open_dims is None and _reads_an_open_size(program.graph_module.graph):
                     continue  # a flattened image: only one size of it fits the layer that reads it
                 keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
-                return (program, True) if keep else (program.run_decompositions({}), False)
+                return program if keep else program.run_decompositions({}), keep, open_dims
         except Exception as error:  # whatever the model's code or torch.export raises
             failure = failure or error
     assert failure is not None
@@ -229,23 +242,3 @@ def place_of(node: fx.Node) -> str:
     if not own:
         return node.name
     return f"{own[-1][0].rsplit('/', 1)[-1]}:{own[-1][1]}"
-
-
-def _ranges(program: Any) -> Iterator[str]:
-    for node in program.graph_module.graph.nodes:
-        if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
-            continue
-        for dim, size in enumerate(sizes(node.meta["val"])):
-            if isinstance(size, torch.SymInt):
-                span = program.range_constraints.get(size.node.expr)
-                if span is None:
-                    continue
-                low, high = (int(end) if str(end).isdigit() else None for end in (span.lower, span.upper))
-                if low is not None and low > 2:
-                    yield f"{node.name}.shape[{dim}] ≥ {low}"
-                if high is not None and high < 2**31:
-                    yield f"{node.name}.shape[{dim}] ≤ {high}"
-            elif node.name in program.graph_signature.user_inputs and (
-                dim == 0 or (dim > 1 and node.meta["val"].ndim > 3)
-            ):
-                yield f"{node.name}.shape[{dim}] = {size}"

@@ -50,6 +50,7 @@ __all__ = [
     "has_step_hooks",
     "hooks_before_forward",
     "is_batched",
+    "is_composite",
     "parameters_of",
     "pytree",
     "steps_under_way",
@@ -63,10 +64,12 @@ _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_ba
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _GRADIENT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _FALLBACK = ("_is_vmap_fallback_enabled", "_set_vmap_fallback_enabled")
+_DISPATCH = ("_dispatch_has_kernel_for_dispatch_key",)
+_COMPOSITE = "CompositeImplicitAutograd"
 _ONEDNN = ("_get_mkldnn_enabled", "_set_mkldnn_enabled")
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_ONEDNN),
+    "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_DISPATCH, *_ONEDNN),
     "torch._C._functorch": ("is_batchedtensor", *_FALLBACK),
     "torch._decomp": ("decomposition_table", "decompositions"),
     "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
@@ -92,6 +95,11 @@ any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled",
 
 is_batched: Callable[[Tensor], bool] = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", _yes)
 """Whether a tensor is one of vmap's, which has no value to be read. Where torch does not say: it is not read."""
+
+
+def is_composite(operator: OpOverload) -> bool:
+    """Whether an operator is made of others, into which ``run_decompositions`` takes it apart."""
+    return bool(getattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", _yes)(operator.name(), _COMPOSITE))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from sklearn.linear_model import ElasticNet, Lasso, MultiTaskLasso
 from torch import nn
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, StepSizeError
 
 STRENGTH = 0.05
@@ -46,15 +47,12 @@ def descend(make_optimizer, penalty, X, y, *, steps=4000, method="auto"):
         loss.backward()
         return loss
 
-    last = None
-    for step in range(steps):
+    at_rest = AtRest(model.parameters(), within=1e-10)
+    for _ in range(steps):
         closure()
         optimizer.step()
-        if step % 100 == 99:  # at rest, more steps would change nothing
-            now = torch.cat([p.detach().flatten() for p in model.parameters()])
-            if last is not None and float((now - last).abs().max()) < 1e-10:
-                break
-            last = now
+        if at_rest():
+            break
     return model.weight.detach().numpy(), reg.certify(closure)
 
 
@@ -361,10 +359,13 @@ def test_maximising_minus_the_loss_ends_at_the_same_lasso(name, diabetes):
     optimizer.param_groups[0]["maximize"] = True
     ts.Regularizer(model, ts.L1(STRENGTH)).attach(optimizer)
     X, y = map(torch.tensor, diabetes)
+    at_rest = AtRest(model.parameters(), within=1e-10)
     for _ in range(4000):
         optimizer.zero_grad()
         (-(model(X)[:, 0] - y).square().mean() / 2).backward()
         optimizer.step()
+        if at_rest():
+            break
     assert np.abs(model.weight.detach().numpy()[0] - expected).max() <= 1e-6
 
 
@@ -395,10 +396,13 @@ def test_two_groups_with_their_own_lr_solve_one_problem(diabetes):
     optimizer = torch.optim.SGD(groups, momentum=0.5)
     ts.Regularizer(model, ts.L1(STRENGTH)).attach(optimizer)
     X, y = map(torch.tensor, diabetes)
+    at_rest = AtRest(model.parameters(), within=1e-10)
     for _ in range(4000):
         optimizer.zero_grad()
         ((model(X)[:, 0] - y).square().mean() / 2).backward()
         optimizer.step()
+        if at_rest():
+            break
     weight = torch.cat([model.left.weight, model.right.weight], dim=1).detach().numpy()[0]
     assert np.abs(weight - expected).max() <= 1e-6
     assert np.array_equal(weight == 0, expected == 0)

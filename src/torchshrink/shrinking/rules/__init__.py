@@ -1,13 +1,13 @@
 """What each operator does with units; importing this registers the rules of torch's own operators."""
 
-from torchshrink.shrinking.rules import contractions, elementwise, layout, norms, reductions
+from torchshrink.shrinking.rules import blocks, contractions, einsum, elementwise, layout, norms, reductions
 from torchshrink.shrinking.rules.registry import (
     NotUnderstoodError,
     Operation,
     Reading,
-    all_known,
     argument_dict,
     name_of,
+    plain_enough,
     rule_of,
     shrink_rule,
 )
@@ -16,13 +16,15 @@ __all__ = [
     "NotUnderstoodError",
     "Operation",
     "Reading",
-    "all_known",
     "argument_dict",
+    "blocks",
     "contractions",
+    "einsum",
     "elementwise",
     "layout",
     "name_of",
     "norms",
+    "plain_enough",
     "reductions",
     "rule_of",
     "shrink_rule",

@@ -43,7 +43,7 @@ def _node(op: Operation, name: str | None) -> fx.Node | None:
     return value if isinstance(value, fx.Node) else None
 
 
-def _contraction(
+def contraction(
     op: Operation, x: Fact, dim: int, *, weight: tuple[str, int, int], bias: str | None, everywhere: bool
 ) -> tuple[Axis, Values]:
     """Rows of a known weight read a dimension; ``weight`` is its name and its dimensions of rows and of columns."""
@@ -52,6 +52,8 @@ def _contraction(
     rows, columns, read = w.axes[row_dim], w.axes[column_dim], x.axes[dim]
     if w.static is None or rows is None or columns is None or read is None:
         raise NotUnderstoodError("the weight depends on the input")
+    if w.static.is_complex() or not bool(w.static.isfinite().all()):
+        raise NotUnderstoodError("the weight is not finite or not real")
     for kernel in range(len(w.axes)):
         if kernel not in (row_dim, column_dim):
             op.pin(w, [kernel])
@@ -87,7 +89,7 @@ def _beside(x: Fact, dim: int) -> list[Values | None]:
 def linear(op: Operation) -> Fact:
     """Rows of the weight read the last dimension."""
     x = op.fact("input")
-    rows, values = _contraction(op, x, -1, weight=("weight", 0, 1), bias="bias", everywhere=True)
+    rows, values = contraction(op, x, -1, weight=("weight", 0, 1), bias="bias", everywhere=True)
     return Fact((*x.axes[:-1], rows), (*_beside(x, len(x.axes) - 1), values))
 
 
@@ -97,7 +99,7 @@ def addmm(op: Operation) -> Fact:
     if op.arguments["beta"] != 1 or op.arguments["alpha"] != 1:
         raise NotUnderstoodError("it is scaled")
     x = op.fact("mat1")
-    rows, values = _contraction(op, x, -1, weight=("mat2", 1, 0), bias="self", everywhere=True)
+    rows, values = contraction(op, x, -1, weight=("mat2", 1, 0), bias="self", everywhere=True)
     return Fact((x.axes[0], rows), (*_beside(x, 1), values))
 
 
@@ -107,7 +109,7 @@ def matmul(op: Operation) -> Fact:
     second = "other" if "other" in op.arguments else "mat2"
     x, w = op.fact("self"), op.fact(second)
     if w.static is not None and len(w.axes) == 2:
-        rows, values = _contraction(op, x, -1, weight=(second, 1, 0), bias=None, everywhere=True)
+        rows, values = contraction(op, x, -1, weight=(second, 1, 0), bias=None, everywhere=True)
         return Fact((*x.axes[:-1], rows), (*_beside(x, len(x.axes) - 1), values))
     if len(x.axes) != len(w.axes) or len(x.axes) < 3:
         raise NotUnderstoodError("its shapes are not of one batch")
@@ -146,7 +148,7 @@ def _convolve(op: Operation, *, weight: tuple[int, int], padded: bool) -> Fact:
         raise NotUnderstoodError("the input has no dimension of rows")
     op.pin(x, range(2, len(x.axes)))
     if groups == 1:
-        channels, values = _contraction(op, x, 1, weight=("weight", *weight), bias="bias", everywhere=not padded)
+        channels, values = contraction(op, x, 1, weight=("weight", *weight), bias="bias", everywhere=not padded)
     else:
         channels, values = _grouped(op, x, w, transposed=weight[0] == 1, padded=padded)
     space = op.fresh(op.shapes[0][2:], pinned=True)
@@ -158,6 +160,8 @@ def _grouped(op: Operation, x: Fact, w: Fact, *, transposed: bool, padded: bool)
     groups, read, first = op.arguments["groups"], x.axes[1], w.axes[0]
     if read is None or first is None or w.static is None:
         raise NotUnderstoodError("the weight depends on the input")
+    if w.static.is_complex() or not bool(w.static.isfinite().all()):
+        raise NotUnderstoodError("the weight is not finite or not real")
     for dim in range(1, len(w.axes)):
         op.pin(w, [dim])
     ins = read.reshape(groups, -1)
@@ -193,7 +197,10 @@ def attention(op: Operation) -> Fact:
         raise NotUnderstoodError("it drops, groups or broadcasts heads")
     mask = op.optional("attn_mask")
     if mask is not None:
-        op.pin(mask)
+        op.pin(mask, [-2, -1])
+        for one, head in zip(mask.axes[-3::-1], q.axes[-3::-1], strict=False):
+            if one is not None and len(one) > 1:  # a mask of its own for each head
+                op.unite(one, head)
     for first, second, third in zip(q.axes[:-2], k.axes[:-2], v.axes[:-2], strict=True):
         for other in (second, third):
             if first is not None or other is not None:
@@ -216,3 +223,14 @@ def embedding(op: Operation) -> Fact:
     op.pin(index)
     values = tuple(None if axis is None else unknown(len(axis)) for axis in index.axes)
     return Fact((*index.axes, table.axes[1]), (*values, table.values[1]))
+
+
+@shrink_rule("aten.embedding_bag")
+def embedding_bag(op: Operation) -> tuple[Fact, ...]:
+    """Sums, means or maxima of rows of the table; an empty bag is zero."""
+    table = op.fact("weight")
+    op.pin(table, [0])
+    rows, *rest = [op.fresh(shape, pinned=True) for shape in op.shapes]
+    own = table.values[1]
+    values = None if own is None else np.where(own == 0, own, np.nan)
+    return (Fact((rows.axes[0], table.axes[1]), (rows.values[0], values)), *rest)

@@ -17,7 +17,8 @@ _LIKE = {"zeros_like": 0.0, "ones_like": 1.0}
 
 @shrink_rule(
     *("pointwise.any", "aten.hardswish", "aten._to_copy", "aten.hardsigmoid", "aten.hardtanh", "aten.relu6"),
-    *("aten.mish", "aten.softsign", "aten.celu", "aten.selu", "aten.relu", "aten.where", "aten.clamp"),
+    *("aten.mish", "aten.softsign", "aten.celu", "aten.selu", "aten.relu", "aten.where", "aten.clamp", "aten.to"),
+    *("aten.__and__", "aten.__or__", "aten.__xor__", "aten.silu", "aten.gelu", "aten.clamp_min", "aten.clamp_max"),
 )
 def pointwise(op: Operation) -> Fact:
     """Tensors are broadcast against each other; dimensions of the same size are the same units."""
@@ -92,7 +93,7 @@ def dropout(op: Operation) -> Fact:
     return op.fact("input")
 
 
-@shrink_rule("aten.alias", "aten.detach", "aten.contiguous", "aten.clone", "aten.lift_fresh_copy", "aten.detach_")
+@shrink_rule("aten.alias", "aten.detach", "aten.contiguous", "aten.clone", "aten.lift_fresh_copy", "aten.type_as")
 def identity(op: Operation) -> Fact:
     """The same tensor."""
     return op.fact("self")

@@ -12,7 +12,7 @@ from torch import fx
 
 from torchshrink.shrinking.channels import Axis, Fact, Values, same_or_unknown_rows, unknown
 from torchshrink.shrinking.rules.registry import NotUnderstoodError, Operation, name_of, shrink_rule
-from torchshrink.shrinking.trace import sizes
+from torchshrink.shrinking.valid_sizes import sizes
 
 
 @shrink_rule(

@@ -63,6 +63,8 @@ def instance_norm(op: Operation) -> Fact:
         return _by_channel(op, x)
     axis = x.axes[1]
     op.pin(x, range(2, len(x.axes)))
+    if axis is not None:
+        op.group_counts[op.node.name] = axis
     for name in ("running_mean", "running_var"):
         _numbers(op, name, axis, 0.0)
     weight, bias = _numbers(op, "weight", axis, 1.0), _numbers(op, "bias", axis, 0.0)

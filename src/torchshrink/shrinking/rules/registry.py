@@ -12,8 +12,9 @@ from torch import Tensor, fx
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.channels import Axis, Fact, Units, Values, unknown
-from torchshrink.shrinking.trace import place_of, sizes
-from torchshrink.support.private_torch import OpOverload, pytree
+from torchshrink.shrinking.trace import place_of
+from torchshrink.shrinking.valid_sizes import sizes
+from torchshrink.support.private_torch import OpOverload, is_composite, pytree
 
 Rule = Callable[["Operation"], "Fact | tuple[Fact, ...]"]
 _RULES: dict[str, Rule] = {}
@@ -150,9 +151,10 @@ def shrink_rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def name_of(node: fx.Node) -> str:
-    """Namespace and name of an operator, without its overload."""
+    """Namespace and name of an operator, without its overload, and without the underscore of one in place."""
     if isinstance(node.target, OpOverload):
-        return str(node.target.overloadpacket).replace("::", ".")
+        name = str(node.target.overloadpacket).replace("::", ".")
+        return name.removesuffix("_") if node.target._schema.is_mutable else name
     return getattr(node.target, "__name__", str(node.target))
 
 
@@ -164,13 +166,62 @@ def rule_of(node: fx.Node) -> Rule | None:
     return found
 
 
-def all_known(graph: fx.Graph) -> bool:
-    """Whether every operator has a rule, and none changes a tensor in place."""
-    operators = [node for node in graph.nodes if node.op == "call_function" and node.target is not operator.getitem]
-    return all(
-        not any(isinstance(one, Tensor) for one in pytree.tree_leaves(node.meta.get("val")))
-        or (isinstance(node.target, OpOverload) and rule_of(node) is not None and not node.target._schema.is_mutable)
-        for node in operators
+def plain_enough(graph: fx.Graph) -> bool:
+    """Whether taking the operators apart would bring nothing: each has a rule or is not made of others.
+
+    One in place counts as the other that makes a new tensor, where nobody sees the difference. What depends on whole
+    numbers alone (masks, positions) has no units.
+    """
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    real = set[fx.Node]()
+    for node in graph.nodes:
+        kinds = [one.dtype for one in pytree.tree_leaves(node.meta.get("val")) if isinstance(one, Tensor)]
+        if node.op == "placeholder":
+            if any(kind.is_floating_point or kind.is_complex for kind in kinds):
+                real.add(node)
+            continue
+        in_place = isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+        if in_place and not _changes_its_own(node, order):
+            return False
+        if node.op != "call_function" or real.isdisjoint(node.all_input_nodes):
+            continue
+        real.add(node)
+        if not kinds or node.target is operator.getitem:
+            continue
+        if not isinstance(node.target, OpOverload):
+            return False
+        if rule_of(node) is None and is_composite(node.target):
+            return False
+    return True
+
+
+_LAYERS = {"linear", "matmul", "batch_norm", "layer_norm", "group_norm", "instance_norm"} | {
+    f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)
+}
+
+
+def _makes_new(node: fx.Node) -> bool:
+    """Whether the result shares no memory with what goes in. Composite operators may, and do not say so."""
+    return (
+        isinstance(node.target, OpOverload)
+        and not any(argument.alias_info for argument in node.target._schema.arguments)
+        and (not is_composite(node.target) or name_of(node).removeprefix("aten.") in _LAYERS)
+    )
+
+
+def _changes_its_own(node: fx.Node, order: dict[fx.Node, int]) -> bool:
+    """Whether nobody sees later what an operator in place changes, but by its result."""
+    target, source = node.target, node.args[0] if node.args else None
+    if not isinstance(target, OpOverload) or not isinstance(source, fx.Node) or source.op != "call_function":
+        return False
+    written = [
+        place for place, one in enumerate(target._schema.arguments) if one.alias_info and one.alias_info.is_write
+    ]
+    chained = isinstance(source.target, OpOverload) and source.target._schema.is_mutable
+    return (
+        written == [0]
+        and (chained or _makes_new(source))
+        and all(user is node or (order[user] < order[node] and _makes_new(user)) for user in source.users)
     )
 
 
