@@ -167,7 +167,7 @@ def test_the_strength_is_that_of_a_grid_search_over_the_same_folds():
     assert tuned.strength_ == search.best_params_["strength"]
     assert tuned.strength_ > 0
     found = [each.validation_loss for each in tuned.path_.points]
-    np.testing.assert_allclose(found, -search.cv_results_["mean_test_score"], rtol=0.05)
+    np.testing.assert_allclose(found, -search.cv_results_["mean_test_score"], rtol=0.15)
     assert log_loss(y, tuned.predict_proba(X)) < 0.2
 
 
