@@ -64,9 +64,9 @@ def test_the_contract_holds(penalty):
 
 
 WITH_TENSORS = [
-    L1(0.3, weights=torch.arange(3.0)),
+    L1(0.3, weights=torch.arange(12.0).reshape(3, 4)),
     GroupLasso(0.3, labels=torch.tensor([0, 0, 1])),
-    GroupLasso(0.2, size=2),
+    GroupLasso(0.2, size=3),
 ]
 
 
@@ -77,11 +77,8 @@ def test_a_checkpoint_that_holds_penalties_loads_without_running_code(penalty):
     file.seek(0)
     loaded = torch.load(file, weights_only=True)["hyper_parameters"]["penalty"]
     assert loaded == penalty
-    w, step = (
-        torch.tensor([[3.0, -2.0, 0.1], [0.2, 0.0, -1.0]]).reshape(-1, 3)[:, : 2 if "size" in str(penalty) else 3],
-        0.1,
-    )
-    assert torch.equal(loaded.prox(w, step), penalty.prox(w, step))
+    w = torch.randn(3, 4)
+    assert torch.equal(loaded.value(w), penalty.value(w))
 
 
 SAYS = {  # smooth, convex, constraint, elementwise, kinks, prox_steps: where False and "unknown" would do, only slower
