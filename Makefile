@@ -16,7 +16,8 @@ install: .venv/.installed
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # for dependency groups
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[full,onnx]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[full,onnx]' --group dev \
+		--group integrations-test
 	touch $@
 
 demo: install

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -34,6 +35,7 @@ MODULES = sorted(
     if module.name != "torchshrink.__main__"
 )
 
+FRAMEWORKS = ("accelerate", "ignite", "lightning", "skorch", "transformers")  # which not everybody has
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 BETWEEN = r"<!-- {0} -->\n(.*?)<!-- /{0} -->"
 
@@ -44,6 +46,12 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, match.start(2)), match[2]) for match in FENCED.finditer(text) if match[1] == language]
 
 
+def lacking(code: str) -> list[str]:
+    """The frameworks that a block imports and that are not here."""
+    named = set(re.findall(r"^(?:>>> )?(?:from|import) (\w+)", code, flags=re.MULTILINE)) & set(FRAMEWORKS)
+    return sorted(name for name in named if importlib.util.find_spec(name) is None)
+
+
 def run_examples(test: doctest.DocTest) -> None:
     report: list[str] = []
     runner = doctest.DocTestRunner()
@@ -51,11 +59,14 @@ def run_examples(test: doctest.DocTest) -> None:
     assert not runner.failures, "".join(report)
 
 
+@pytest.mark.filterwarnings("ignore:.*(num_workers|log_every_n_steps|LeafSpec|torch.jit)")  # of frameworks
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": page.stem}
     for line, block in blocks(page, "python"):
+        if lacking(block):
+            continue
         if ">>> " in block:
             # Named by block: what looks up the source of an earlier one, as torch.export does, finds none and goes on.
             name = f"{page.name}, line {line}"
@@ -68,6 +79,10 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_run(name: str) -> None:
+    if name.startswith("torchshrink.integrations."):
+        framework = name.rpartition(".")[2]
+        if framework in FRAMEWORKS:
+            pytest.importorskip(framework)
     for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
         if test.examples:
             run_examples(test)

@@ -1,5 +1,6 @@
 """Every penalty keeps the contract, and the contract is sharp: it fails on each of these seeded mutants."""
 
+import io
 import re
 from dataclasses import dataclass
 
@@ -60,6 +61,24 @@ EXAMPLES = {
 @pytest.mark.parametrize("penalty", [p for ps in EXAMPLES.values() for p in ps], ids=str)
 def test_the_contract_holds(penalty):
     check_penalty(penalty)
+
+
+WITH_TENSORS = [
+    L1(0.3, weights=torch.arange(12.0).reshape(3, 4)),
+    GroupLasso(0.3, labels=torch.tensor([0, 0, 1])),
+    GroupLasso(0.2, size=3),
+]
+
+
+@pytest.mark.parametrize("penalty", [*(p for ps in EXAMPLES.values() for p in ps), *WITH_TENSORS], ids=str)
+def test_a_checkpoint_that_holds_penalties_loads_without_running_code(penalty):
+    file = io.BytesIO()
+    torch.save({"hyper_parameters": {"penalty": penalty}}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)["hyper_parameters"]["penalty"]
+    assert loaded == penalty
+    w = torch.randn(3, 4)
+    assert torch.equal(loaded.value(w), penalty.value(w))
 
 
 SAYS = {  # smooth, convex, constraint, elementwise, kinks, prox_steps: where False and "unknown" would do, only slower

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import torchshrink as ts
 from torchshrink.errors import AttachmentError, InputError
@@ -211,3 +212,38 @@ def test_groups_that_a_parameter_cannot_have_are_named_at_binding():
     with pytest.raises(InputError, match=r"1\.weight, of shape \(2, 4\): dim=2"):
         ts.Regularizer(model, ts.GroupLasso(0.1, dim=2))
     ts.Regularizer(model, {"0.*": ts.GroupLasso(0.1, dim=2)})
+
+
+@pytest.mark.parametrize("penalty", [ts.L1(0.05), ts.GroupLasso(0.1)])
+def test_the_zeros_of_the_last_step_are_put_back_into_an_average(penalty):
+    torch.manual_seed(0)
+    X, y = torch.randn(40, 6), torch.randn(40, 3)
+    model = nn.Linear(6, 3)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    reg = ts.Regularizer(model, penalty).attach(optimizer)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(X), y).backward()
+        optimizer.step()
+        average.update_parameters(model)
+
+    @torch.no_grad()
+    def objective():
+        return float(nn.functional.mse_loss(average(X), y) + penalty.value(average.module.weight))
+
+    lost, before = average.module.weight.clone(), objective()
+    reg.hold_zeros(average)
+    zeros = model.weight == 0
+    assert int(zeros.sum()) > int((lost == 0).sum())
+    assert torch.equal(average.module.weight, torch.where(zeros, 0.0, lost))
+    assert objective() < before
+    support = reg.support()
+    nn.init.zeros_(model.weight)
+    reg.hold_zeros(average, support)  # that of then
+    assert torch.equal(average.module.weight == 0, zeros)
+    for other in (nn.Linear(5, 3), nn.Sequential(nn.Linear(6, 3))):
+        untouched = [p.clone() for p in other.parameters()]
+        with pytest.raises(InputError, match=r"hold_zeros: weight: .* expected"):
+            reg.hold_zeros(other)
+        assert all(map(torch.equal, other.parameters(), untouched))

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
@@ -24,7 +25,7 @@ from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.certificate import Certificate, measure
 from torchshrink.regularizer.saved import restore, saved_state
 from torchshrink.regularizer.selection import WEIGHTS, Choice, Pattern, Selection, select
-from torchshrink.regularizer.sparsity import ParameterSparsity, Sparsity
+from torchshrink.regularizer.sparsity import ParameterSparsity, Sparsity, hold_zeros
 from torchshrink.regularizer.summary import render
 from torchshrink.regularizer.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
 
@@ -228,6 +229,37 @@ class Regularizer:
         self._binding.check()
         self._settle()
         return Sparsity(tuple(ParameterSparsity.of(t.name, t.parameter, t.penalty) for t in self._terms))
+
+    def support(self) -> dict[str, Tensor]:
+        """Where each penalised parameter is not 0 now: name → truth values of its shape."""
+        self._binding.check()
+        self._settle()
+        return {term.name: distributed.whole(term.parameter.detach()) != 0 for term in self._terms}
+
+    def hold_zeros(self, model: nn.Module, support: Mapping[str, Tensor] | None = None) -> None:
+        """Set to 0 in an average of this model what is 0 in this model now.
+
+        A mean of weights is exactly 0 only where all of them were; so EMA and SWA lose zeros. Those of the last step
+        may be put back: in what was measured F fell by it each time (docs/frameworks.md).
+
+        Args:
+            model: such as a ``torch.optim.swa_utils.AveragedModel``, or its ``module``.
+            support: what `support` has returned, where this model is not as it was then; None: that of now.
+
+        Raises:
+            InputError: it has not the parameters of this one.
+
+        Example:
+            >>> import copy, torch, torchshrink as ts
+            >>> model = torch.nn.Linear(2, 1)
+            >>> reg, average = ts.Regularizer(model, ts.L1(0.1)), copy.deepcopy(model)
+            >>> _ = torch.nn.init.zeros_(model.weight)
+            >>> reg.hold_zeros(average)
+            >>> bool((average.weight == 0).all())
+            True
+        """
+        average = model.module if isinstance(model, AveragedModel) else model
+        hold_zeros(distributed.unwrapped(average), self.support() if support is None else support)
 
     def summary(self) -> str:
         """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchshrink.distributed import whole
+from torchshrink.errors import InputError
 from torchshrink.penalties import Penalty
 
 
@@ -96,3 +98,19 @@ class Sparsity:
         if self.groups:
             text += f"; {self.groups_zero:,} of {self.groups:,} groups"
         return text
+
+
+@torch.no_grad()
+def hold_zeros(model: nn.Module, support: Mapping[str, Tensor]) -> None:
+    """Set to 0 in ``model`` what is outside of the support, a tensor of truth values for each parameter's name.
+
+    Raises:
+        InputError: the model has no such parameter, or one of another shape; nothing is changed then.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, kept in support.items():
+        given = tuple(parameters[name].shape) if name in parameters else "no such parameter"
+        if given != tuple(kept.shape):
+            raise InputError(f"hold_zeros: {name}: {given} in the model given, {tuple(kept.shape)} expected")
+    for name, kept in support.items():
+        parameters[name].masked_fill_(kept.to(parameters[name].device).logical_not(), 0.0)
