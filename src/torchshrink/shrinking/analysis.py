@@ -124,7 +124,11 @@ def _placeholder(
     if not isinstance(value, Tensor):
         return
     tensor = trace.tensors.get(node.name)
-    if tensor is None:
+    if tensor is not None and trace.names.get(node.name) in trace.moved:  # other numbers at the next call
+        axes = tuple(units.fresh(size) for size in tensor.shape)
+        facts[node] = Fact(axes, tuple(unknown(size) for size in tensor.shape))
+        reason = "a buffer that each call changes"
+    elif tensor is None:
         axes = tuple(units.fresh(size) if isinstance(size, int) else None for size in sizes(value))
         facts[node] = Fact(axes, tuple(None if axis is None else unknown(len(axis)) for axis in axes))
         reason = ""

@@ -127,11 +127,9 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
     read = {column for place, column in enumerate(first.sources) if place not in unread}
     before, after = dict(tensors_of(large)), dict(tensors_of(small))
     latency = latency_of((large, (rows,), {}), (small, (taken,), {}))
-    for one, other in zip(model.modules(), small.modules(), strict=True):
-        other.training = one.training
     return replace(
         part,
-        model=small,
+        model=apply_to_chain(model, plan),  # made anew, as in `_result`
         plan=plan,
         kept=changed_shapes(before, after),
         difference=difference,
@@ -160,7 +158,7 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     if not difference <= bound or trials == 0:
         place = first_difference(decision, new)
         return small, Mismatch(place, f"the outputs differ by {difference:.1e}"), difference
-    return small, rounding(large, small, decision), difference
+    return small, rounding(copy_model(large), small, decision), difference  # a copy: calls may move buffers on
 
 
 def _failing(old: Trace, error: BaseException | None) -> tuple[str, ...]:
@@ -195,10 +193,8 @@ def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: D
     fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
     latency = latency_of((large, old.args, old.kwargs), (small, fewer.args, fewer.kwargs))
     operations = operations_of(large, old), operations_of(small, fewer)
-    for one, other in zip(model.modules(), small.modules(), strict=True):
-        other.training = one.training
     return Shrunk(
-        model=small,
+        model=apply(model, decision.plan),  # made anew: the one that was measured has run, and its buffers moved on
         plan=decision.plan,
         kept=kept,
         difference=difference,

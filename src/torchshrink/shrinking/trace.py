@@ -38,6 +38,7 @@ class Trace:
         grouped: modules that keep a number of groups.
         plain: whether the operators are as the model calls them.
         open_dims: how many leading dimensions of the inputs have sizes that are open; None: all that can.
+        moved: names of the parameters and buffers that a call changes.
     """
 
     graph: fx.Graph
@@ -52,6 +53,7 @@ class Trace:
     grouped: frozenset[str]
     plain: bool
     open_dims: int | None
+    moved: frozenset[str] = frozenset()
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -146,7 +148,26 @@ def trace(
     )
     graph = program.graph_module.graph
     spans = tuple(ranges(program, conditions))
-    return Trace(graph, found, names, tuple(inputs), args, kwargs, spans, conditions, bare, grouped, whole, left_open)
+    moved = frozenset(
+        identity[id({**parameters, **buffers}[spec.target])]
+        for spec in program.graph_signature.output_specs
+        if spec.kind.name in ("BUFFER_MUTATION", "PARAMETER_MUTATION")  # the second is not in every torch
+    )
+    return Trace(
+        graph,
+        found,
+        names,
+        tuple(inputs),
+        args,
+        kwargs,
+        spans,
+        conditions,
+        bare,
+        grouped,
+        whole,
+        left_open,
+        moved=moved,
+    )
 
 
 def module_of(node: fx.Node) -> str:
