@@ -124,6 +124,7 @@ def _placeholder(
     if not isinstance(value, Tensor):
         return
     tensor = trace.tensors.get(node.name)
+    axes: tuple[Axis | None, ...]
     if tensor is not None and trace.names.get(node.name) in trace.moved:  # other numbers at the next call
         axes = tuple(units.fresh(size) for size in tensor.shape)
         facts[node] = Fact(axes, tuple(unknown(size) for size in tensor.shape))

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Axis, Fact, Values
 from torchshrink.shrinking.rules import Reading
-from torchshrink.shrinking.trace import module_of
+from torchshrink.shrinking.trace import Trace, module_of
 from torchshrink.support.private_torch import pytree
 
 
@@ -193,14 +193,15 @@ def _readers(analysis: Analysis, roots: Axis) -> list[_Reader]:
         biases = {name(reading.bias_node) for reading in readings}
         bias = biases.pop() if len(biases) == 1 else None
         target, made = None, False
-        if bias is not None and users[bias] == here and _is_parameter(trace.tensors, trace.names, bias):
+        if bias is not None and users[bias] == here and _is_parameter(trace, bias):
             target = bias
         paths = {module_of(nodes[node]) for node in here}
         if all(reading.bias_node is None and reading.bias_slot for reading in readings) and len(paths) == 1:
             (path,) = paths
             if path in trace.bare:
                 target, made = f"{path}.bias" if path else "bias", True
-        carries = weight in users and users[weight] == here and len({r.weight_column for r in readings}) == 1
+        sole = weight in users and users[weight] == here and len({r.weight_column for r in readings}) == 1
+        carries = sole and weight not in trace.unsaved | trace.moved
         if len({reading.weight_column for reading in readings}) > 1:  # W in one place, its transpose in another
             target = None
             for reading in readings:
@@ -211,8 +212,11 @@ def _readers(analysis: Analysis, roots: Axis) -> list[_Reader]:
     return found
 
 
-def _is_parameter(tensors: Mapping[str, Tensor], names: Mapping[str, str], name: str) -> bool:
-    return any(own == name and tensors[place].is_floating_point() for place, own in names.items())
+def _is_parameter(trace: Trace, name: str) -> bool:
+    """Whether a bias can take numbers: floating point, changed by no call, and in the model's ``state_dict``."""
+    if name in trace.unsaved | trace.moved:
+        return False
+    return any(own == name and trace.tensors[place].is_floating_point() for place, own in trace.names.items())
 
 
 def _reader(

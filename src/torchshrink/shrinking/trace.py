@@ -39,6 +39,7 @@ class Trace:
         plain: whether the operators are as the model calls them.
         open_dims: how many leading dimensions of the inputs have sizes that are open; None: all that can.
         moved: names of the parameters and buffers that a call changes.
+        unsaved: names of the buffers that ``state_dict`` leaves out.
     """
 
     graph: fx.Graph
@@ -54,6 +55,7 @@ class Trace:
     plain: bool
     open_dims: int | None
     moved: frozenset[str] = frozenset()
+    unsaved: frozenset[str] = frozenset()
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -153,20 +155,22 @@ def trace(
         for spec in program.graph_signature.output_specs
         if spec.kind.name in ("BUFFER_MUTATION", "PARAMETER_MUTATION")  # the second is not in every torch
     )
+    saved = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
     return Trace(
-        graph,
-        found,
-        names,
-        tuple(inputs),
-        args,
-        kwargs,
-        spans,
-        conditions,
-        bare,
-        grouped,
-        whole,
-        left_open,
+        graph=graph,
+        tensors=found,
+        names=names,
+        inputs=tuple(inputs),
+        args=args,
+        kwargs=kwargs,
+        ranges=spans,
+        guards=conditions,
+        bare=bare,
+        grouped=grouped,
+        plain=whole,
+        open_dims=left_open,
         moved=moved,
+        unsaved=frozenset(name for place, name in identity.items() if place not in saved),
     )
 
 
