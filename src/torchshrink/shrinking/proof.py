@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from torchshrink.shrinking.bodies import held_difference
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.rules import argument_dict, name_of
@@ -49,6 +50,11 @@ def compare_traces(decision: Decision, small: Trace) -> Mismatch | None:
         if str(one.target) != str(other.target):
             return Mismatch((one.name,), f"{name_of(one)} becomes {name_of(other)}")
         pairs.nodes[one] = other
+        if one.op == "get_attr":
+            difference = held_difference(large.held.get(str(one.target)), small.held.get(str(other.target)))
+            if difference:
+                return Mismatch(tuple(user.name for user in one.users), f"{difference}, in {one.target}")
+            continue
         difference = _arguments(decision, one, other, pairs=pairs) or _sizes(decision, one, other)
         if difference:
             return Mismatch((one.name,), difference)
@@ -57,6 +63,8 @@ def compare_traces(decision: Decision, small: Trace) -> Mismatch | None:
     outputs = [next(node for node in trace.graph.nodes if node.op == "output") for trace in (large, small)]
     if not pairs.same(outputs[0].args, outputs[1].args):
         return Mismatch((), "the outputs are wired otherwise")
+    if large.structure != small.structure:
+        return Mismatch((), "the outputs are put together otherwise, as under other keys")
     return None
 
 

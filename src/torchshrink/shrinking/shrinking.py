@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.shrinking.analysis import Analysis, analyse
+from torchshrink.shrinking.gradient_mode import with_gradients
 from torchshrink.shrinking.measures import (
     bytes_of,
     changed_shapes,
@@ -158,7 +159,8 @@ def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch |
     if not difference <= bound or trials == 0:
         place = first_difference(decision, new)
         return small, Mismatch(place, f"the outputs differ by {difference:.1e}"), difference
-    return small, rounding(copy_model(large), small, decision), difference  # a copy: calls may move buffers on
+    mismatch = with_gradients(large, small, decision) or rounding(copy_model(large), small, decision)
+    return small, mismatch, difference  # of a copy: calls may move buffers on
 
 
 def _failing(old: Trace, error: BaseException | None) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ class Trace:
         open_dims: how many leading dimensions of the inputs have sizes that are open; None: all that can.
         moved: names of the parameters and buffers that a call changes.
         unsaved: names of the buffers that ``state_dict`` leaves out.
+        held: by name, what the graph holds beside operators: bodies of control flow.
+        structure: how the outputs are put together: keys, lengths and classes.
     """
 
     graph: fx.Graph
@@ -56,6 +59,8 @@ class Trace:
     open_dims: int | None
     moved: frozenset[str] = frozenset()
     unsaved: frozenset[str] = frozenset()
+    held: Mapping[str, Any] = field(default_factory=dict)
+    structure: Any = None
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -171,6 +176,12 @@ def trace(
         open_dims=left_open,
         moved=moved,
         unsaved=frozenset(name for place, name in identity.items() if place not in saved),
+        held={
+            str(node.target): attrgetter(str(node.target))(program.graph_module)
+            for node in graph.nodes
+            if node.op == "get_attr"
+        },
+        structure=program.call_spec.out_spec,
     )
 
 
