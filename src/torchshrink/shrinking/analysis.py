@@ -159,7 +159,11 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
             raise NotUnderstoodError("no rule")
         found = _fitted(op, rule(op), many=many)
         _check(op, found, many=many)
-    except (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except Exception as error:
+        ours = rule is None or rule.__module__.startswith("torchshrink.")
+        expected = (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError)
+        if ours and not isinstance(error, expected):  # a rule of a user may raise what it likes
+            raise
         del op.readings[before:]
         known = isinstance(error, NotUnderstoodError)
         reason = f"{op.why}: {error if known else 'used in a way that its rule does not know'}"

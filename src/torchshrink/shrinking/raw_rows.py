@@ -74,21 +74,31 @@ def apply_to_chain(model: nn.Module, plan: Plan) -> nn.Module:
     return small
 
 
-def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> float:
-    """The largest difference that a plan makes to the outputs, in float64, over the largest output or 1.
+def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> tuple[float, float]:
+    """The largest difference that a plan makes to the outputs, over the largest output or 1, and the bound.
 
-    On the rows given, and on random ones of the kinds of their columns, of which some values are missing.
+    On the rows given, and on random ones of the kinds of their columns, of which some values are missing; in float64,
+    or in the model's own dtypes where its code asks for these.
     """
     first = large[0]
     assert isinstance(first, Preprocess)
     wide = copy_model(large).double().eval()
-    small, worst = apply_to_chain(wide, plan), 0.0
-    for tried in (rows.double(), random_rows(first, 64).to(rows.device)):
+    with torch.no_grad():
+        try:
+            wide(rows.double())
+            cast = rows.double()
+        except Exception:  # code that asks for float32 by name
+            wide, cast = copy_model(large).eval(), rows
+    small, worst, bound = apply_to_chain(wide, plan), 0.0, 1e-10
+    for tried in (cast, random_rows(first, 64).to(cast)):
         taken = tried if plan.inputs is None else tried[:, list(plan.inputs)]
         with torch.no_grad():
             one, other = wide(tried), small(taken)
-        worst = max(worst, float((one - other).abs().max() / one.abs().max().clamp(min=1)))
-    return worst
+        bound = bound if one.dtype == torch.float64 else 1e-4
+        same = one.dtype == other.dtype and torch.equal(one.isfinite(), other.isfinite())
+        one, other = one.nan_to_num(0, 0, 0), other.nan_to_num(0, 0, 0)
+        worst = max(worst, float((one - other).abs().max() / one.abs().max().clamp(min=1)) if same else float("inf"))
+    return worst, bound
 
 
 def random_rows(first: Preprocess, count: int, *, missing: float = 0.1) -> Tensor:

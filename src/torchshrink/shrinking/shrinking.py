@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.shrinking.acceptable import acceptable
 from torchshrink.shrinking.analysis import Analysis, analyse
 from torchshrink.shrinking.gradient_mode import with_gradients
 from torchshrink.shrinking.measures import (
@@ -33,7 +34,7 @@ from torchshrink.shrinking.raw_rows import (
 from torchshrink.shrinking.rules import plain_enough
 from torchshrink.shrinking.shrunk import Shrunk
 from torchshrink.shrinking.surgery import apply
-from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, trace
+from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, trace, trace_example
 from torchshrink.support.progress_bar import Bar
 
 _TRIES = 12
@@ -74,19 +75,18 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     >>> shrunk.parameters, shrunk.difference < 1e-12
     ((58, 16), True)
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
+    model = acceptable(model, example)
     args, kwargs = arguments(example)
     if begins_with_preprocess(model) and len(args) == 1 and not kwargs and args[0].ndim == 2:
         return _shrink_behind_preprocess(model, args[0], inputs=inputs)
     with closing(Bar("shrink", "step", total=3, lines=False)) as bar:
-        return _shrink(model, args, kwargs, inputs=inputs, bar=bar)
+        return _shrink(model, example, inputs=inputs, bar=bar)
 
 
-def _shrink(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, inputs: bool, bar: Bar) -> Shrunk:
+def _shrink(model: nn.Module, example: Any, *, inputs: bool, bar: Bar) -> Shrunk:
     large = copy_model(model).eval()
     _say(bar, "tracing", 0)
-    analysis = analyse(trace(large, args, kwargs, plain=plain_enough), inputs=inputs)
+    analysis = analyse(trace_example(large, example, plain=plain_enough), inputs=inputs)
     _say(bar, "proving", 1)
     failure = ""
     for place in range(_TRIES + 1):
@@ -120,9 +120,10 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
         part = shrink(rest, first(rows), inputs=True)
     plan = with_preprocess(large, part.plan, inputs=inputs)
     small = apply_to_chain(large, plan)
-    difference = max(part.difference, raw_difference(large, plan, rows))
-    if not difference <= 1e-10:
-        raise InputError(f"shrink: with its Preprocess the model's outputs differ by {difference:.1e}")
+    found, bound = raw_difference(large, plan, rows)
+    difference = max(part.difference, found)
+    if not found <= bound:
+        raise InputError(f"shrink: with its Preprocess the model's outputs differ by {found:.1e}")
     taken = rows if plan.inputs is None else rows[:, list(plan.inputs)]
     unread = set(part.unread_inputs)
     read = {column for place, column in enumerate(first.sources) if place not in unread}

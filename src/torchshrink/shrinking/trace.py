@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -64,13 +65,23 @@ class Trace:
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy; what old weight_norm and prune compute are attributes that deepcopy refuses: detached here."""
+    """A deep copy; what old weight_norm and prune compute are attributes that deepcopy refuses: detached here.
+
+    Raises:
+        InputError: something in the model cannot be copied.
+    """
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # of whatever kind the model's attributes raise
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({brief(error)}), and a copy is what becomes smaller: take out "
+            "what its forward does not need, or give what it is in a __deepcopy__"
+        ) from error
 
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
@@ -82,7 +93,7 @@ def tensor_names(model: nn.Module) -> dict[int, str]:
     return names
 
 
-def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(example: object, *, repeat: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example as positional and keyword arguments; one row is repeated to two, so that rows stay any number."""
     args = example if isinstance(example, tuple | list) else () if isinstance(example, dict) else (example,)
     kwargs = dict(example) if isinstance(example, dict) else {}
@@ -92,7 +103,7 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
             f"shrink: example is {type(example).__name__} without a tensor, the model's input expected: "
             "a tensor, a tuple of arguments, or a dict of keyword arguments"
         )
-    one = all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
+    one = repeat and all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
 
     def twice(value: Any) -> Any:  # a copy in any case: a model that works in place changes its input
         if not isinstance(value, Tensor):
@@ -100,6 +111,24 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return torch.cat([value, value]) if one else value.detach().clone()
 
     return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
+
+
+def trace_example(model: nn.Module, example: object, *, plain: Callable[[fx.Graph], bool] | bool) -> Trace:
+    """`trace` on the `arguments` that an example is; where the model does not take one row twice, on it as it is.
+
+    Raises:
+        InputError: torch cannot export it; the message names the place.
+    """
+    (args, kwargs), own = arguments(example), arguments(example, repeat=False)
+    shapes = [
+        [one.shape for one in pytree.tree_leaves(each) if isinstance(one, Tensor)] for each in ((args, kwargs), own)
+    ]
+    if shapes[0] == shapes[1]:
+        return trace(model, args, kwargs, plain=plain)
+    try:
+        return trace(model, args, kwargs, plain=plain)
+    except InputError:  # the first dimension is not one of rows, as that of an image without a batch
+        return trace(model, *own, plain=plain)
 
 
 def trace(
@@ -192,19 +221,29 @@ def module_of(node: fx.Node) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """torch.export warns of its own innards, which a caller can do nothing about."""
-    logs = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "_export.non_strict_utils")]
-    before = [log.disabled for log in logs]  # they report what we catch, and of sizes that stay fixed
-    for log in logs:
-        log.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, disabled in zip(logs, before, strict=True):
-            log.disabled = disabled
+def quiet(*others: str) -> Iterator[None]:
+    """torch.export warns of its own innards, and logs graphs, which a caller can do nothing about.
+
+    Args:
+        others: more packages that are to be quiet, beside torch.
+    """
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        known = logging.root.manager.loggerDict
+        for name in list(known):
+            log = known[name]
+            if name.partition(".")[0] in ("torch", *others) and isinstance(log, logging.Logger):
+                stack.callback(setattr, log, "disabled", log.disabled)
+                log.disabled = True
+        yield
+
+
+def exported(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
+) -> torch.export.ExportedProgram:
+    """What ``torch.export.export`` makes of a model, without what it says of that: after a failure it prints graphs."""
+    with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 
 def _export(
@@ -227,8 +266,8 @@ def _export(
 
         shapes: Any = pytree.tree_map(shape, kwargs if kwargs else args)
         try:
+            program = exported(model, args, kwargs, shapes)
             with quiet(), torch.no_grad():
-                program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
                 if open_dims is None and _reads_an_open_size(program.graph_module.graph):
                     continue  # a flattened image: only one size of it fits the layer that reads it
                 keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
