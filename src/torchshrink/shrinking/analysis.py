@@ -138,8 +138,9 @@ def _placeholder(
             facts[node] = shared[id(tensor)]
             return
         axes = tuple(units.fresh(size) for size in tensor.shape)
-        known = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
-        facts[node] = shared[id(tensor)] = Fact(axes, values_of(tensor), known)
+        known = tensor.detach().cpu()  # once, here: rules compute with it, and numpy reads nothing elsewhere
+        known = known.double() if known.is_floating_point() else known
+        facts[node] = shared[id(tensor)] = Fact(axes, values_of(known), known)
         reason = "" if node.name in trace.names else "a constant of the model's code"
     for axis in axes:
         if axis is not None and reason:
@@ -215,7 +216,7 @@ def _in_place(target: OpOverload) -> bool:
 
 
 def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
-    """The result itself, in float64, where it depends on no input."""
+    """The result itself, in float64 and on the CPU, where it depends on no input."""
     sources = node.all_input_nodes
     target: Any = node.target
     if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags or _in_place(target):
@@ -224,6 +225,8 @@ def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
         return None
 
     def tensor(value: Any) -> Any:
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
         return facts[value].static if isinstance(value, fx.Node) else value
 
     if not sources and any(not isinstance(size, int) for size in sizes(node.meta["val"])):
@@ -235,4 +238,5 @@ def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
         return None
     if not isinstance(found, Tensor) or tuple(found.shape) != sizes(node.meta["val"]):
         return None
+    found = found.cpu()  # torch.set_default_device has another, for those that name none
     return found.double() if found.is_floating_point() else found

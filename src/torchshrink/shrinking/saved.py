@@ -115,8 +115,12 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
                 f"load_shrunk: {name} is {tensors[name].dtype} in {place / _WEIGHTS}, {own[name].dtype} expected: "
                 "give the build of the model that was shrunk"
             )
-    names = tensor_names(small)
-    return replace(small, {name: tensors[name] for name in names.values() if name in tensors}).eval()
+    return replace(small, {name: _beside(own[name], tensors[name]) for name in tensor_names(small).values()}).eval()
+
+
+def _beside(old: Tensor, new: Tensor) -> Tensor:
+    """The numbers of the file on the device that ``build`` chose, if that can hold numbers."""
+    return new if old.device.type == "meta" else new.to(old.device)
 
 
 def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
