@@ -1,5 +1,7 @@
 """What a trace does not show in its operators: branches that were not taken, gradient mode, names of the outputs."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,27 @@ def test_gradients_do_not_cost_size_where_they_change_nothing():
     zero(layer.linear1.weight, range(8))
     shrunk = ts.shrink(layer.eval(), torch.randn(2, 5, 8))
     assert shrunk.model.linear1.out_features == 8
+
+
+class Tensors(nn.Module):
+    """Its tensors have names of its own."""
+
+    def __init__(self, gone):
+        super().__init__()
+        self.f = nn.Module()
+        self.f.w, self.f.v, self.f.s = (nn.Parameter(torch.randn(size)) for size in ((8, 4), (3, 8), (8,)))
+        zero(self.f.s, range(gone))
+        zero(self.f.v, range(gone), dim=1)
+
+    def forward(self, x):
+        return nn.functional.linear(torch.relu(nn.functional.linear(x, self.f.w) * self.f.s), self.f.v)
+
+
+@pytest.mark.parametrize("gone", [5, 0])
+def test_what_became_smaller_is_told_whatever_its_name(gone):
+    shrunk = ts.shrink(Tensors(gone).double(), torch.randn(5, 4).double())
+    assert bool(shrunk.kept) is (gone > 0)
+    assert ("f.w: (8, 4) → (3, 4)" in str(shrunk)) is (gone > 0)
+    assert ("nothing could go" in str(shrunk)) is (gone == 0)
+    vector = dataclasses.replace(shrunk, kept={"f.s": ((8,), (3,))})
+    assert str(vector).splitlines()[0] == "f.s: (8,) → (3,)"

@@ -14,6 +14,10 @@ from torchshrink.shrinking.saved import save
 from torchshrink.support.storage import PathLike
 
 
+def _is_main(name: str) -> bool:
+    return name.endswith(("weight", "_orig", "original1", "weight_v")) or name.count(".") == 0
+
+
 @dataclass(frozen=True, eq=False)
 class Shrunk:
     """A smaller model with the same outputs.
@@ -49,10 +53,10 @@ class Shrunk:
     example: tuple[tuple[Any, ...], Mapping[str, Any]] = field(repr=False)
 
     def __str__(self) -> str:
+        beside = {name for name, (before, _) in self.kept.items() if len(before) < 2 and not _is_main(name)}
+        shown = self.kept.keys() - beside or self.kept.keys()  # a bias goes as its weight does, and that is told
         rows = [
-            f"{name}: {tuple(before)} → {tuple(after)}"
-            for name, (before, after) in self.kept.items()
-            if name.endswith(("weight", "_orig", "original1", "weight_v")) or name.count(".") == 0
+            f"{name}: {tuple(before)} → {tuple(after)}" for name, (before, after) in self.kept.items() if name in shown
         ]
         if not rows:
             rows = ["nothing could go"]
