@@ -11,8 +11,8 @@ from torch import nn
 
 import torchshrink as ts
 from shrink_cases import check, zero
+from torchshrink.shrinking.program import quiet
 from torchshrink.shrinking.rules import registry
-from torchshrink.shrinking.trace import quiet
 
 
 class Small(nn.Module):

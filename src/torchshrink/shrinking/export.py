@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import DataWarning, InputError
-from torchshrink.shrinking.trace import copy_model, exported, quiet
+from torchshrink.shrinking.program import exported, quiet
+from torchshrink.shrinking.trace import copy_model
 from torchshrink.support.optional import needed
 from torchshrink.support.private_torch import pytree
 from torchshrink.support.storage import PathLike, brief, folder_path, write_bytes

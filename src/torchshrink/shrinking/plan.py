@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -208,7 +208,7 @@ def _readers(analysis: Analysis, roots: Axis) -> list[_Reader]:
                 found.append(_reader(reading, [reading], roots, values=reading.values, target=None, carrying=None))
             continue
         reader = _reader(first, readings, roots, values=values, target=target, carrying=weight if carries else None)
-        found.append(_made(reader) if made else reader)
+        found.append(replace(reader, made=made))
     return found
 
 
@@ -224,19 +224,6 @@ def _reader(
 ) -> _Reader:
     used = (first.weight != 0).any(2).numpy()
     return _Reader(tuple(readings), roots[first.rows], roots[first.columns], used, values, target, False, carrying)
-
-
-def _made(reader: _Reader) -> _Reader:
-    return _Reader(
-        reader.readings,
-        reader.rows,
-        reader.columns,
-        reader.used,
-        reader.values,
-        reader.fold_into,
-        True,
-        reader.carrying,
-    )
 
 
 def _plan(analysis: Analysis, readers: list[_Reader], gone: NDArray[np.bool_], *, roots: Axis) -> Plan:
