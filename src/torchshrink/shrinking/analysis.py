@@ -6,6 +6,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -45,6 +46,16 @@ class Analysis:
         for near in (node, *node.all_input_nodes):
             changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
         return changed
+
+    def pin_constants(self, node: fx.Node, reason: str) -> int:
+        """Keep what is constant and not zero in an operator's result; returns how many units that changes."""
+        fact = self.facts.get(node)
+        pairs = zip(fact.axes, fact.values, strict=True) if isinstance(fact, Fact) else ()
+        return sum(
+            int(self.units.pin(axis[~np.isnan(values) & (values != 0)], reason))
+            for axis, values in pairs
+            if axis is not None and values is not None
+        )
 
     def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
         """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""

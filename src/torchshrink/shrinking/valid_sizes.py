@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MOST = 4096  # sizes beyond are not looked at
+_MOST = 2**31  # no bound
 
 
 def sizes(tensor: Tensor) -> tuple[Any, ...]:
@@ -27,12 +27,15 @@ def guards(program: Any) -> tuple[Any, ...]:
         if node.op == "placeholder" and isinstance(node.meta.get("val"), Tensor):
             for size in node.meta["val"].shape:
                 if isinstance(size, torch.SymInt):
-                    return tuple(dict.fromkeys(guard.expr for guard in size.node.shape_env.guards))
+                    env = size.node.shape_env
+                    found = [env.replace(guard.expr) for guard in env.guards]
+                    parts = [part for one in found for part in (one.args if str(one.func) == "And" else (one,))]
+                    return tuple(dict.fromkeys(part for part in parts if part.free_symbols))
     return ()
 
 
 def ranges(program: Any, conditions: Sequence[Any]) -> Iterator[str]:
-    """The sizes that are bounded or fixed, in words."""
+    """The sizes that are bounded, in words."""
     for node in program.graph_module.graph.nodes:
         if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
             continue
@@ -47,10 +50,6 @@ def ranges(program: Any, conditions: Sequence[Any]) -> Iterator[str]:
                     yield f"{node.name}.shape[{dim}] ≥ {low}"
                 if high < 2**31:
                     yield f"{node.name}.shape[{dim}] ≤ {high}"
-            elif node.name in program.graph_signature.user_inputs and (
-                dim == 0 or (dim > 1 and node.meta["val"].ndim > 3)
-            ):
-                yield f"{node.name}.shape[{dim}] = {size}"
 
 
 def bounds(condition: Any, size: Any) -> tuple[int, int]:
