@@ -1,6 +1,6 @@
 """Sizes at which a model's code goes another way than it was traced: the small model is right there, or it is said."""
 
-import inspect
+import re
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 import torchshrink as ts
 from shrink_cases import zero
-from torchshrink.shrinking.proof import Mismatch  # noqa: F401
 
 
 def real(*shape):
@@ -114,7 +113,6 @@ def test_only_constants_stay_where_code_pads():
     with torch.no_grad():
         model.b.weight[:, 4:] = 0  # of the six constants, four are not read
     shrunk = right(model, real(2, 3, 16, 16), real(2, 3, 18, 18))
-    assert shrunk.model.a.out_channels in (4, 8)
     assert shrunk.model.a.out_channels == 4
 
 
@@ -242,7 +240,7 @@ class Huge(Rows):
 
 def test_a_condition_that_cannot_be_tried_is_said():
     shrunk = right(Huge(None), real(2, 5, 4))
-    assert [one for one in shrunk.ranges if "x.shape[0]*x.shape[1] < 1000000000000" in one]
+    assert [one for one in shrunk.ranges if re.fullmatch(r"x.shape\[.\]\*x.shape\[.\] < 1000000000000", one)]
 
 
 class FixedLength(nn.Module):
@@ -270,7 +268,6 @@ class Options(Rows):
 def test_arguments_that_are_no_tensors_or_left_out_are_said():
     x, mask = real(5, 4), real(5, 1)
     assert right(Options(None), x).ranges == ("mask = None", "raw = False", "scale = 1.0")
-    assert right(Options(None), (x, mask)).ranges == ("raw = False", "scale = 1.0")
+    assert right(Options(None), (x, mask)).ranges == ("mask.shape[1] = 1", "raw = False", "scale = 1.0")
     shrunk = right(Options(None), {"x": x, "scale": 2.0})
     assert "holds for mask = None, raw = False, scale = 2.0" in str(shrunk)
-    assert inspect.signature(Options.forward).parameters["mask"].default is None

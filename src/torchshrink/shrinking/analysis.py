@@ -48,14 +48,18 @@ class Analysis:
         return changed
 
     def pin_constants(self, node: fx.Node, reason: str) -> int:
-        """Keep what is constant and not zero in an operator's result; returns how many units that changes."""
-        fact = self.facts.get(node)
-        pairs = zip(fact.axes, fact.values, strict=True) if isinstance(fact, Fact) else ()
-        return sum(
-            int(self.units.pin(axis[~np.isnan(values) & (values != 0)], reason))
-            for axis, values in pairs
-            if axis is not None and values is not None
-        )
+        """Keep what is constant, not zero, and read, in an operator's result; returns how many units that changes."""
+        fact, changed = self.facts.get(node), 0
+        for axis, values in zip(fact.axes, fact.values, strict=True) if isinstance(fact, Fact) else ():
+            if axis is not None and values is not None:
+                read = np.isin(self.units.roots(axis), self._read())
+                changed += self.units.pin(axis[read & ~np.isnan(values) & (values != 0)], reason)
+        return changed
+
+    def _read(self) -> Axis:
+        """The units of which some weight has a column that is not zero."""
+        found = [r.columns[(r.weight != 0).any(2).any(0).numpy()] for r in self.readings]
+        return self.units.roots(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
     def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
         """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.limits import fixed_dims
 from torchshrink.shrinking.trace import Trace
-from torchshrink.shrinking.valid_sizes import disputed, sizes
+from torchshrink.shrinking.valid_sizes import disputed, met, sizes
 from torchshrink.support.private_torch import pytree
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -117,21 +117,22 @@ class Space:
     def holds(self, condition: Any, shapes: Shapes) -> bool:
         """Whether a condition does at these shapes."""
         values = {expr: shapes[place][dim] for (place, dim), expr in self.exprs.items() if expr.is_Symbol}
-        return bool(condition.subs(values))
+        return met(condition, values)
 
     def breakable(self, condition: Any) -> bool:
         """Whether some size up to 4096 violates a condition of one symbol; of one of several it is not looked for."""
         if len(condition.free_symbols) > 1:
             return True
         (symbol,) = condition.free_symbols
-        return any(not bool(condition.subs(symbol, number)) for number in range(2, 4097))
+        return any(not met(condition, {symbol: number}) for number in range(2, 4097))
 
     def following(self, symbol: Any, size: int) -> int:
         """The first number from ``size`` on at which all conditions hold, or that itself."""
-        rest = {key: value for key, value in self.hints.items() if key != symbol}
-        own = [one.subs(rest) for one in self.conditions if symbol in one.free_symbols]
-        near = range(size, size + 65)
-        return next((number for number in near if all(bool(one.subs(symbol, number)) for one in own)), size)
+        own = [one for one in self.conditions if symbol in one.free_symbols]
+        for number in range(size, size + 65):
+            if all(met(one, {**self.hints, symbol: number}) for one in own):
+                return number
+        return size
 
 
 def input_values(trace: Trace) -> list[Tensor]:
@@ -150,12 +151,16 @@ def _others(analysis: Analysis, small: Trace, space: Space) -> Iterator[Shapes]:
     larger = {symbol: space.following(symbol, size + min(size, 32)) for symbol, size in space.hints.items()}
     yield space.at({**larger, **more})
     yield space.at({s: size + 1 + 2 * place for place, (s, size) in enumerate(space.hints.items()) if s not in rows})
+    steps = {s: min(size, 32) for s, size in space.hints.items() if s not in rows}
+    yield space.at({s: space.hints[s] + 1 + step // (1 + place % 2) for place, (s, step) in enumerate(steps.items())})
     for symbol in space.hints:
         yield space.at({symbol: 1})
     counts = list(space.exprs.values())
     for (place, dim), expr in space.exprs.items():
         if not expr.is_Symbol or counts.count(expr) > 1:
-            yield space.alone(place, dim, space.own[place][dim] + 1)
+            size = space.own[place][dim]
+            yield space.alone(place, dim, size + 1)
+            yield space.alone(place, dim, size + min(size, 32))
     for place, dim in fixed_dims(analysis):
         yield space.alone(place, dim, space.own[place][dim] + 1)
     yield from _violating(space)
@@ -177,14 +182,12 @@ def _violating(space: Space) -> Iterator[Shapes]:
 
 def _violations(space: Space, condition: Any, symbols: tuple[Any, ...]) -> list[dict[Any, int]]:
     """Numbers for some symbols, the same for all, at which a condition does not hold."""
-    rest = {key: value for key, value in space.hints.items() if key not in symbols}
-    broken = condition.subs(rest)
-    others = [one.subs(rest) for one in space.conditions if one is not condition]
     found = []
     for number in _candidates(space.hints[symbols[0]]):
         values = dict.fromkeys(symbols, number)
-        if not bool(broken.subs(values)):
-            found.append((sum(not bool(one.subs(values)) for one in others), values))
+        if not met(condition, {**space.hints, **values}):
+            others = sum(not met(one, {**space.hints, **values}) for one in space.conditions if one is not condition)
+            found.append((others, values))
     found.sort(key=lambda pair: pair[0])
     return [values for _, values in found[:_EACH]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,14 @@ def ranges(program: Any, conditions: Sequence[Any]) -> Iterator[str]:
                     yield f"{node.name}.shape[{dim}] ≤ {high}"
 
 
+def met(condition: Any, values: Mapping[Any, int]) -> bool:
+    """Whether a condition holds at these sizes; one that they do not decide, as one divides by zero there, does."""
+    try:
+        return bool(condition.subs(values))
+    except (ArithmeticError, TypeError, ValueError):
+        return True
+
+
 def bounds(condition: Any, size: Any) -> tuple[int, int]:
     """From which size to which an inequality of one symbol holds around the example's, where it has such ends."""
     if getattr(condition, "rel_op", "") not in ("<", "<=", ">", ">="):
@@ -59,7 +67,7 @@ def bounds(condition: Any, size: Any) -> tuple[int, int]:
     symbol, hint = size.node.expr, int(size.node.hint)
 
     def holds(number: int) -> bool:
-        return bool(condition.subs(symbol, number))
+        return met(condition, {symbol: number})
 
     low = 0 if holds(2) else _first(holds, 2, hint)
     high = 2**31 if holds(_MOST) else _first(lambda number: not holds(number), hint, _MOST) - 1
@@ -87,12 +95,11 @@ def disputed(conditions: Sequence[Any], others: Sequence[Any], symbols: dict[Any
     found = []
     for symbol, hint in symbols.items() if theirs else ():
         rest = {key: value for key, value in symbols.items() if key != symbol}
-        own, foreign = ([one.subs(rest) for one in some] for some in (mine, theirs))
         numbers = [
             number
             for number in (*range(2, 65), *(2**power for power in range(7, 12)), *range(hint, hint + 9))
-            if all(bool(one.subs(symbol, number)) for one in own)
-            and not all(bool(one.subs(symbol, number)) for one in foreign)
+            if all(met(one, {**rest, symbol: number}) for one in mine)
+            and not all(met(one, {**rest, symbol: number}) for one in theirs)
         ]
         found += [{str(symbol): number} for number in dict.fromkeys((*numbers[:1], *numbers[-1:]))]
     return found
