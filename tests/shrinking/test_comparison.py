@@ -81,16 +81,15 @@ class Mixed(Plain):
             assert x.shape[0] % 6
         h = torch.relu(self.a(x))
         y = self.b(h + 1e-6 * h.flip(1))
-        return (y, x.float()) if self.kind == "float32 beside" else y
+        return (y, x.to(torch.float32)) if self.kind == "float32 beside" else y
 
 
 @pytest.mark.parametrize("kind", ["plain", "refuses", "float32 beside"])
 def test_a_small_fault_of_a_rule_is_found_whatever_else_the_model_does(kind, monkeypatch):
     monkeypatch.setattr(registry, "_RULES", {**registry._RULES, "aten.flip": lambda op: op.fact("self")})
-    model, x = Mixed(kind).double().eval(), torch.randn(5, 4).double()
-    shrunk = ts.shrink(model, x)
-    assert outputs_apart(model(x), shrunk.model(x), exact=True)[1] <= 1
+    shrunk = ts.shrink(Mixed(kind).eval(), torch.randn(5, 4))
     assert shrunk.model.a.out_features == 8
+    assert any("differ" in reason for reason in shrunk.pinned)
 
 
 class Single(Plain):
