@@ -121,14 +121,14 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
         part = shrink(rest, first(rows), inputs=True)
     plan = with_preprocess(large, part.plan, inputs=inputs)
     small = apply_to_chain(large, plan)
-    difference = max(part.difference, raw_difference(large, plan, rows))
-    if not difference <= 1e-10:
+    difference, relative, tried = raw_difference(large, plan, rows)
+    if not relative <= 1:
         raise InputError(f"shrink: with its Preprocess the model's outputs differ by {difference:.1e}")
     taken = rows if plan.inputs is None else rows[:, list(plan.inputs)]
     unread = set(part.unread_inputs)
     read = {column for place, column in enumerate(first.sources) if place not in unread}
     before, after = dict(tensors_of(large)), dict(tensors_of(small))
-    latency = latency_of((large, (rows,), {}), (small, (taken,), {}))
+    latency = latency_of((copy_model(large), (rows,), {}), (copy_model(small), (taken,), {}))
     for one, other in zip(model.modules(), small.modules(), strict=True):
         other.training = one.training
     return replace(
@@ -136,10 +136,11 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
         model=small,
         plan=plan,
         kept=changed_shapes(before, after),
-        difference=difference,
+        difference=max(part.difference, difference),
         latency=latency,
         unread_inputs=tuple(column for column in range(len(first.sizes)) if column not in read),
         example=((taken,), {}),
+        tried=tuple((tuple(each.shape),) for each in tried),
     )
 
 
