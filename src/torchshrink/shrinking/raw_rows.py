@@ -76,7 +76,7 @@ def apply_to_chain(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> tuple[float, float, tuple[Tensor, ...]]:
-    """The largest difference that a plan makes to the outputs, over the largest output or 1; in float64 where it can be.
+    """The largest difference that a plan makes to the outputs, over the largest output or 1, in float64 if that runs.
 
     On the rows given, and on random ones of the kinds of their columns, of which some values are missing.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product, zip_longest
 from typing import Any
 
 import torch
@@ -120,11 +121,12 @@ class Space:
         return met(condition, values)
 
     def breakable(self, condition: Any) -> bool:
-        """Whether some size up to 4096 violates a condition of one symbol; of one of several it is not looked for."""
-        if len(condition.free_symbols) > 1:
-            return True
-        (symbol,) = condition.free_symbols
-        return any(not met(condition, {symbol: number}) for number in range(2, 4097))
+        """Whether some sizes violate a condition: torch.export states many that always hold."""
+        far = [2**power + 1 for power in range(5, 31)]
+        near = range(1, 4097 if len(condition.free_symbols) == 1 else 25)
+        grid = product((*near, *far), repeat=min(2, len(condition.free_symbols)))
+        symbols = sorted(condition.free_symbols, key=str)
+        return any(not met(condition, {**self.hints, **dict(zip(symbols, each, strict=False))}) for each in grid)
 
     def following(self, symbol: Any, size: int) -> int:
         """The first number from ``size`` on at which all conditions hold, or that itself."""
@@ -169,31 +171,37 @@ def _others(analysis: Analysis, small: Trace, space: Space) -> Iterator[Shapes]:
 
 
 def _violating(space: Space) -> Iterator[Shapes]:
-    """Sizes at which one condition does not hold and the others do, if there are such, nearest to the example's."""
-    count = 0
+    """Sizes at which one condition does not hold and the others do, if there are such, nearest to the example's.
+
+    First one for each condition and each of its symbols, then the second and the third.
+    """
+    found = []
     for condition in space.conditions:
         symbols = sorted(condition.free_symbols, key=str)
-        for together in [(symbol,) for symbol in symbols] + ([tuple(symbols)] if len(symbols) > 1 else []):
-            for values in _violations(space, condition, together):
-                count += 1
-                if count <= _ALL:
-                    yield space.at(values)
+        choices = [[{symbol: number} for number in _candidates(space.hints[symbol])] for symbol in symbols]
+        if len(symbols) > 1:
+            first, second = (_candidates(space.hints[symbol])[:40] for symbol in symbols[:2])
+            choices.append([dict(zip(symbols, pair, strict=False)) for pair in product(first, second)])
+        found += [_violations(space, condition, values) for values in choices]
+    ordered = [space.at(values) for each in zip_longest(*found) for values in each if values is not None]
+    yield from list(dict.fromkeys(ordered))[:_ALL]
 
 
-def _violations(space: Space, condition: Any, symbols: tuple[Any, ...]) -> list[dict[Any, int]]:
-    """Numbers for some symbols, the same for all, at which a condition does not hold."""
+def _violations(space: Space, condition: Any, choices: list[dict[Any, int]]) -> list[dict[Any, int]]:
+    """Those of the choices, which are nearest first, at which a condition does not hold."""
     found = []
-    for number in _candidates(space.hints[symbols[0]]):
-        values = dict.fromkeys(symbols, number)
-        if not met(condition, {**space.hints, **values}):
-            others = sum(not met(one, {**space.hints, **values}) for one in space.conditions if one is not condition)
-            found.append((others, values))
+    for values in choices:
+        sizes = {**space.hints, **values}
+        if not met(condition, sizes):
+            found.append((sum(not met(one, sizes) for one in space.conditions if one is not condition), values))
+            if len(found) == 3 * _EACH:
+                break
     found.sort(key=lambda pair: pair[0])
     return [values for _, values in found[:_EACH]]
 
 
 def _candidates(hint: int) -> list[int]:
-    near = {*range(2, 18), *range(max(2, hint - 16), hint + 17), *(2**power + 1 for power in range(5, 17))} - {hint}
+    near = {*range(1, 18), *range(max(1, hint - 16), hint + 17), *(2**power + 1 for power in range(5, 17))} - {hint}
     return sorted(near, key=lambda number: abs(number - hint))
 
 
