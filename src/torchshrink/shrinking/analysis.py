@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -46,6 +48,20 @@ class Analysis:
             changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
         return changed
 
+    def pin_constants(self, node: fx.Node, reason: str) -> int:
+        """Keep what is constant, not zero, and read, in an operator's result; returns how many units that changes."""
+        fact, changed = self.facts.get(node), 0
+        for axis, values in zip(fact.axes, fact.values, strict=True) if isinstance(fact, Fact) else ():
+            if axis is not None and values is not None:
+                read = np.isin(self.units.roots(axis), self._read())
+                changed += self.units.pin(axis[read & ~np.isnan(values) & (values != 0)], reason)
+        return changed
+
+    def _read(self) -> Axis:
+        """The units of which some weight has a column that is not zero."""
+        found = [r.columns[(r.weight != 0).any(2).any(0).numpy()] for r in self.readings]
+        return self.units.roots(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
     def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
         """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""
         changed, seen, todo = 0, set(), [node]
@@ -84,9 +100,12 @@ def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
     readings: list[Reading] = []
     groups: dict[str, Axis] = {}
     shared: dict[int, Fact] = {}
+    narrow = dict[fx.Node, Tensor]()
     for node in trace.graph.nodes:
         if node.op == "placeholder":
             _placeholder(trace, node, units=units, facts=facts, shared=shared)
+            if node.name in trace.tensors:
+                narrow[node] = trace.tensors[node.name].detach().cpu()
             if node is not free and node.name not in trace.tensors:
                 for axis in _axes(facts.get(node)):
                     units.pin(axis, "an input of the model")
@@ -100,7 +119,7 @@ def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
                 facts[node] = source[node.args[1]]
         else:
             op = Operation(node, argument_dict(node), units, facts, readings, groups)
-            _apply(op, node, facts=facts)
+            _apply(op, node, facts=facts, narrow=narrow)
     used = {trace.names[node.name] for node in facts if node.name in trace.names and node.users}
     for node, fact in facts.items():
         if node.name in trace.names and trace.names[node.name] not in used:  # an auxiliary head, for training only
@@ -147,7 +166,7 @@ def _placeholder(
             units.pin(axis, reason)
 
 
-def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
+def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any], narrow: dict[fx.Node, Tensor]) -> None:
     if not op.shapes:
         if not any(name in name_of(node) for name in _SIZES) and any(facts.get(n) for n in node.all_input_nodes):
             _pin_all(op, f"{op.why} makes a number of it")
@@ -160,6 +179,7 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
             raise NotUnderstoodError("no rule")
         found = _fitted(op, rule(op), many=many)
         _check(op, found, many=many)
+        computed = _computed(node, facts, narrow) if isinstance(found, Fact) else None
     except Exception as error:
         ours = rule is None or rule.__module__.startswith("torchshrink.")
         expected = (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -173,11 +193,9 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
         for fact in fresh:
             for axis in _axes(fact):
                 op.units.pin(axis, reason)
-        found = fresh if many else fresh[0]
-    if isinstance(found, Fact):
-        computed = _computed(node, facts)
-        if computed is not None:
-            found = Fact(found.axes, values_of(computed), computed)
+        found, computed = fresh if many else fresh[0], None
+    if isinstance(found, Fact) and computed is not None:
+        found = Fact(found.axes, values_of(computed), computed)
     facts[node] = found
 
 
@@ -215,22 +233,41 @@ def _in_place(target: OpOverload) -> bool:
     return bool(target._schema.is_mutable)
 
 
-def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
-    """The result itself, in float64 and on the CPU, where it depends on no input."""
+def _computed(node: fx.Node, facts: dict[fx.Node, Any], narrow: dict[fx.Node, Tensor]) -> Tensor | None:
+    """The result itself, in float64, where it depends on no input; in ``narrow`` it is put in the model's own dtype.
+
+    Raises:
+        NotUnderstoodError: the two differ by more than rounding, as where 0.7 is compared with a float32 of 0.7.
+    """
     sources = node.all_input_nodes
     target: Any = node.target
     if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags or _in_place(target):
         return None
     if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
         return None
+    if not sources and any(not isinstance(size, int) for size in sizes(node.meta["val"])):
+        return None
+    wide = {source: facts[source].static for source in sources}
+    found = _evaluated(node, wide)
+    if found is not None and all(source in narrow for source in sources):
+        same = all(wide[source].dtype == narrow[source].dtype for source in sources)
+        own = found if same else _evaluated(node, narrow)
+        if own is not None:
+            narrow[node] = own
+            if not same and not _rounded(own, found):
+                raise NotUnderstoodError("gives other numbers in float64 than in the model's own dtype")
+    if found is None:
+        return None
+    return found.double() if found.is_floating_point() else found
 
+
+def _evaluated(node: fx.Node, known: Mapping[fx.Node, Tensor]) -> Tensor | None:
     def tensor(value: Any) -> Any:
         if isinstance(value, torch.device):
             return torch.device("cpu")
-        return facts[value].static if isinstance(value, fx.Node) else value
+        return known[value] if isinstance(value, fx.Node) else value
 
-    if not sources and any(not isinstance(size, int) for size in sizes(node.meta["val"])):
-        return None
+    target: Any = node.target
     try:
         with torch.no_grad():
             found = target(*pytree.tree_map(tensor, node.args), **pytree.tree_map(tensor, node.kwargs))
@@ -238,5 +275,16 @@ def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
         return None
     if not isinstance(found, Tensor) or tuple(found.shape) != sizes(node.meta["val"]):
         return None
-    found = found.cpu()  # torch.set_default_device has another, for those that name none
-    return found.double() if found.is_floating_point() else found
+    return found.cpu()  # torch.set_default_device has another, for those that name none
+
+
+def _rounded(narrow: Tensor, wide: Tensor) -> bool:
+    """Whether two results differ by rounding alone."""
+    if not narrow.is_floating_point() or not wide.is_floating_point():
+        return narrow.is_complex() or torch.equal(narrow, wide)
+    bound = (
+        torch.finfo(narrow.dtype).eps ** 0.5 * max(1e-30, float(wide.abs().nan_to_num(0, 0, 0).max()))
+        if wide.numel()
+        else 0
+    )
+    return torch.allclose(narrow.double(), wide.double(), rtol=0, atol=bound, equal_nan=True)
