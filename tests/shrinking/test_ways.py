@@ -8,6 +8,7 @@ from torch import nn
 
 import torchshrink as ts
 from shrink_cases import check, zero
+from torchshrink.shrinking.rules import registry
 
 
 class Two(nn.Module):
@@ -85,6 +86,21 @@ def test_bodies_of_control_flow_are_compared(build):
         assert shrunk.model.c.out_features == 4
     elif build is not Frozen:
         assert any("cond" in reason or "_graph_" in reason for reason in shrunk.pinned)
+
+
+class Turned(Two):
+    def end(self, x, y):
+        y = y.flip(1)
+        return torch.cond(x.abs().max() > 100, lambda y: y / 3, lambda y: y.clone(), (y,))
+
+    def forward(self, x):
+        return self.end(x, self.b(torch.relu(self.a(x)).flip(1)))
+
+
+def test_a_rule_that_is_wrong_is_found_beside_control_flow(monkeypatch):
+    monkeypatch.setitem(registry._RULES, "aten.flip", lambda op: op.fact("self"))
+    shrunk = check(Turned().double().eval(), torch.randn(5, 4).double())
+    assert any("differ" in reason for reason in shrunk.pinned)
 
 
 class Named(Two):
