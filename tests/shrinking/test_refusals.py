@@ -63,6 +63,7 @@ ROWS = torch.randn(5, 4)
         (Small, {"x": ROWS.to("meta")}, "the example is on the meta device"),
         (Small, (torch.nested.nested_tensor([ROWS, ROWS[:2]], layout=torch.jagged),), "the example is a nested"),
         (lambda: nn.Sequential(nn.LazyLinear(8)), ROWS, r"0\.weight has no size yet"),
+        (lambda: Small().double(), ROWS, "the model does not run on the example: RuntimeError"),
     ],
 )
 def test_it_is_refused_in_one_line(build, example, message):
