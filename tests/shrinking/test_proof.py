@@ -35,18 +35,18 @@ def with_plan(decision, **changes):
 def test_without_the_fold_the_outputs_differ():
     model, decision = constant_channels(0)
     assert attempt(model, decision)[1] is None
-    _, mismatch, difference = attempt(model, with_plan(decision, folds=()))
+    _, mismatch, evidence = attempt(model, with_plan(decision, folds=()))
     assert mismatch is not None
     assert mismatch.nodes == ("conv2d_1",)
-    assert difference > 1e-3
+    assert evidence.difference > 1e-3
 
 
 def test_without_the_carrier_the_outputs_differ():
     model, decision = constant_channels(1)
     assert attempt(model, decision)[1] is None
-    _, mismatch, difference = attempt(model, with_plan(decision, merges=()))
+    _, mismatch, evidence = attempt(model, with_plan(decision, merges=()))
     assert mismatch is not None
-    assert difference > 1e-3
+    assert evidence.difference > 1e-3
 
 
 def test_a_fold_in_place_of_a_carrier_is_wrong_at_the_border():
@@ -86,9 +86,9 @@ def test_a_literal_that_changes_is_a_mismatch_and_without_that_check_the_outputs
     mismatch = attempt(model, decision)[1]
     assert mismatch == Mismatch(("div",), "other 2.8284271247461903 of aten.div becomes 2.0")
     monkeypatch.setattr("torchshrink.shrinking.proof._arguments", lambda *_, **__: "")
-    _, mismatch, difference = attempt(model, decision)
+    _, mismatch, evidence = attempt(model, decision)
     assert mismatch is not None
-    assert difference > 1e-3
+    assert evidence.difference > 1e-3
 
 
 def test_a_rule_that_is_wrong_costs_size_and_no_correctness(monkeypatch):

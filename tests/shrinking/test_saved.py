@@ -8,6 +8,7 @@ from torch import nn
 
 import torchshrink as ts
 from shrink_cases import FAMILIES, random_mask, zero
+from torchshrink.shrinking.saved import save
 from torchshrink.support.storage import digest_of, read_json, read_tensors, write_json, write_tensors
 
 
@@ -123,6 +124,10 @@ def folder(tmp_path_factory):
         ({"folds": [7]}, "a fold is int"),
         ({"folds": [{"bias": "0.__init__.bias", "made": True}]}, "where none can be"),
         ({"folds": [{"bias": "", "made": True}]}, "where none can be"),
+        *(
+            ({"folds": [{"bias": f"2.{key}", "made": True}]}, "where none can be")
+            for key in ("forward", "", "in_features", "training", "weight", "x y", "bias2", " bias")
+        ),
     ],
     ids=str,
 )
@@ -161,6 +166,109 @@ def test_a_hostile_number_of_groups_is_one_line(tmp_path, count):
     with pytest.raises(ts.errors.InputError, match=r"groups of 3 is|has shape") as caught:
         ts.load_shrunk(tmp_path / "a", build)
     assert "\n" not in str(caught.value)
+
+
+def normed(affine=True):
+    return nn.Sequential(nn.Conv2d(4, 8, 1), nn.GroupNorm(4, 8, affine=affine), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+
+def grouped():
+    return nn.Sequential(nn.Conv2d(4, 8, 1, groups=4), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+
+def transposed():
+    return nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 8, 1, groups=4), nn.Conv2d(8, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "count"),
+    [(normed, "1", 2), (normed, "1", 1), (grouped, "0", 2), (grouped, "0", 1), (transposed, "2", 2)],
+)
+def test_groups_that_are_others_than_those_of_the_model_are_one_line(tmp_path, build, path, count):
+    """A number in range, that fits the weights, and with which other outputs would come."""
+    ts.shrink(build(), torch.randn(2, 4, 3, 3)).save(tmp_path)
+    ts.load_shrunk(tmp_path, build)
+    plan = read_json(tmp_path / "shrunk.json", what="shrunk plan")
+    write_json(tmp_path / "shrunk.json", {**plan, "groups": {path: count}}, what="shrunk plan")
+    with pytest.raises(ts.errors.InputError, match=rf"groups of {path} would have|has shape") as caught:
+        ts.load_shrunk(tmp_path, build)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_groups_that_went_and_are_not_in_the_plan_are_one_line(tmp_path, affine):
+    model = normed(affine)
+    for layer in (model[0], model[3]):
+        zero(layer.weight, range(4), dim=int(layer is model[3]))
+    zero(model[0].bias, range(4))
+    shrunk = ts.shrink(model, torch.randn(2, 4, 3, 3))
+    assert (shrunk.model[1].num_groups, shrunk.model[1].num_channels) == (2, 4)
+    shrunk.save(tmp_path)
+    assert str(ts.load_shrunk(tmp_path, lambda: normed(affine))) == str(shrunk.model)
+    if affine:
+        plan = read_json(tmp_path / "shrunk.json", what="shrunk plan")
+        write_json(tmp_path / "shrunk.json", {**plan, "groups": {}}, what="shrunk plan")
+        with pytest.raises(ts.errors.InputError, match="groups of 1 would have 1 channels each, 2 expected"):
+            ts.load_shrunk(tmp_path, lambda: normed(affine))
+
+
+class Unsaved(nn.Module):
+    """Its buffers are in no state_dict: the bias of what reads constants, the weight of it, or factors."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 3, padding=1)
+        self.register_buffer("bias", torch.randn(2), persistent=False)
+        self.register_buffer("weight", torch.randn(2, 8, 3, 3), persistent=False)
+        self.register_buffer("factors", torch.rand(8, 1, 1), persistent=False)
+        zero(self.a.weight, range(4))
+
+    def forward(self, x):
+        h = torch.sigmoid(self.a(x))
+        if self.kind == "bias":
+            return nn.functional.linear(h.mean((2, 3)), self.b.weight[:, :, 0, 0], self.bias)
+        if self.kind == "weight":
+            return nn.functional.conv2d(h, self.weight, self.b.bias, padding=1)
+        return self.b(h * self.factors)
+
+
+@pytest.mark.parametrize("kind", ["bias", "weight", "factors"])
+def test_buffers_that_are_in_no_state_dict_are_saved_and_take_nothing(tmp_path, kind):
+    model, x = Unsaved(kind).eval(), torch.randn(2, 3, 5, 5)
+    shrunk = ts.shrink(model, x)
+    shrunk.save(tmp_path)
+    loaded = ts.load_shrunk(tmp_path, lambda: Unsaved(kind))
+    assert torch.equal(loaded(x), shrunk.model(x))
+    assert not {"bias", "weight"} & {
+        *(fold.bias for fold in shrunk.plan.folds),
+        *(m.weight for m in shrunk.plan.merges),
+    }
+    assert [torch.equal(*pair) for pair in zip(loaded.buffers(), shrunk.model.buffers(), strict=True)] == [True] * 3
+    if kind == "factors":
+        assert loaded.a.out_channels < 8
+
+
+class Extra(nn.Linear):
+    """A module with a state of its own kind."""
+
+    def __init__(self, state):
+        super().__init__(3, 2)
+        self.state = state
+
+    def get_extra_state(self):
+        return self.state
+
+    def set_extra_state(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize("state", [{"scale": 1}, torch.ones(2), b"", None])
+def test_a_state_that_is_no_parameter_and_no_buffer_is_one_line_and_nothing_is_written(tmp_path, state):
+    with pytest.raises(ts.errors.InputError, match=r"save: state_dict has 0\._extra_state, which is") as caught:
+        save(nn.Sequential(Extra(state)), ts.shrinking.Plan({}), tmp_path / "small")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "small").exists()
 
 
 def without(tensors):

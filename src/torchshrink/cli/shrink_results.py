@@ -162,6 +162,7 @@ def _result(
         "bytes": [os.path.getsize(folder / _OWN[0]), os.path.getsize(out / files[0])],
         "latency": shrunk.latency,
         "difference": shrunk.difference,
+        "compared in": shrunk.dtype,
         "stayed": dict(shrunk.pinned),
         "columns": len(columns),
         "not read": _names(shrunk, columns),
@@ -205,7 +206,7 @@ def _not_read(result: Mapping[str, Any]) -> str:
 
 
 def _pairs(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    difference = f"at most {result['difference']:.1e} apart in float64, in evaluation mode"
+    difference = f"at most {result['difference']:.1e} apart in {result['compared in']}, in evaluation mode"
     pairs = [("outputs", difference), ("latency", f"{result['latency']:.2f} of what it was, {_ROWS} rows")]
     if result["not read"]:
         fewer = result["taken"] is not None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -46,6 +48,20 @@ class Analysis:
             changed += sum(self.units.pin(axis, reason) for axis in _axes(self.facts.get(near)))
         return changed
 
+    def pin_constants(self, node: fx.Node, reason: str) -> int:
+        """Keep what is constant, not zero, and read, in an operator's result; returns how many units that changes."""
+        fact, changed = self.facts.get(node), 0
+        for axis, values in zip(fact.axes, fact.values, strict=True) if isinstance(fact, Fact) else ():
+            if axis is not None and values is not None:
+                read = np.isin(self.units.roots(axis), self._read())
+                changed += self.units.pin(axis[read & ~np.isnan(values) & (values != 0)], reason)
+        return changed
+
+    def _read(self) -> Axis:
+        """The units of which some weight has a column that is not zero."""
+        found = [r.columns[(r.weight != 0).any(2).any(0).numpy()] for r in self.readings]
+        return self.units.roots(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
     def pin_before(self, node: fx.Node, reason: str, *, only: tuple[str, ...] = ()) -> int:
         """Keep what the operators touch (of these names, or all) that an operator depends on, weights included."""
         changed, seen, todo = 0, set(), [node]
@@ -84,9 +100,12 @@ def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
     readings: list[Reading] = []
     groups: dict[str, Axis] = {}
     shared: dict[int, Fact] = {}
+    narrow = dict[fx.Node, Tensor]()
     for node in trace.graph.nodes:
         if node.op == "placeholder":
             _placeholder(trace, node, units=units, facts=facts, shared=shared)
+            if node.name in trace.tensors:
+                narrow[node] = trace.tensors[node.name].detach().cpu()
             if node is not free and node.name not in trace.tensors:
                 for axis in _axes(facts.get(node)):
                     units.pin(axis, "an input of the model")
@@ -100,7 +119,7 @@ def analyse(trace: Trace, *, inputs: bool = False) -> Analysis:
                 facts[node] = source[node.args[1]]
         else:
             op = Operation(node, argument_dict(node), units, facts, readings, groups)
-            _apply(op, node, facts=facts)
+            _apply(op, node, facts=facts, narrow=narrow)
     used = {trace.names[node.name] for node in facts if node.name in trace.names and node.users}
     for node, fact in facts.items():
         if node.name in trace.names and trace.names[node.name] not in used:  # an auxiliary head, for training only
@@ -124,7 +143,12 @@ def _placeholder(
     if not isinstance(value, Tensor):
         return
     tensor = trace.tensors.get(node.name)
-    if tensor is None:
+    axes: tuple[Axis | None, ...]
+    if tensor is not None and trace.names.get(node.name) in trace.moved:  # other numbers at the next call
+        axes = tuple(units.fresh(size) for size in tensor.shape)
+        facts[node] = Fact(axes, tuple(unknown(size) for size in tensor.shape))
+        reason = "a buffer that each call changes"
+    elif tensor is None:
         axes = tuple(units.fresh(size) if isinstance(size, int) else None for size in sizes(value))
         facts[node] = Fact(axes, tuple(None if axis is None else unknown(len(axis)) for axis in axes))
         reason = ""
@@ -133,15 +157,16 @@ def _placeholder(
             facts[node] = shared[id(tensor)]
             return
         axes = tuple(units.fresh(size) for size in tensor.shape)
-        known = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
-        facts[node] = shared[id(tensor)] = Fact(axes, values_of(tensor), known)
+        known = tensor.detach().cpu()  # once, here: rules compute with it, and numpy reads nothing elsewhere
+        known = known.double() if known.is_floating_point() else known
+        facts[node] = shared[id(tensor)] = Fact(axes, values_of(known), known)
         reason = "" if node.name in trace.names else "a constant of the model's code"
     for axis in axes:
         if axis is not None and reason:
             units.pin(axis, reason)
 
 
-def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
+def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any], narrow: dict[fx.Node, Tensor]) -> None:
     if not op.shapes:
         if not any(name in name_of(node) for name in _SIZES) and any(facts.get(n) for n in node.all_input_nodes):
             _pin_all(op, f"{op.why} makes a number of it")
@@ -154,7 +179,12 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
             raise NotUnderstoodError("no rule")
         found = _fitted(op, rule(op), many=many)
         _check(op, found, many=many)
-    except (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        computed = _computed(node, facts, narrow) if isinstance(found, Fact) else None
+    except Exception as error:
+        ours = rule is None or rule.__module__.startswith("torchshrink.")
+        expected = (NotUnderstoodError, KeyError, IndexError, TypeError, AttributeError, ValueError)
+        if ours and not isinstance(error, expected):  # a rule of a user may raise what it likes
+            raise
         del op.readings[before:]
         known = isinstance(error, NotUnderstoodError)
         reason = f"{op.why}: {error if known else 'used in a way that its rule does not know'}"
@@ -163,11 +193,9 @@ def _apply(op: Operation, node: fx.Node, *, facts: dict[fx.Node, Any]) -> None:
         for fact in fresh:
             for axis in _axes(fact):
                 op.units.pin(axis, reason)
-        found = fresh if many else fresh[0]
-    if isinstance(found, Fact):
-        computed = _computed(node, facts)
-        if computed is not None:
-            found = Fact(found.axes, values_of(computed), computed)
+        found, computed = fresh if many else fresh[0], None
+    if isinstance(found, Fact) and computed is not None:
+        found = Fact(found.axes, values_of(computed), computed)
     facts[node] = found
 
 
@@ -205,20 +233,41 @@ def _in_place(target: OpOverload) -> bool:
     return bool(target._schema.is_mutable)
 
 
-def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
-    """The result itself, in float64, where it depends on no input."""
+def _computed(node: fx.Node, facts: dict[fx.Node, Any], narrow: dict[fx.Node, Tensor]) -> Tensor | None:
+    """The result itself, in float64, where it depends on no input; in ``narrow`` it is put in the model's own dtype.
+
+    Raises:
+        NotUnderstoodError: the two differ by more than rounding, as where 0.7 is compared with a float32 of 0.7.
+    """
     sources = node.all_input_nodes
     target: Any = node.target
     if not isinstance(target, OpOverload) or torch.Tag.nondeterministic_seeded in target.tags or _in_place(target):
         return None
     if not all(isinstance(facts.get(source), Fact) and facts[source].static is not None for source in sources):
         return None
-
-    def tensor(value: Any) -> Any:
-        return facts[value].static if isinstance(value, fx.Node) else value
-
     if not sources and any(not isinstance(size, int) for size in sizes(node.meta["val"])):
         return None
+    wide = {source: facts[source].static for source in sources}
+    found = _evaluated(node, wide)
+    if found is not None and all(source in narrow for source in sources):
+        same = all(wide[source].dtype == narrow[source].dtype for source in sources)
+        own = found if same else _evaluated(node, narrow)
+        if own is not None:
+            narrow[node] = own
+            if not same and not _rounded(own, found):
+                raise NotUnderstoodError("gives other numbers in float64 than in the model's own dtype")
+    if found is None:
+        return None
+    return found.double() if found.is_floating_point() else found
+
+
+def _evaluated(node: fx.Node, known: Mapping[fx.Node, Tensor]) -> Tensor | None:
+    def tensor(value: Any) -> Any:
+        if isinstance(value, torch.device):
+            return torch.device("cpu")
+        return known[value] if isinstance(value, fx.Node) else value
+
+    target: Any = node.target
     try:
         with torch.no_grad():
             found = target(*pytree.tree_map(tensor, node.args), **pytree.tree_map(tensor, node.kwargs))
@@ -226,4 +275,16 @@ def _computed(node: fx.Node, facts: dict[fx.Node, Any]) -> Tensor | None:
         return None
     if not isinstance(found, Tensor) or tuple(found.shape) != sizes(node.meta["val"]):
         return None
-    return found.double() if found.is_floating_point() else found
+    return found.cpu()  # torch.set_default_device has another, for those that name none
+
+
+def _rounded(narrow: Tensor, wide: Tensor) -> bool:
+    """Whether two results differ by rounding alone."""
+    if not narrow.is_floating_point() or not wide.is_floating_point():
+        return narrow.is_complex() or torch.equal(narrow, wide)
+    bound = (
+        torch.finfo(narrow.dtype).eps ** 0.5 * max(1e-30, float(wide.abs().nan_to_num(0, 0, 0).max()))
+        if wide.numel()
+        else 0
+    )
+    return torch.allclose(narrow.double(), wide.double(), rtol=0, atol=bound, equal_nan=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import DataWarning, InputError
-from torchshrink.shrinking.trace import copy_model, quiet
+from torchshrink.shrinking.program import exported, quiet
+from torchshrink.shrinking.trace import copy_model
 from torchshrink.support.optional import needed
 from torchshrink.support.private_torch import pytree
 from torchshrink.support.storage import PathLike, brief, folder_path, write_bytes
@@ -102,8 +102,7 @@ def _program(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
         shapes: Any = pytree.tree_map(shape, {**kwargs} if kwargs else args)
         try:
-            with quiet(), torch.no_grad():
-                return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+            return exported(model, args, kwargs, shapes)
         except Exception as error:  # whatever the model's code or torch.export raises
             failure = failure or error
     assert failure is not None
@@ -112,7 +111,7 @@ def _program(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, _Run]:
     buffer = io.BytesIO()
-    with _silent():
+    with quiet("onnxscript", "onnx_ir"):
         torch.export.save(program, buffer)
         content = buffer.getvalue()
         module = torch.export.load(io.BytesIO(content)).module()
@@ -127,7 +126,7 @@ def _as_onnx(program: torch.export.ExportedProgram) -> tuple[bytes, _Run]:
     import onnxruntime
 
     try:
-        with _silent():
+        with quiet("onnxscript", "onnx_ir"):
             made: Any = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
             if made.model_proto.ByteSize() > _MOST:
                 raise InputError("export: an .onnx file holds at most 2 GiB, and this model has more: take .pt2")
@@ -164,7 +163,7 @@ def _compare(model: nn.Module, run: _Run, args: tuple[Any, ...], kwargs: dict[st
             continue
         expected = [one for one in leaves if isinstance(one, Tensor)]
         try:
-            with _silent(), torch.no_grad():
+            with quiet("onnxscript", "onnx_ir"), redirect_stderr(io.StringIO()), torch.no_grad():
                 found = run(some, named)
         except Exception as error:
             if number:
@@ -212,21 +211,3 @@ def _difference(expected: Tensor, found: Tensor) -> float:
         return float("inf")
     a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
     return float((a - b).abs().max() / a.abs().max().clamp(min=1) / allowed)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """torch's exporters log and warn of their own innards, and of packages that a model does not need."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    loggers += [
-        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("torch.onnx._internal")
-    ]
-    before = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
-    try:
-        with quiet():
-            yield
-    finally:
-        for each, level in zip(loggers, before, strict=True):
-            each.setLevel(level)

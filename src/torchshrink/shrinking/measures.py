@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.trace import Trace, quiet
-from torchshrink.support.private_torch import HigherOrderOperator
+from torchshrink.support.private_torch import HigherOrderOperator, pytree
 
 
 def changed_shapes(
@@ -47,8 +47,9 @@ def operations_of(model: nn.Module, old: Trace) -> int:
     """Floating point operations of the contractions, on the traced arguments; 0 where they cannot be counted."""
     if any(isinstance(node.target, HigherOrderOperator) for node in old.graph.nodes):
         return 0  # the counter does not look into torch.cond, and after it torch.cond fails
+    args, kwargs = _copied((old.args, dict(old.kwargs)))
     with torch.no_grad(), quiet(), FlopCounterMode(display=False) as counter:
-        model(*old.args, **old.kwargs)
+        model(*args, **kwargs)
     return int(counter.get_total_flops())
 
 
@@ -57,18 +58,51 @@ Call = tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]
 
 
 def latency_of(large: Call, small: Call, rounds: int = 9) -> float:
-    """The median of the ratios of calls one after another; of large models fewer, within two seconds."""
+    """The median of the ratios of calls one after another; of large models fewer, within two seconds.
+
+    One call of each goes first, which takes memory and chooses kernels. The calls move buffers on: give models for it.
+    """
     ratios: list[float] = []
-    begin = time.perf_counter()
     with torch.no_grad(), quiet():
+        for call in (large, small):
+            _seconds(call)
+        begin = time.perf_counter()
         while len(ratios) < 3 or (len(ratios) < rounds and time.perf_counter() - begin < 2):
-            spans = []
-            for model, args, kwargs in (large, small):
-                start = time.perf_counter()
-                model(*args, **kwargs)
-                spans.append(time.perf_counter() - start)
+            spans = [_seconds(call) for call in (large, small)]
             ratios.append(spans[1] / spans[0])
     return statistics.median(ratios)
+
+
+def _seconds(call: Call) -> float:
+    """What one call takes, until all that it started on other devices is done."""
+    model, args, kwargs = call
+    args, kwargs = _copied((args, dict(kwargs)))
+    devices = _devices(model, args, kwargs)
+    _synchronise(devices)
+    start = time.perf_counter()
+    model(*args, **kwargs)
+    _synchronise(devices)
+    return time.perf_counter() - start
+
+
+def _copied(value: Any) -> Any:
+    """The arguments of a call that may change them."""
+    return pytree.tree_map(lambda one: one.clone() if isinstance(one, Tensor) else one, value)
+
+
+def _devices(model: nn.Module, *arguments: Any) -> set[torch.device]:
+    """The devices, beside the CPU, of a model and its arguments."""
+    given = [one for one in pytree.tree_leaves(arguments) if isinstance(one, Tensor)]
+    return {tensor.device for tensor in (*model.parameters(), *model.buffers(), *given) if tensor.device.type != "cpu"}
+
+
+def _synchronise(devices: Iterable[torch.device]) -> None:
+    for device in devices:
+        module = torch.get_device_module(device)
+        if device.type == "mps":  # there is one, and its function takes none
+            module.synchronize()
+        else:
+            module.synchronize(device)
 
 
 def unread_of(decision: Decision) -> tuple[int, ...]:

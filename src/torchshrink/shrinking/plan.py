@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from torchshrink.shrinking.analysis import Analysis
 from torchshrink.shrinking.channels import Axis, Fact, Values
 from torchshrink.shrinking.rules import Reading
-from torchshrink.shrinking.trace import module_of
+from torchshrink.shrinking.trace import Trace, module_of
 from torchshrink.support.private_torch import pytree
 
 
@@ -193,26 +193,30 @@ def _readers(analysis: Analysis, roots: Axis) -> list[_Reader]:
         biases = {name(reading.bias_node) for reading in readings}
         bias = biases.pop() if len(biases) == 1 else None
         target, made = None, False
-        if bias is not None and users[bias] == here and _is_parameter(trace.tensors, trace.names, bias):
+        if bias is not None and users[bias] == here and _is_parameter(trace, bias):
             target = bias
         paths = {module_of(nodes[node]) for node in here}
         if all(reading.bias_node is None and reading.bias_slot for reading in readings) and len(paths) == 1:
             (path,) = paths
             if path in trace.bare:
                 target, made = f"{path}.bias" if path else "bias", True
-        carries = weight in users and users[weight] == here and len({r.weight_column for r in readings}) == 1
+        sole = weight in users and users[weight] == here and len({r.weight_column for r in readings}) == 1
+        carries = sole and weight not in trace.unsaved | trace.moved
         if len({reading.weight_column for reading in readings}) > 1:  # W in one place, its transpose in another
             target = None
             for reading in readings:
                 found.append(_reader(reading, [reading], roots, values=reading.values, target=None, carrying=None))
             continue
         reader = _reader(first, readings, roots, values=values, target=target, carrying=weight if carries else None)
-        found.append(_made(reader) if made else reader)
+        found.append(replace(reader, made=made))
     return found
 
 
-def _is_parameter(tensors: Mapping[str, Tensor], names: Mapping[str, str], name: str) -> bool:
-    return any(own == name and tensors[place].is_floating_point() for place, own in names.items())
+def _is_parameter(trace: Trace, name: str) -> bool:
+    """Whether a bias can take numbers: floating point, changed by no call, and in the model's ``state_dict``."""
+    if name in trace.unsaved | trace.moved:
+        return False
+    return any(own == name and trace.tensors[place].is_floating_point() for place, own in trace.names.items())
 
 
 def _reader(
@@ -220,19 +224,6 @@ def _reader(
 ) -> _Reader:
     used = (first.weight != 0).any(2).numpy()
     return _Reader(tuple(readings), roots[first.rows], roots[first.columns], used, values, target, False, carrying)
-
-
-def _made(reader: _Reader) -> _Reader:
-    return _Reader(
-        reader.readings,
-        reader.rows,
-        reader.columns,
-        reader.used,
-        reader.values,
-        reader.fold_into,
-        True,
-        reader.carrying,
-    )
 
 
 def _plan(analysis: Analysis, readers: list[_Reader], gone: NDArray[np.bool_], *, roots: Axis) -> Plan:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.models import Preprocess
+from torchshrink.shrinking.comparison import outputs_apart
 from torchshrink.shrinking.plan import Plan
 from torchshrink.shrinking.surgery import apply
 from torchshrink.shrinking.trace import copy_model
@@ -74,21 +75,29 @@ def apply_to_chain(model: nn.Module, plan: Plan) -> nn.Module:
     return small
 
 
-def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> float:
-    """The largest difference that a plan makes to the outputs, in float64, over the largest output or 1.
+def raw_difference(large: nn.Sequential, plan: Plan, rows: Tensor) -> tuple[float, float, tuple[Tensor, ...]]:
+    """The largest difference that a plan makes to the outputs, over the largest output or 1, in float64 if that runs.
 
     On the rows given, and on random ones of the kinds of their columns, of which some values are missing.
+
+    Returns:
+        The difference, the same in units of what rounding explains, and the rows on which it was looked for.
     """
     first = large[0]
     assert isinstance(first, Preprocess)
-    wide = copy_model(large).double().eval()
-    small, worst = apply_to_chain(wide, plan), 0.0
-    for tried in (rows.double(), random_rows(first, 64).to(rows.device)):
-        taken = tried if plan.inputs is None else tried[:, list(plan.inputs)]
-        with torch.no_grad():
-            one, other = wide(tried), small(taken)
-        worst = max(worst, float((one - other).abs().max() / one.abs().max().clamp(min=1)))
-    return worst
+    wide, own = copy_model(large).double().eval(), rows.double()
+    with torch.no_grad():
+        try:
+            wide(own)
+        except Exception:  # code that asks for float32 by name
+            wide, own = copy_model(large).eval(), rows
+        small, worst, relative = apply_to_chain(wide, plan), 0.0, 0.0
+        tried = (own, *(random_rows(first, count).to(own) for count in (64, 1)))
+        for each in tried:
+            taken = each if plan.inputs is None else each[:, list(plan.inputs)]
+            apart = outputs_apart(wide(each), small(taken), exact=True)
+            worst, relative = max(worst, apart[0]), max(relative, apart[1])
+    return worst, relative, tried
 
 
 def random_rows(first: Preprocess, count: int, *, missing: float = 0.1) -> Tensor:

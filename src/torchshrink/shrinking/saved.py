@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -34,13 +35,30 @@ def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False)
     """Write a shrunk model's plan and tensors to ``folder``.
 
     Raises:
-        InputError: the folder has files in it and ``force`` is not given, or it cannot be written.
+        InputError: the folder has files in it and ``force`` is not given, or it cannot be written; or the model's
+            ``state_dict`` has something else than parameters and buffers.
     """
+    tensors = _tensors(model)
+    known = {id(tensor) for tensor in tensors.values()}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in known:
+            raise InputError(
+                f"save: state_dict has {name}, which is {type(value).__name__} and no parameter or buffer, and these "
+                "alone are saved without code: take export, or torch.save"
+            )
     place = claim_folder(folder_path(folder), force=force)
     # The plan last, and bound to the tensors: where both are, they are of one model.
-    write_tensors(place / _WEIGHTS, model.state_dict(), what="shrunk weights")
+    write_tensors(place / _WEIGHTS, tensors, what="shrunk weights")
     whose = {_DIGEST: digest_of(place / _WEIGHTS)}
     write_json(place / _PLAN, {"format": _FORMAT, **plan.to_dict(), **whose}, what="shrunk plan")
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers under all their names, also the buffers that ``state_dict`` leaves out."""
+    return {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
 
 
 def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
@@ -48,7 +66,8 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
 
     Args:
         folder: where it was saved.
-        build: makes the model as it was before it shrank; its numbers do not matter.
+        build: makes the model as it was before it shrank. The numbers in its parameters and buffers do not matter; what
+            else its code reads does, as it is in no file: settings, and tensors that are plain attributes.
 
     Raises:
         InputError: a file is missing, or not as it was written, or ``build`` makes another model.
@@ -77,9 +96,10 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
         small = apply_to_chain(model, plan)
     except InputError as error:
         raise InputError(f"{place / _PLAN} does not fit the model that build makes: {error}") from error
-    except (RuntimeError, ValueError, AttributeError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, AttributeError, TypeError, LookupError) as error:
         raise InputError(f"{place / _PLAN} does not fit the model that build makes: {brief(error)}") from error
-    own = small.state_dict()
+    _check_groups(model, small, f"{place / _PLAN}")
+    own = _tensors(small)
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors or name not in own:
             side = "the model that build makes" if name in tensors else str(place / _WEIGHTS)
@@ -95,8 +115,12 @@ def load_shrunk(folder: PathLike, build: Callable[[], nn.Module]) -> nn.Module:
                 f"load_shrunk: {name} is {tensors[name].dtype} in {place / _WEIGHTS}, {own[name].dtype} expected: "
                 "give the build of the model that was shrunk"
             )
-    names = tensor_names(small)
-    return replace(small, {name: tensors[name] for name in names.values() if name in tensors}).eval()
+    return replace(small, {name: _beside(own[name], tensors[name]) for name in tensor_names(small).values()}).eval()
+
+
+def _beside(old: Tensor, new: Tensor) -> Tensor:
+    """The numbers of the file on the device that ``build`` chose, if that can hold numbers."""
+    return new if old.device.type == "meta" else new.to(old.device)
 
 
 def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
@@ -135,6 +159,31 @@ def _checked(written: Mapping[str, Any], model: nn.Module, file: str) -> Plan:
     return Plan(kept, _made(written.get("folds"), modules, wrong), (), groups, inputs=inputs)
 
 
+def _check_groups(model: nn.Module, small: nn.Module, file: str) -> None:
+    """Whole groups go: those that stay have as many channels as they had.
+
+    Raises:
+        InputError: another number, with which a module computes something else, or does not run.
+    """
+    for (path, before), after in zip(model.named_modules(), small.modules(), strict=True):
+        expected, found = _channels_per_group(before), _channels_per_group(after)
+        one = isinstance(before, nn.modules.conv._ConvNd) and before.groups == 1  # whose channels go one by one
+        if not one and expected != found:
+            raise InputError(
+                f"{file}: groups of {path} would have {' and '.join(map(str, found))} channels each, "
+                f"{' and '.join(map(str, expected))} expected: it is not the plan of the model that build makes, "
+                "or was changed"
+            )
+
+
+def _channels_per_group(module: nn.Module) -> tuple[Fraction, ...]:
+    if isinstance(module, nn.GroupNorm):
+        return (Fraction(module.num_channels, module.num_groups),)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return Fraction(module.in_channels, module.groups), Fraction(module.out_channels, module.groups)
+    return ()
+
+
 _Wrong = Callable[[str], InputError]
 
 
@@ -161,7 +210,8 @@ def _made(value: object, modules: Mapping[str, nn.Module], wrong: _Wrong) -> tup
         if fold.get("made") is not True:
             continue
         name = fold.get("bias")
-        module = modules.get(name.rpartition(".")[0]) if isinstance(name, str) else None
+        path, _, key = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+        module = modules.get(path) if key == "bias" else None
         if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or module.bias is not None or name is None:
             raise wrong(f"a bias is to be made as {str(name)[:80]!r}, where none can be")
         rows: Any = module.out_features if isinstance(module, nn.Linear) else module.out_channels  # type: ignore[unreachable]

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.shrinking.acceptable import acceptable
 from torchshrink.shrinking.analysis import Analysis, analyse
+from torchshrink.shrinking.gradient_mode import with_gradients
+from torchshrink.shrinking.limits import constant_arguments, fixed_sizes
 from torchshrink.shrinking.measures import (
     bytes_of,
     changed_shapes,
@@ -20,8 +23,9 @@ from torchshrink.shrinking.measures import (
     tensors_of,
     unread_of,
 )
+from torchshrink.shrinking.outputs import Evidence, compare_outputs, failing
 from torchshrink.shrinking.plan import Decision, decide
-from torchshrink.shrinking.proof import Mismatch, compare_traces, first_difference, outputs_difference, rounding
+from torchshrink.shrinking.proof import Mismatch, compare_traces
 from torchshrink.shrinking.raw_rows import (
     apply_to_chain,
     begins_with_preprocess,
@@ -32,7 +36,7 @@ from torchshrink.shrinking.raw_rows import (
 from torchshrink.shrinking.rules import plain_enough
 from torchshrink.shrinking.shrunk import Shrunk
 from torchshrink.shrinking.surgery import apply
-from torchshrink.shrinking.trace import Trace, arguments, copy_model, frames, place_of, trace
+from torchshrink.shrinking.trace import arguments, copy_model, place_of, trace, trace_example
 from torchshrink.support.progress_bar import Bar
 
 _TRIES = 12
@@ -73,29 +77,28 @@ def shrink(model: nn.Module, example: Any, *, inputs: bool = False) -> Shrunk:
     >>> shrunk.parameters, shrunk.difference < 1e-12
     ((58, 16), True)
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"shrink: model is {type(model).__name__}, a torch.nn.Module expected")
+    model = acceptable(model, example)
     args, kwargs = arguments(example)
     if begins_with_preprocess(model) and len(args) == 1 and not kwargs and args[0].ndim == 2:
         return _shrink_behind_preprocess(model, args[0], inputs=inputs)
     with closing(Bar("shrink", "step", total=3, lines=False)) as bar:
-        return _shrink(model, args, kwargs, inputs=inputs, bar=bar)
+        return _shrink(model, example, inputs=inputs, bar=bar)
 
 
-def _shrink(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, inputs: bool, bar: Bar) -> Shrunk:
+def _shrink(model: nn.Module, example: Any, *, inputs: bool, bar: Bar) -> Shrunk:
     large = copy_model(model).eval()
     _say(bar, "tracing", 0)
-    analysis = analyse(trace(large, args, kwargs, plain=plain_enough), inputs=inputs)
+    analysis = analyse(trace_example(large, example, plain=plain_enough), inputs=inputs)
     _say(bar, "proving", 1)
     failure = ""
     for place in range(_TRIES + 1):
         if place == _TRIES:
             analysis.units.pin_all("the proof failed too often")
         decision = decide(analysis)
-        small, mismatch, difference = attempt(large, decision)
+        small, mismatch, evidence = attempt(large, decision)
         if mismatch is None:
             _say(bar, "measuring", 1)
-            return _result(model, large, small, decision=decision, difference=difference)
+            return _result(model, large, small, decision=decision, evidence=evidence)
         failure = mismatch.reason
         pin(analysis, mismatch)
         _say(bar, f"proving, again without what failed ({place + 1})", 0)
@@ -119,58 +122,41 @@ def _shrink_behind_preprocess(model: nn.Sequential, rows: Tensor, *, inputs: boo
         part = shrink(rest, first(rows), inputs=True)
     plan = with_preprocess(large, part.plan, inputs=inputs)
     small = apply_to_chain(large, plan)
-    difference = max(part.difference, raw_difference(large, plan, rows))
-    if not difference <= 1e-10:
+    difference, relative, tried = raw_difference(large, plan, rows)
+    if not relative <= 1:
         raise InputError(f"shrink: with its Preprocess the model's outputs differ by {difference:.1e}")
     taken = rows if plan.inputs is None else rows[:, list(plan.inputs)]
     unread = set(part.unread_inputs)
     read = {column for place, column in enumerate(first.sources) if place not in unread}
     before, after = dict(tensors_of(large)), dict(tensors_of(small))
-    latency = latency_of((large, (rows,), {}), (small, (taken,), {}))
-    for one, other in zip(model.modules(), small.modules(), strict=True):
-        other.training = one.training
+    latency = latency_of((copy_model(large), (rows,), {}), (copy_model(small), (taken,), {}))
     return replace(
         part,
-        model=small,
+        model=apply_to_chain(model, plan),  # made anew, as in `_result`
         plan=plan,
         kept=changed_shapes(before, after),
-        difference=difference,
+        difference=max(part.difference, difference),
         latency=latency,
         unread_inputs=tuple(column for column in range(len(first.sizes)) if column not in read),
         example=((taken,), {}),
+        tried=tuple((tuple(each.shape),) for each in tried),
     )
 
 
-def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch | None, float]:
-    """Apply a plan and prove it: the small model, where it fails (None: it holds), and the difference of outputs."""
+def attempt(large: nn.Module, decision: Decision) -> tuple[nn.Module, Mismatch | None, Evidence]:
+    """Apply a plan and prove it: the small model, where it fails (None: it holds), and what was compared."""
     small = apply(large, decision.plan)
     old = decision.analysis.trace
     try:
         args, kwargs = decision.inputs_of_small((old.args, dict(old.kwargs)))
         new = trace(small, args, kwargs, plain=old.plain, open_dims=old.open_dims)
     except InputError as error:
-        return small, Mismatch(_failing(old, error.__cause__), "the smaller one does not run"), float("inf")
+        return small, Mismatch(failing(old, error.__cause__), "the smaller one does not run"), Evidence()
     mismatch = compare_traces(decision, new)
     if mismatch is not None:
-        return small, mismatch, float("inf")
-    try:
-        difference, bound, trials = outputs_difference(large, small, decision, new=new)
-    except Exception as error:  # whatever the smaller model's code raises at another size
-        return small, Mismatch(_failing(old, error), "the smaller one does not run at another size"), float("inf")
-    if not difference <= bound or trials == 0:
-        place = first_difference(decision, new)
-        return small, Mismatch(place, f"the outputs differ by {difference:.1e}"), difference
-    return small, rounding(large, small, decision), difference
-
-
-def _failing(old: Trace, error: BaseException | None) -> tuple[str, ...]:
-    """The operators of the line of code that failed: those with the longest common stack."""
-    places = frames(error) if error is not None else []
-    common = {
-        node.name: sum(place in (node.meta.get("stack_trace") or "") for place in places) for node in old.graph.nodes
-    }
-    most = max(common.values(), default=0)
-    return tuple(name for name, count in common.items() if count == most) if most else ()
+        return small, mismatch, Evidence()
+    evidence, mismatch = compare_outputs(large, small, decision, new=new)
+    return small, mismatch or with_gradients(large, small, decision), evidence
 
 
 _NAMES_SIZES = ("aten.split", "aten.split_with_sizes", "aten.view", "aten.reshape", "aten.unflatten", "aten.expand")
@@ -181,6 +167,9 @@ def pin(analysis: Analysis, mismatch: Mismatch) -> None:
     nodes = [node for node in analysis.trace.graph.nodes if node.name in mismatch.nodes]
     reasons = [f"{mismatch.reason}, at {place_of(node)}" for node in nodes]
     pairs = list(zip(nodes, reasons, strict=True))
+    constants = sum(analysis.pin_constants(node, reason) for node, reason in pairs) if mismatch.by_size else 0
+    if constants:
+        return  # code that pads, or counts: what is zero or not read may be right still
     if sum(analysis.pin(node, reason) for node, reason in pairs):
         return
     for only in (_NAMES_SIZES, ()):
@@ -189,25 +178,30 @@ def pin(analysis: Analysis, mismatch: Mismatch) -> None:
     analysis.units.pin_all(mismatch.reason)
 
 
-def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: Decision, difference: float) -> Shrunk:
+def _result(model: nn.Module, large: nn.Module, small: nn.Module, *, decision: Decision, evidence: Evidence) -> Shrunk:
     old = decision.analysis.trace
     kept = changed_shapes(dict(tensors_of(large)), dict(tensors_of(small)))
     fewer = replace(old, args=decision.inputs_of_small(old.args), kwargs=decision.inputs_of_small(dict(old.kwargs)))
     latency = latency_of((large, old.args, old.kwargs), (small, fewer.args, fewer.kwargs))
     operations = operations_of(large, old), operations_of(small, fewer)
-    for one, other in zip(model.modules(), small.modules(), strict=True):
-        other.training = one.training
     return Shrunk(
-        model=small,
+        model=apply(model, decision.plan),  # made anew: the one that was measured has run, and its buffers moved on
         plan=decision.plan,
         kept=kept,
-        difference=difference,
+        difference=evidence.difference,
         parameters=(count(large), count(small)),
         operations=operations,
         bytes=(bytes_of(large), bytes_of(small)),
         latency=latency,
         pinned=decision.plan.pinned or {},
         unread_inputs=unread_of(decision),
-        ranges=old.ranges,
+        ranges=(
+            *old.ranges,
+            *fixed_sizes(decision.analysis),
+            *evidence.untried,
+            *constant_arguments(large, old.args, old.kwargs),
+        ),
         example=(fewer.args, fewer.kwargs),
+        tried=evidence.shapes,
+        dtype=evidence.dtype,
     )

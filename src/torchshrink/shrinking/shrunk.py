@@ -14,6 +14,10 @@ from torchshrink.shrinking.saved import save
 from torchshrink.support.storage import PathLike
 
 
+def _is_main(name: str) -> bool:
+    return name.endswith(("weight", "_orig", "original1", "weight_v")) or name.count(".") == 0
+
+
 @dataclass(frozen=True, eq=False)
 class Shrunk:
     """A smaller model with the same outputs.
@@ -31,8 +35,11 @@ class Shrunk:
         latency: seconds of one call on the example, after over before.
         pinned: how many units could not go, by reason.
         unread_inputs: places of the last dimension of the input that nothing reads.
-        ranges: for which input sizes this was checked, where not for all.
+        ranges: for which inputs this was proved, where not for all: bounds of sizes and sizes that are fixed,
+            conditions that could not be tried otherwise, and arguments that were left out or are no tensors.
         example: the arguments with which it was checked, as the smaller model takes them.
+        tried: shapes of the inputs on which the outputs were compared, as the larger model takes them.
+        dtype: in which they were compared: float64, if the model's code takes that.
     """
 
     model: nn.Module
@@ -47,12 +54,14 @@ class Shrunk:
     unread_inputs: tuple[int, ...]
     ranges: tuple[str, ...]
     example: tuple[tuple[Any, ...], Mapping[str, Any]] = field(repr=False)
+    tried: tuple[tuple[tuple[int, ...], ...], ...] = field(default=(), repr=False)
+    dtype: str = "float64"
 
     def __str__(self) -> str:
+        beside = {name for name, (before, _) in self.kept.items() if len(before) < 2 and not _is_main(name)}
+        shown = self.kept.keys() - beside or self.kept.keys()  # a bias goes as its weight does, and that is told
         rows = [
-            f"{name}: {tuple(before)} → {tuple(after)}"
-            for name, (before, after) in self.kept.items()
-            if name.endswith(("weight", "_orig", "original1", "weight_v")) or name.count(".") == 0
+            f"{name}: {tuple(before)} → {tuple(after)}" for name, (before, after) in self.kept.items() if name in shown
         ]
         if not rows:
             rows = ["nothing could go"]
@@ -65,11 +74,13 @@ class Shrunk:
         ):
             rows.append(f"{label}: {before:,} → {after:,} ({after / before if before else 1:.2f})")
         rows.append(f"latency on the example: {self.latency:.2f} of what it was")
-        rows.append(f"largest difference of the outputs: {self.difference:.1e} (float64, evaluation mode)")
+        rows.append(f"largest difference of the outputs: {self.difference:.1e} ({self.dtype}, evaluation mode)")
         if self.unread_inputs:
             more = f" and {len(self.unread_inputs) - 20} more" if len(self.unread_inputs) > 20 else ""
             rows.append(f"inputs that nothing reads: {', '.join(map(str, self.unread_inputs[:20]))}{more}")
         rows += [f"stayed: {count} units, {reason}" for reason, count in self.pinned.items()]
+        shapes = [" and ".join(map(str, each)) for each in self.tried]
+        rows.append(f"compared on inputs of {', '.join(shapes)}")
         rows.append(f"holds for {', '.join(self.ranges)}" if self.ranges else "holds for every input size tried")
         return "\n".join(rows)
 

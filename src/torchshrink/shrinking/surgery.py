@@ -125,6 +125,7 @@ def resize(model: nn.Module, groups: Mapping[str, int]) -> None:
     for path, count in groups.items():
         module = model.get_submodule(path)
         if isinstance(module, nn.GroupNorm):
+            module.num_channels = module.num_channels // module.num_groups * count  # where no weight tells
             module.num_groups = count
         elif isinstance(module, nn.modules.conv._ConvNd):
             module.groups = count

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,7 +14,10 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from torchshrink.errors import InputError
-from torchshrink.shrinking.valid_sizes import guards, ranges, sizes
+from torchshrink.shrinking.program import frames as frames
+from torchshrink.shrinking.program import program_of
+from torchshrink.shrinking.program import quiet as quiet
+from torchshrink.shrinking.valid_sizes import guards, ranges
 from torchshrink.support.private_torch import pytree
 from torchshrink.support.storage import brief
 
@@ -38,6 +39,10 @@ class Trace:
         grouped: modules that keep a number of groups.
         plain: whether the operators are as the model calls them.
         open_dims: how many leading dimensions of the inputs have sizes that are open; None: all that can.
+        moved: names of the parameters and buffers that a call changes.
+        unsaved: names of the buffers that ``state_dict`` leaves out.
+        held: by name, what the graph holds beside operators: bodies of control flow.
+        structure: how the outputs are put together: keys, lengths and classes.
     """
 
     graph: fx.Graph
@@ -52,16 +57,30 @@ class Trace:
     grouped: frozenset[str]
     plain: bool
     open_dims: int | None
+    moved: frozenset[str] = frozenset()
+    unsaved: frozenset[str] = frozenset()
+    held: Mapping[str, Any] = field(default_factory=dict)
+    structure: Any = None
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy; what old weight_norm and prune compute are attributes that deepcopy refuses: detached here."""
+    """A deep copy; what old weight_norm and prune compute are attributes that deepcopy refuses: detached here.
+
+    Raises:
+        InputError: something in the model cannot be copied.
+    """
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # of whatever kind the model's attributes raise
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({brief(error)}), and a copy is what becomes smaller: take out "
+            "what its forward does not need, or give what it is in a __deepcopy__"
+        ) from error
 
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
@@ -73,7 +92,7 @@ def tensor_names(model: nn.Module) -> dict[int, str]:
     return names
 
 
-def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(example: object, *, repeat: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example as positional and keyword arguments; one row is repeated to two, so that rows stay any number."""
     args = example if isinstance(example, tuple | list) else () if isinstance(example, dict) else (example,)
     kwargs = dict(example) if isinstance(example, dict) else {}
@@ -83,7 +102,7 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
             f"shrink: example is {type(example).__name__} without a tensor, the model's input expected: "
             "a tensor, a tuple of arguments, or a dict of keyword arguments"
         )
-    one = all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
+    one = repeat and all(tensor.ndim and tensor.shape[0] == 1 for tensor in tensors)
 
     def twice(value: Any) -> Any:  # a copy in any case: a model that works in place changes its input
         if not isinstance(value, Tensor):
@@ -91,6 +110,24 @@ def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return torch.cat([value, value]) if one else value.detach().clone()
 
     return pytree.tree_map(twice, tuple(args)), pytree.tree_map(twice, kwargs)
+
+
+def trace_example(model: nn.Module, example: object, *, plain: Callable[[fx.Graph], bool] | bool) -> Trace:
+    """`trace` on the `arguments` that an example is; where the model does not take one row twice, on it as it is.
+
+    Raises:
+        InputError: torch cannot export it; the message names the place.
+    """
+    (args, kwargs), own = arguments(example), arguments(example, repeat=False)
+    shapes = [
+        [one.shape for one in pytree.tree_leaves(each) if isinstance(one, Tensor)] for each in ((args, kwargs), own)
+    ]
+    if shapes[0] == shapes[1]:
+        return trace(model, args, kwargs, plain=plain)
+    try:
+        return trace(model, args, kwargs, plain=plain)
+    except InputError:  # the first dimension is not one of rows, as that of an image without a batch
+        return trace(model, *own, plain=plain)
 
 
 def trace(
@@ -114,7 +151,7 @@ def trace(
     Raises:
         InputError: torch cannot export it; the message names the place.
     """
-    program, whole, left_open = _export(model, args, dict(kwargs), plain=plain, most_open=open_dims)
+    program, whole, left_open = program_of(model, args, dict(kwargs), plain=plain, most_open=open_dims)
     identity = tensor_names(model)
     found: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -146,93 +183,40 @@ def trace(
     )
     graph = program.graph_module.graph
     spans = tuple(ranges(program, conditions))
-    return Trace(graph, found, names, tuple(inputs), args, kwargs, spans, conditions, bare, grouped, whole, left_open)
+    moved = frozenset(
+        identity[id({**parameters, **buffers}[spec.target])]
+        for spec in program.graph_signature.output_specs
+        if spec.kind.name in ("BUFFER_MUTATION", "PARAMETER_MUTATION")  # the second is not in every torch
+    )
+    saved = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    return Trace(
+        graph=graph,
+        tensors=found,
+        names=names,
+        inputs=tuple(inputs),
+        args=args,
+        kwargs=kwargs,
+        ranges=spans,
+        guards=conditions,
+        bare=bare,
+        grouped=grouped,
+        plain=whole,
+        open_dims=left_open,
+        moved=moved,
+        unsaved=frozenset(name for place, name in identity.items() if place not in saved),
+        held={
+            str(node.target): attrgetter(str(node.target))(program.graph_module)
+            for node in graph.nodes
+            if node.op == "get_attr"
+        },
+        structure=program.call_spec.out_spec,
+    )
 
 
 def module_of(node: fx.Node) -> str:
     """The path of the module that called an operator."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """torch.export warns of its own innards, which a caller can do nothing about."""
-    logs = [logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "_export.non_strict_utils")]
-    before = [log.disabled for log in logs]  # they report what we catch, and of sizes that stay fixed
-    for log in logs:
-        log.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, disabled in zip(logs, before, strict=True):
-            log.disabled = disabled
-
-
-def _export(
-    model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    plain: Callable[[fx.Graph], bool] | bool,
-    most_open: int | None,
-) -> tuple[Any, bool, int | None]:
-    """Sizes stay open: all that can, else the rows, else none."""
-    failure: Exception | None = None
-    tries = (None, 1, 0)
-    for open_dims in tries[tries.index(most_open) :]:
-
-        def shape(value: Any, dims: int | None = open_dims) -> Any:
-            if not isinstance(value, Tensor):
-                return None
-            return dict.fromkeys(range(value.ndim if dims is None else min(dims, value.ndim)), torch.export.Dim.AUTO)
-
-        shapes: Any = pytree.tree_map(shape, kwargs if kwargs else args)
-        try:
-            with quiet(), torch.no_grad():
-                program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
-                if open_dims is None and _reads_an_open_size(program.graph_module.graph):
-                    continue  # a flattened image: only one size of it fits the layer that reads it
-                keep = plain if isinstance(plain, bool) else plain(program.graph_module.graph)
-                return program if keep else program.run_decompositions({}), keep, open_dims
-        except Exception as error:  # whatever the model's code or torch.export raises
-            failure = failure or error
-    assert failure is not None
-    raise InputError(
-        f"shrink: torch.export cannot trace {type(model).__name__}{_place(failure)}: {brief(failure)}"
-    ) from failure
-
-
-_READERS = {"linear": 0, "addmm": 1, "mm": 0, "matmul": 0}  # which argument is read
-
-
-def _reads_an_open_size(graph: fx.Graph) -> bool:
-    """Whether a weight reads a dimension whose size torch.export left open."""
-    for node in graph.nodes:
-        place = _READERS.get(str(node.target).removeprefix("aten.").partition(".")[0])
-        if place is not None and len(node.args) > place + 1:
-            read, weight = node.args[place].meta["val"], node.args[place + 1]
-            if weight.op == "placeholder" and not isinstance(sizes(read)[-1], int):
-                return True
-    return False
-
-
-def frames(error: BaseException) -> list[str]:
-    """Where an error came from, outermost first, in the words of a node's stack trace."""
-    found = []
-    step = error.__traceback__
-    while step is not None:
-        found.append(f'File "{step.tb_frame.f_code.co_filename}", line {step.tb_lineno}, ')
-        step = step.tb_next
-    return found
-
-
-def _place(error: BaseException) -> str:
-    own = [line for line in frames(error) if "/torch/" not in line and "/torchshrink/" not in line]
-    match = re.match(r'File "(.*)", line (\d+), ', own[-1]) if own else None
-    return f" (at {match[1].rsplit('/', 1)[-1]}:{match[2]})" if match else ""
 
 
 def place_of(node: fx.Node) -> str:

@@ -54,6 +54,7 @@ __all__ = [
     "parameters_of",
     "pytree",
     "steps_under_way",
+    "uncompiled",
     "under_functorch",
     "version_of",
     "without_onednn",
@@ -174,6 +175,12 @@ def buffers_of(module: nn.Module) -> Mapping[str, Tensor | None]:
 def children_of(module: nn.Module) -> Mapping[str, nn.Module | None]:
     """A module's own children by name; one that has two names twice, unlike in ``named_children``."""
     return module._modules
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """What ``torch.compile`` has wrapped, or the module itself."""
+    inner = children_of(module).get("_orig_mod") if type(module).__name__ == "OptimizedModule" else None
+    return module if inner is None else inner
 
 
 def apply_to_tensors_(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
