@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 import torchshrink as ts
 from shrink_cases import zero
+from torchshrink.shrinking.trace import trace
+from torchshrink.shrinking.valid_sizes import met
 
 
 def real(*shape):
@@ -271,3 +273,13 @@ def test_arguments_that_are_no_tensors_or_left_out_are_said():
     assert right(Options(None), (x, mask)).ranges == ("mask.shape[1] = 1", "raw = False", "scale = 1.0")
     shrunk = right(Options(None), {"x": x, "scale": 2.0})
     assert "holds for mask = None, raw = False, scale = 2.0" in str(shrunk)
+
+
+def test_conditions_are_read_as_sympy_reads_them():
+    model = Image(to_patches).double().eval()
+    found = trace(model, (real(2, 3, 16, 16),), {}, plain=True).guards
+    assert len(found) >= 3
+    for condition in found:
+        for size in range(1, 40):
+            values = dict.fromkeys(condition.free_symbols, size)
+            assert met(condition, values) == bool(condition.subs(values))

@@ -54,7 +54,9 @@ def trials(analysis: Analysis, small: Trace, seed: int = 0) -> Iterator[Trial]:
     generator = torch.Generator().manual_seed(seed)
     most = max(_NUMBERS, 4 * _numbers(space.own))
     tried = set[tuple[Shapes, bool]]()
-    for shapes, wild in ((space.own, True), *((each, False) for each in (space.own, *_others(analysis, small, space)))):
+    tame = any(isinstance(leaf, Tensor) and _range(leaf)[0] >= 0 for leaf in leaves)
+    drawn = [(space.own, True), *([(space.own, False)] if tame else [])]
+    for shapes, wild in (*drawn, *((each, False) for each in _others(analysis, small, space))):
         if (shapes, wild) in tried or _numbers(shapes) > most:
             continue
         tried.add((shapes, wild))
@@ -150,10 +152,12 @@ def _others(analysis: Analysis, small: Trace, space: Space) -> Iterator[Shapes]:
     more = {symbol: space.following(symbol, size + 1) for symbol, size in space.hints.items() if symbol in rows}
     yield space.at(more)
     # of large images not twice the size, which takes four times as long, but what strides of 32 divide
-    larger = {symbol: space.following(symbol, size + min(size, 32)) for symbol, size in space.hints.items()}
-    yield space.at({**larger, **more})
+    larger = {s: space.following(s, size + min(size, 32)) for s, size in space.hints.items() if s not in rows}
+    yield space.at(larger)
     yield space.at({s: size + 1 + 2 * place for place, (s, size) in enumerate(space.hints.items()) if s not in rows})
-    steps = {s: min(size, 32) for s, size in space.hints.items() if s not in rows}
+    steps = {
+        s: size if size < 32 else -size // 2 for s, size in space.hints.items() if s not in rows
+    }  # smaller is faster
     yield space.at({s: space.hints[s] + 1 + step // (1 + place % 2) for place, (s, step) in enumerate(steps.items())})
     for symbol in space.hints:
         yield space.at({symbol: 1})
@@ -205,10 +209,16 @@ def _candidates(hint: int) -> list[int]:
     return sorted(near, key=lambda number: abs(number - hint))
 
 
+def _range(leaf: Tensor) -> tuple[float, float]:
+    if not leaf.is_floating_point() or not leaf.numel():
+        return -1.0, 1.0
+    return float(leaf.min()), float(leaf.max())
+
+
 def _random(leaf: Tensor, shape: Sequence[int], generator: torch.Generator, *, wild: bool) -> Tensor:
     """Of the example's kind: normal numbers, positive or between 0 and 1 where its are; or draws from its entries."""
     if leaf.is_floating_point():
-        low, high = (float(leaf.min()), float(leaf.max())) if leaf.numel() and not wild else (-1.0, 1.0)
+        low, high = (-1.0, 1.0) if wild else _range(leaf)
         if low >= 0 and 0 < high <= 1:
             return torch.rand(list(shape), generator=generator).to(leaf)
         made = torch.randn(list(shape), generator=generator) * 2
