@@ -215,6 +215,8 @@ def error(model, shrunk, inputs):
             wanted, found = leaves(copy_model(model).eval()(*x)), leaves(shrunk.model.eval()(*x))
         for a, b in zip(wanted, found, strict=True):
             assert a.shape == b.shape
+            assert a.isfinite().all()
+            assert b.isfinite().all()  # or the difference is no number, which max() would pass over
             worst = max(worst, float((a - b).abs().max() / max(1.0, float(a.abs().max()))))
     return worst
 

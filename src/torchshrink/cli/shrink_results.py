@@ -207,7 +207,11 @@ def _not_read(result: Mapping[str, Any]) -> str:
 
 def _pairs(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     difference = f"at most {result['difference']:.1e} apart in {result['compared in']}, in evaluation mode"
-    pairs = [("outputs", difference), ("latency", f"{result['latency']:.2f} of what it was, {_ROWS} rows")]
+    pairs = [("outputs", difference)]
+    if result["layers"]:
+        pairs.append(("latency", f"{result['latency']:.2f} of what it was, {_ROWS} rows"))
+    else:
+        pairs.append(("layers", "nothing could go: only whole units and columns go, which group penalties make zero"))
     if result["not read"]:
         fewer = result["taken"] is not None
         end = "the model takes the others only" if fewer else "the model still takes them, whatever they hold"

@@ -46,7 +46,10 @@ def save(model: nn.Module, plan: Plan, folder: PathLike, *, force: bool = False)
                 f"save: state_dict has {name}, which is {type(value).__name__} and no parameter or buffer, and these "
                 "alone are saved without code: take export, or torch.save"
             )
-    place = claim_folder(folder_path(folder), force=force)
+    place = folder_path(folder)
+    if not force and place.is_dir() and any(place.iterdir()):
+        raise InputError(f"{place} exists and is not empty: save(force=True) writes over what an earlier one left")
+    claim_folder(place, force=force)
     # The plan last, and bound to the tensors: where both are, they are of one model.
     write_tensors(place / _WEIGHTS, tensors, what="shrunk weights")
     whose = {_DIGEST: digest_of(place / _WEIGHTS)}

@@ -64,7 +64,7 @@ class Shrunk:
             f"{name}: {tuple(before)} → {tuple(after)}" for name, (before, after) in self.kept.items() if name in shown
         ]
         if not rows:
-            rows = ["nothing could go"]
+            rows = ["nothing could go: a unit goes where all that it computes, or all that reads it, is zero"]
         made = [fold.bias for fold in self.plan.folds if fold.made]
         rows += [f"{name}: made, for the constants of what went" for name in made]
         for label, (before, after) in (
@@ -73,7 +73,8 @@ class Shrunk:
             ("bytes of parameters", self.bytes),
         ):
             rows.append(f"{label}: {before:,} → {after:,} ({after / before if before else 1:.2f})")
-        rows.append(f"latency on the example: {self.latency:.2f} of what it was")
+        if self.kept:
+            rows.append(f"latency on the example: {self.latency:.2f} of what it was")
         rows.append(f"largest difference of the outputs: {self.difference:.1e} ({self.dtype}, evaluation mode)")
         if self.unread_inputs:
             more = f" and {len(self.unread_inputs) - 20} more" if len(self.unread_inputs) > 20 else ""
