@@ -98,12 +98,16 @@ class Child:
     @property
     def out(self) -> str:
         """What it has printed."""
-        return (self._here / ".stdout").read_text()
+        return self._read(".stdout")
 
     @property
     def err(self) -> str:
         """What it has said on stderr."""
-        return (self._here / ".stderr").read_text()
+        return self._read(".stderr")
+
+    def _read(self, name: str) -> str:
+        file = self._here / name  # which it makes when it begins
+        return file.read_text() if file.exists() else ""
 
 
 class Server:
