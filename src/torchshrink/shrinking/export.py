@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import DataWarning, InputError
+from torchshrink.shrinking.comparison import allowed, difference
 from torchshrink.shrinking.program import exported, quiet
 from torchshrink.shrinking.trace import copy_model
 from torchshrink.support.optional import needed
@@ -170,7 +171,7 @@ def _compare(model: nn.Module, run: _Run, args: tuple[Any, ...], kwargs: dict[st
                 refused.append(_rows(some, named))
                 continue
             raise InputError(f"export: {name} does not run on the example ({brief(error)})") from error
-        worst = max((_difference(a, b) for a, b in zip(expected, found, strict=False)), default=0.0)
+        worst = max((_in_units_of_rounding(a, b) for a, b in zip(expected, found, strict=False)), default=0.0)
         if len(expected) != len(found) or not worst <= 1:
             raise InputError(
                 f"export: {name} was not written: its outputs differ by {worst:.1e} times what rounding explains"
@@ -197,17 +198,8 @@ def _trials(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[tup
     yield pytree.tree_map(lambda one: one[:1] if isinstance(one, Tensor) and one.ndim else one, (args, kwargs))
 
 
-def _difference(expected: Tensor, found: Tensor) -> float:
+def _in_units_of_rounding(expected: Tensor, found: Tensor) -> float:
     """The largest difference in units of what rounding explains: √ε of the largest output, or of 1."""
-    if expected.shape != found.shape or expected.dtype != found.dtype:
-        return float("inf")
-    if not expected.numel():
-        return 0.0
     if not expected.is_floating_point():
-        return 0.0 if torch.equal(expected, found) else float("inf")
-    allowed = torch.finfo(expected.dtype).eps ** 0.5
-    a, b = expected.double(), found.double()
-    if not torch.equal(a.isfinite(), b.isfinite()):
-        return float("inf")
-    a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
-    return float((a - b).abs().max() / a.abs().max().clamp(min=1) / allowed)
+        return 0.0 if expected.dtype == found.dtype and torch.equal(expected, found) else float("inf")
+    return difference(expected, found) / allowed(expected.dtype, exact=False)

@@ -13,6 +13,7 @@ from torchshrink.shrinking.channels import Fact
 from torchshrink.shrinking.plan import Decision
 from torchshrink.shrinking.rules import argument_dict, name_of
 from torchshrink.shrinking.trace import Trace
+from torchshrink.shrinking.valid_sizes import hint_of
 
 _SIZED = {  # operators and arguments that are sizes of what comes out
     **dict.fromkeys(("aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand"), ("size", "shape")),
@@ -143,13 +144,9 @@ def _short(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "…"
 
 
-def _hint(size: Any) -> int:
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
-
-
 def _shapes(value: Any) -> list[list[int]]:
     values = value if isinstance(value, list | tuple) else [value]
-    return [[_hint(size) for size in one.shape] for one in values if isinstance(one, Tensor)]
+    return [[hint_of(size) for size in one.shape] for one in values if isinstance(one, Tensor)]
 
 
 def _sizes(decision: Decision, one: fx.Node, other: fx.Node) -> str:

@@ -136,3 +136,8 @@ def disputed(conditions: Sequence[Any], others: Sequence[Any], symbols: dict[Any
         ]
         found += [{str(symbol): number} for number in dict.fromkeys((*numbers[:1], *numbers[-1:]))]
     return found
+
+
+def hint_of(size: Any) -> int:
+    """The number that a size had when it was traced."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)

@@ -12,7 +12,7 @@ from torch import fx
 
 from torchshrink.shrinking.channels import Axis, Fact, Values, same_or_unknown_rows, unknown
 from torchshrink.shrinking.rules.registry import NotUnderstoodError, Operation, name_of, shrink_rule
-from torchshrink.shrinking.valid_sizes import sizes
+from torchshrink.shrinking.valid_sizes import hint_of, sizes
 
 
 @shrink_rule(
@@ -40,10 +40,6 @@ def _expression(size: Any) -> Any:
     return size.node.expr if isinstance(size, torch.SymInt) else Integer(size)
 
 
-def _hint(size: Any) -> int:
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
-
-
 def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[list[int], list[int]]]:
     """The shortest runs of dimensions with equal products; dimensions of one index take no part."""
     ins = [dim for dim, size in enumerate(before) if not (isinstance(size, int) and size == 1)]
@@ -56,11 +52,11 @@ def _groups(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[list[int]
         sizes = [1, 1]
         while True:
             if i < len(ins) and (sizes[0] <= sizes[1] or o >= len(outs)):
-                left, sizes[0] = left * _expression(before[ins[i]]), sizes[0] * _hint(before[ins[i]])
+                left, sizes[0] = left * _expression(before[ins[i]]), sizes[0] * hint_of(before[ins[i]])
                 group[0].append(ins[i])
                 i += 1
             elif o < len(outs):
-                right, sizes[1] = right * _expression(after[outs[o]]), sizes[1] * _hint(after[outs[o]])
+                right, sizes[1] = right * _expression(after[outs[o]]), sizes[1] * hint_of(after[outs[o]])
                 group[1].append(outs[o])
                 o += 1
             done = i >= len(ins) and o >= len(outs)
