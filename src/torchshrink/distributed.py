@@ -167,6 +167,16 @@ def prox_(
             _local(w).copy_(_local(shard_like(moved, w)))
 
 
+def split_(penalty: Penalty, w: Tensor, step: float, rest: Tensor) -> None:
+    """w ← prox(w, step), in place, and rest ← what it took off w: both of one shape, dtype and placement."""
+    if not is_spread(w):
+        multitensor.split_(penalty, w, step, rest)
+        return
+    rest.copy_(w)
+    prox_(penalty, [w], [step])
+    rest.sub_(w)
+
+
 def _placed_like(step: Step, w: DTensor) -> Step:
     """A step's part on this process, for the shard of ``w`` here."""
     return _local(step.redistribute(placements=w.placements)) if is_spread(step) else step

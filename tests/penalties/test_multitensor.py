@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from torchshrink.penalties import L1, L2, MCP, ElasticNet, GroupLasso
-from torchshrink.penalties.multitensor import add_gradients_, gradients, limited, prox_, total
+from torchshrink.penalties.multitensor import add_gradients_, gradients, limited, prox_, split_, total
 
 STRENGTHS = {"number": float, "tensor": lambda value: torch.tensor(value, dtype=torch.float64)}
 PENALTIES = {
@@ -99,3 +99,12 @@ def test_what_is_within_the_limit_keeps_every_bit():
     w, moved = torch.tensor([1e-8, 1.0, -1.0]), torch.tensor([0.3e-8, 0.95, 1.0])
     assert limited(moved, w, 0.1).tolist() == pytest.approx([0.3e-8, 0.95, -0.9])
     assert torch.equal(limited(moved, w, 0.1)[:2], moved[:2])
+
+
+def test_a_split_gives_the_prox_and_what_it_took(penalty, dtype):
+    for w in tensors(dtype):
+        z, rest = w.clone(), torch.full_like(w, 7.0)
+        split_(penalty, z, 0.7, rest)
+        expected = penalty.prox(w, 0.7).to(w.dtype)
+        assert_same([z], [expected])
+        assert_same([rest], [w - expected])

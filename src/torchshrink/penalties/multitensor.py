@@ -166,6 +166,24 @@ def _(
             _limit_(w, before, limits[i])
 
 
+@singledispatch
+def split_(penalty: Penalty, w: Tensor, step: float, rest: Tensor) -> None:
+    """w ← prox(w, step), in place, and rest ← what it took off: one shape, one dtype."""
+    rest.copy_(w)
+    prox_(penalty, [w], [step])
+    rest.sub_(w)
+
+
+@split_.register
+def _(penalty: L1, w: Tensor, step: float, rest: Tensor) -> None:
+    threshold = step * penalty.strength
+    if penalty.weights is not None or isinstance(threshold, Tensor):
+        split_.dispatch(Penalty)(penalty, w, step, rest)
+        return
+    torch.clamp(w, -threshold, threshold, out=rest)
+    w.sub_(rest)
+
+
 def _clamp_max_(thresholds: list[Tensor], limits: Sequence[Step]) -> None:
     first = limits[0]
     if not isinstance(first, Tensor) and all(limit == first for limit in limits):

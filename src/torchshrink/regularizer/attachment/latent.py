@@ -122,14 +122,15 @@ class LatentWeights:
         """Take the latent weights out again, as the optimizer has left them, and put their prox there."""
         while self._shown:
             bundle, p, offset = self._shown[-1]
+            penalty = self._penalty_of(bundle, offset)
             if offset.latent is None:
-                offset.u.copy_(p)
+                distributed.split_(penalty, p, 1 / offset.rho, offset.u)
             else:  # what the optimizer moved the rounded values by
                 offset.u = offset.latent.add_(p.to(offset.u.dtype).sub_(offset.latent.to(p.dtype)))
                 offset.latent = None
                 p.copy_(offset.u)
-            distributed.prox_(self._penalty_of(bundle, offset), [p], [1 / offset.rho])
-            offset.u.sub_(p)
+                distributed.prox_(penalty, [p], [1 / offset.rho])
+                offset.u.sub_(p)
             offset.version = version_of(p)
             self._shown.pop()
 
