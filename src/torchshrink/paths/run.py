@@ -35,6 +35,7 @@ from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingRe
 from torchshrink.paths.training_spec import Build, TrainingSpec, make_training_spec
 from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.support.storage import PathLike
+from torchshrink.training import class_codes, row_weights
 
 Data = tuple[Any, Any] | Dataset[Any]
 Penalties = PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec]
@@ -271,14 +272,15 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
             numbers = numbers[~torch.isin(numbers, tested)]
             aside = SetAside(subset(spec.X, tested), spec.y[tested])
             spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
+        codes = class_codes(spec.loss, spec.y)
         splits = make_splits(
-            spec.y,
+            spec.y if codes is None else codes,
             settings.folds,
             repeats=settings.repeats,
             seed=settings.seed,
             numbers=None if aside is None else numbers,
             ignored=spec.ignored,
-        )
+        ).weighed(row_weights(spec.loss, spec.y))
     several = isinstance(penalty, Mapping | Sequence)
     return PathJob(spec, Layout(splits, numbers, rows), compared, several, jobs, aside)
 
