@@ -220,8 +220,9 @@ class Classifies(ClassifierMixin, Penalized):
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row X (n, d)."""
-        best: Array = self.classes_[self._logits(X).argmax(1).numpy()]
-        return best
+        best = self._logits(X).argmax(1).numpy()
+        found: Array = self.classes_[best]
+        return found
 
     @property
     def coef_(self) -> Array:

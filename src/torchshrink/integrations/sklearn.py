@@ -4,10 +4,9 @@
     PenalizedClassifierCV(penalty="l1").fit(X, y).verdict_
 
 F = mean loss + penalty is minimised over standardised features; the loss is cross entropy, of one logit for two
-classes, or the mean squared error of the standardised targets. ``ts.convert`` says which strength another estimator's is:
-``PenalizedRegressor("l1", strength=λ, hidden=())`` is ``Lasso(alpha=λ/2)`` on standardised columns and a standardised
-target, ``PenalizedClassifier("l2", strength=λ, hidden=())`` is ``LogisticRegression(C=1/(2nλ))`` on standardised
-columns.
+classes, or the mean squared error of the standardised targets. ``ts.convert`` says which strength another estimator's
+is. On standardised columns and targets ``PenalizedRegressor("l1", strength=λ, hidden=())`` is ``Lasso(alpha=λ/2)``, and
+``PenalizedClassifier("l2", strength=λ, hidden=())`` is ``LogisticRegression(C=1/(2nλ))``.
 """
 
 from __future__ import annotations
