@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -72,7 +72,11 @@ def widths(hidden: Any) -> tuple[int, ...]:
     """The widths of the hidden layers, from one number or several."""
     if number_of(hidden, Integral) is not None:
         return (whole("hidden", hidden),)
-    if isinstance(hidden, Iterable) and not isinstance(hidden, str | bytes | Mapping | bool) and np.ndim(hidden) == 1:
+    if (
+        isinstance(hidden, Sequence | np.ndarray | Tensor)
+        and not isinstance(hidden, str | bytes)
+        and plain(hidden) is hidden
+    ):
         return tuple(whole("hidden", each) for each in hidden)
     raise InputError(
         f"hidden={hidden!r}: the width of a hidden layer expected, or of several, such as (64, 64); () for a linear "

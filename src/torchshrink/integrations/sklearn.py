@@ -209,7 +209,8 @@ class PenalizedClassifierCV(Classifies, _Tuned):
     As `PenalizedClassifier`, with `torchshrink.path` inside: every strength in every fold from the same initial
     weights, many of them trained as one stacked program, and a verdict on whether penalising helps at all.
     By default that is 33 strengths in 5 folds, 10 more trainings in each of two repeats, and a last one on all rows:
-    187 trainings of 200 epochs. Fewer ``strengths`` and ``epochs`` save most; ``n_jobs=-1`` takes all processors.
+    186 trainings of 200 epochs, and up to a dozen that find the range. Fewer ``strengths`` and ``epochs`` save most;
+    ``n_jobs=-1`` takes all processors.
 
     Args:
         penalty: as `PenalizedClassifier`; rules and constraints have no strength to tune.
