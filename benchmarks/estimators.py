@@ -2,8 +2,8 @@
 
 The same training rows, folds, strengths and epochs; 30 % of the rows are for the test, and nothing else looks at them.
 Times are processor seconds on one thread, over those of PenalizedClassifierCV. Accuracy and log loss are means over the
-test rows, differences paired means over them, in brackets the middle 95 % over bootstrap draws of the rows: of these fitted
-models, not of trainings. Ours is better where the difference in accuracy is above 0, and in log loss below.
+test rows, differences paired means over them, in brackets the middle 95 % over bootstrap draws of the rows: of these
+fitted models, not of trainings. Ours is better where the difference in accuracy is above 0, and in log loss below.
 """
 
 from __future__ import annotations

@@ -281,6 +281,15 @@ def test_folds_that_are_given_are_taken_once(cv, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_bar_is_shown_on_stderr_where_it_is_asked_for(verbose, capsys):
+    X, y = diabetes()
+    PenalizedRegressorCV(**{**LINEAR, "epochs": 1}, strengths=[0.1], repeats=1, cv=2, verbose=verbose).fit(X, y)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert ("trainings" in said.err) == verbose
+
+
 def test_the_order_of_the_rows_says_nothing():
     X, y = diabetes()
     order = np.argsort(y)

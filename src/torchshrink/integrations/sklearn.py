@@ -271,8 +271,9 @@ class PenalizedClassifierCV(Classifies, _Tuned):
 class PenalizedRegressorCV(Predicts, _Tuned):
     """A penalised network, or linear regression, whose strength is chosen by cross-validation.
 
-    As `PenalizedClassifierCV`, for numbers: what LassoCV is to Lasso. The losses of ``path_`` are in the targets'
-    variance, so that 1 is that of the mean.
+    As `PenalizedClassifierCV`, for numbers: what LassoCV is to Lasso. Features are standardised by each fold's training
+    rows; λ's unit in every fold is the targets' standard deviation over all rows, and the losses of ``path_`` are in
+    their variance, so that 1 is about that of the mean.
 
     Example:
         >>> from sklearn.datasets import load_diabetes

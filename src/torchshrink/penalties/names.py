@@ -19,6 +19,15 @@ _ELSEWHERE = {
 }
 
 
+def our_name(name: str) -> str:
+    """What is called ``name`` elsewhere, as we call it; the name itself, in small letters, where that is not known.
+
+    >>> our_name("Ridge"), our_name("MCP")
+    ('l2', 'mcp')
+    """
+    return _ELSEWHERE.get(name.lower().replace("-", "_").replace(" ", "_"), name.lower())
+
+
 def penalty_suggestion(name: str, words: Iterable[str]) -> str:
     """``; did you mean '…'?`` where ``name`` is another library's name of one of ``words``, or near one of them.
 
@@ -26,5 +35,5 @@ def penalty_suggestion(name: str, words: Iterable[str]) -> str:
     ("; did you mean 'l2'?", "; did you mean 'elastic_net'?")
     """
     words = list(words)
-    meant = _ELSEWHERE.get(name.lower().replace("-", "_").replace(" ", "_"))
+    meant = our_name(name)
     return f"; did you mean {meant!r}?" if meant in words else suggestion(name, words)
