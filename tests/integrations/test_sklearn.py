@@ -500,6 +500,17 @@ def test_what_cannot_be_tuned_is_an_error_of_one_line(settings, said):
     assert "\n" not in str(raised.value)
 
 
+def test_a_class_that_folds_cannot_spread_is_told_by_its_label():
+    X, y = load_iris(return_X_y=True)
+    words = np.array(["a", "b", "c"])[y]
+    with pytest.raises(
+        InputError, match=r"cv\[0\] holds out class 'a', of which it trains on no row.*give cv=a number"
+    ):
+        PenalizedClassifierCV(**LINEAR, cv=KFold(3)).fit(X, words)
+    with pytest.raises(InputError, match=r"cv=3 and only 1 rows of class 'd'"):
+        PenalizedClassifierCV(**LINEAR, cv=3).fit(np.r_[X, X[:1]], np.r_[words, ["d"]])
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_an_unknown_argument_is_told_of_the_class(kind):
     with pytest.raises(TypeError, match=rf"^{kind.__name__}\.__init__\(\) got an unexpected keyword argument 'alpha'"):

@@ -11,6 +11,7 @@ is. On standardised columns and targets ``PenalizedRegressor("l1", strength=λ, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -195,12 +196,18 @@ class _Tuned(Penalized):
         try:
             with torch.inference_mode(False):
                 job = prepare(task.build, (task.X, task.y), penalty, settings, progress=shown)
-        except InputError as error:  # which is about what is called cv here
-            said = str(error)
-            raise InputError(f"cv{said.removeprefix('folds')}" if said.startswith("folds") else said) from error
+        except InputError as error:
+            if not str(error).startswith("folds"):
+                raise
+            raise InputError(self._in_these_words(str(error))) from error
         found = job.run(progress=shown)
         assert isinstance(found, PathResult)
         return found
+
+    def _in_these_words(self, said: str) -> str:
+        """What a path says of ``folds`` and codes, of ``cv`` and classes."""
+        said = re.sub(r"\bfolds(?=[=\[:])", "cv", said)
+        return re.sub(r"class (\d+)", lambda found: f"class {vars(self)['classes_'].tolist()[int(found[1])]!r}", said)
 
 
 class PenalizedClassifierCV(Classifies, _Tuned):
