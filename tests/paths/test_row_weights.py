@@ -88,3 +88,12 @@ def test_a_part_of_weight_0_is_refused():
         Splits((fold,)).weighed(weights)
     assert fold.weighed(torch.tensor([1.0, 1, 2, 4])).counts == (1.5, 0.5)
     assert Splits((fold,)).weighed(torch.ones(4)).first[0].counts == (1.0, 1.0)
+
+
+def test_test_rows_have_their_share_of_the_classes_that_one_logit_tells():
+    X, y, loss, _ = data("bits")
+    result = ts.path(
+        lambda: nn.Linear(4, 1).double(), (X, y), ts.L1, loss=loss, strengths=[0.1], folds=2, repeats=1, epochs=1,
+        test=0.5, progress=False,
+    )  # fmt: skip
+    assert abs(y[result.fold == -1].mean().item() - y.mean().item()) < 1 / 30

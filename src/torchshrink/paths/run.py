@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Unpack, overload
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import readers_alive, subset
@@ -268,13 +269,12 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
         spec = make_training_spec(build, data, compared, settings, progress=progress)
         rows, numbers, aside = len(spec.y), torch.arange(len(spec.y)), None
         if settings.test is not None:
-            tested = held_back(spec.y, settings.test, seed=settings.seed, ignored=spec.ignored)
+            tested = held_back(_classes(spec), settings.test, seed=settings.seed, ignored=spec.ignored)
             numbers = numbers[~torch.isin(numbers, tested)]
             aside = SetAside(subset(spec.X, tested), spec.y[tested])
             spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
-        codes = class_codes(spec.loss, spec.y)
         splits = make_splits(
-            spec.y if codes is None else codes,
+            _classes(spec),
             settings.folds,
             repeats=settings.repeats,
             seed=settings.seed,
@@ -283,6 +283,12 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
         ).weighed(row_weights(spec.loss, spec.y))
     several = isinstance(penalty, Mapping | Sequence)
     return PathJob(spec, Layout(splits, numbers, rows), compared, several, jobs, aside)
+
+
+def _classes(spec: TrainingSpec) -> Tensor:
+    """The targets as rows are drawn by: class codes where they are classes, however the loss takes these."""
+    codes = class_codes(spec.loss, spec.y)
+    return spec.y if codes is None else codes
 
 
 def _farthest_choice(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:
