@@ -163,6 +163,8 @@ CASES: dict[str, tuple[tuple[str, ...], str, Callable[[Path], None]]] = {
     "hidden widths that are none": ((*TRAIN, "--hidden", "8,a"), "--hidden 8,a", nothing),
     "a hidden width of zero": ((*TRAIN, "--hidden", "8,0"), "--hidden 0", nothing),
     # --- the penalty ---
+    "another library's penalty": ((*TRAIN, "--penalty", "lasso"), "did you mean 'l1'?", nothing),
+    "another library's rule": (RULES, "did you mean 'l2'", rules("rules: {'*.weight': {ridge: 1}}")),
     "unknown penalty": ((*TRAIN, "--penalty", "elasticnet"), "did you mean 'elastic_net'?", nothing),
     "negative strength": ((*TRAIN, "--strength", "-1"), "--strength -1", nothing),
     "NaN strength": ((*TRAIN, "--strength", "nan"), "--strength nan", nothing),

@@ -64,7 +64,10 @@ def test_a_callable_that_returns_no_penalty_is_refused():
         family(lambda s: s).make(0.1)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("group_lasso", "expected: ts.GroupLasso"), ("ridge", "such as ts.L1")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("group_lasso", "expected: ts.GroupLasso"), ("ridge", "expected: ts.L2"), ("l5", "such as ts.L1")],
+)
 def test_a_name_is_no_penalty(name, hint):
     with pytest.raises(InputError, match=hint):
         families(name)

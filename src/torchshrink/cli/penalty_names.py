@@ -12,7 +12,7 @@ from torchshrink.cli.option_checks import MOST_GAMMA, one_of, positive
 from torchshrink.cli.options import GROUPS
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
-from torchshrink.support.text import suggestion
+from torchshrink.penalties.names import penalty_suggestion
 
 NO_PENALTY = "none"
 DEFAULT_RATIO = 0.5
@@ -57,7 +57,7 @@ def penalty_class(name: str, given_as: str = "--penalty", also: tuple[str, ...] 
     if name in BUILTIN:
         return BUILTIN[name]
     names = (*BUILTIN, *also)
-    raise InputError(f"{given_as} {name}: expected one of {', '.join(names)}{suggestion(name, names)}")
+    raise InputError(f"{given_as} {name}: expected one of {', '.join(names)}{penalty_suggestion(name, names)}")
 
 
 def build_penalty(name: str, values: Mapping[str, Any]) -> Penalty:

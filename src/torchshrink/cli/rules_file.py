@@ -30,6 +30,7 @@ from torchshrink.cli.options import SELECTIONS
 from torchshrink.cli.penalty_names import build_penalty, signature
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.penalties.names import penalty_suggestion
 from torchshrink.regularizer.selection import Pattern
 from torchshrink.support.text import suggestion
 
@@ -127,7 +128,7 @@ class _Reader:
             if node.value in BUILTIN and not signature(node.value).strengths:
                 return build_penalty(node.value, {})
             extra = f"; a strength is missing: {{{node.value}: 1e-4}}" if node.value in BUILTIN else ""
-            self.fail(node, f"{node.value!r}: expected {expected}{extra or suggestion(node.value, BUILTIN)}")
+            self.fail(node, f"{node.value!r}: expected {expected}{extra or penalty_suggestion(node.value, BUILTIN)}")
         parts = [self.one_penalty(key, value) for key, value in self.pairs(node, expected)]
         if not parts:
             self.fail(node, f"{{}}: expected {expected}")
@@ -139,7 +140,10 @@ class _Reader:
     def one_penalty(self, key: yaml.ScalarNode, node: yaml.Node) -> Penalty:
         name: str = key.value
         if name not in BUILTIN:
-            self.fail(key, f"unknown penalty {name!r}: expected one of {', '.join(BUILTIN)}{suggestion(name, BUILTIN)}")
+            self.fail(
+                key,
+                f"unknown penalty {name!r}: expected one of {', '.join(BUILTIN)}{penalty_suggestion(name, BUILTIN)}",
+            )
         parts = signature(name)
         example = ", ".join(f"{word}: {_EXAMPLES.get(word, '1e-4')}" for word in parts.strengths)
         if isinstance(node, yaml.ScalarNode):

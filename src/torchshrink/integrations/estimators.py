@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Self
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,79 +16,108 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from torchshrink.integrations.estimator_parts import Build, Task, Unstandardise, WithoutWeight
-from torchshrink.integrations.sample_weights import WeightedLoss, WeightedStandardise
+from torchshrink.integrations.estimator_checks import check_module, polishes, real, whole, widths
+from torchshrink.integrations.estimator_parts import (
+    Array,
+    Build,
+    Module,
+    Standardised,
+    Targets,
+    Task,
+    Unstandardise,
+    WithoutWeight,
+    make_tensors,
+)
+from torchshrink.integrations.sample_weights import WeightedStandardise
+from torchshrink.models import Preprocess
 from torchshrink.paths.settings import PathSettings
 from torchshrink.regularizer.selection import WEIGHTS
 
 _AT_ONCE = 4096  # rows of a prediction's batch
 _FULL = 256  # up to so many rows a batch is all of them, if nothing else is asked for
-Array = np.ndarray[Any, Any]
 _DTYPES = (np.float64, np.float32)
+M = TypeVar("M", bound=nn.Module)
 
 
-class Penalized(BaseEstimator):
+class Penalized(BaseEstimator, ABC):
     """What the four estimators share: checking, standardising, training, predicting."""
+
+    # What `__init__` keeps as it is given: scikit-learn sets these at any time, so they are checked in `fit`.
+    penalty: Any
+    hidden: int | Sequence[int]
+    module: Module | None
+    epochs: int
+    batch_size: int | str
+    lr: float
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None
+    on: Any
+    method: str
+    polish: bool | str
+    device: str | None
+    random_state: Any
+
+    def _take(self, given: dict[str, Any]) -> None:
+        """Keep what `__init__` was given."""
+        for name, value in given.items():
+            if name != "self":
+                setattr(self, name, value)
 
     # --- what a subclass says ---
 
-    def _targets(self, y: Any, weights: Array) -> tuple[Array, int, Callable[[nn.Module], nn.Module]]:
-        """Targets as numbers (n, k), or codes (n,); how many outputs; and the model's way back to the targets."""
-        raise NotImplementedError
-
-    def _loss(self, mean_weight: float) -> nn.Module:
-        raise NotImplementedError
-
+    @abstractmethod
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
-        raise NotImplementedError
+        """X (n, d), y as numbers or codes, and the rows' weights (n,) where they have some."""
+
+    @abstractmethod
+    def _targets(self, y: Array, weights: Array) -> Targets:
+        """What is trained on, of the rows that count."""
 
     # --- fitting ---
 
     def _task(self, X: Any, y: Any, sample_weight: Any, **more: Any) -> Task:
+        check_module(self.module)
+        hidden = () if self.module is not None else widths(self.hidden)
+        rate = real("lr", self.lr, positive=True)
         X, y, weights = self._checked(X, y, sample_weight)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
+        labels, counted = y, np.ones(len(y), bool)
         if weights is not None:
             if not weights.sum() > 0 or (weights < 0).any():
                 raise ValueError("sample_weight: negative or all 0 given, weights ≥ 0 with a sum above 0 expected")
-            if (weights > 0).sum() < 2:
+            counted = weights > 0
+            if counted.sum() < 2:
                 raise ValueError("Found array with 1 sample whose weight is not 0, at least 2 expected")
-        targets, outputs, finish = self._targets(y, np.ones(len(y)) if weights is None else weights)
-        rows, wanted = torch.from_numpy(np.array(X)), torch.from_numpy(targets)
-        if wanted.is_floating_point():
-            wanted = wanted.to(rows.dtype)
-        if weights is not None:
-            column = torch.from_numpy(weights).to(rows.dtype).unsqueeze(1)
-            rows = torch.cat([rows, column], 1)
-            wanted = torch.cat([wanted.reshape(len(wanted), -1).to(rows.dtype), column], 1)
-        build = Build(X.shape[1], outputs, self._widths(), self.module, weights is not None, rows.dtype)
-        loss = self._loss(float(weights.mean())) if weights is not None else None
-        optimizer = self.optimizer or functools.partial(torch.optim.Adam, lr=self.lr, fused=True)
+            X, y, weights = X[counted], y[counted], weights[counted]
+        targets = self._targets(y, np.ones(len(y)) if weights is None else weights)
+        if weights is None and targets.constant:
+            weights = np.ones(len(y))  # a path of unweighted rows takes constant targets for a mistake
+        rows, wanted, loss = make_tensors(X, targets, weights)
         settings = PathSettings(
-            epochs=self.epochs,
+            epochs=whole("epochs", self.epochs),
             batch_size=self._batch_size(len(rows)),
             loss=loss,
-            optimizer=optimizer,
+            optimizer=self.optimizer or functools.partial(torch.optim.Adam, lr=rate, fused=True),
             seed=seed,
             device=self.device,
             on=WEIGHTS if self.on is None else self.on,
-            method=self.method,
+            method=self.method,  # type: ignore[arg-type]  # it is checked there
             **more,
         )
-        return Task(rows, wanted, y, build, loss, settings, finish)
-
-    def _widths(self) -> tuple[int, ...]:
-        hidden = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
-        return hidden
+        build = Build(X.shape[1], targets.outputs, hidden, self.module, weights is not None, rows.dtype)
+        return Task(rows, wanted, labels, counted, build, settings, targets.finish)
 
     @property
     def _linear(self) -> bool:
-        return self.module is None and not self._widths()
+        return self.module is None and not widths(self.hidden)
+
+    @property
+    def _polishes(self) -> bool:
+        return polishes(self.polish, linear=self._linear)
 
     def _batch_size(self, rows: int) -> int:
-        if self.batch_size == "auto":
+        if isinstance(self.batch_size, str) and self.batch_size == "auto":
             return rows if rows <= _FULL else 64
-        given: int = self.batch_size
-        return given
+        return whole("batch_size", self.batch_size)
 
     def _keep(self, model: nn.Module, certificate: Any, finish: Callable[[nn.Module], nn.Module]) -> Self:
         if isinstance(model, nn.Sequential) and isinstance(model[0], WeightedStandardise):
@@ -120,7 +150,7 @@ class Penalized(BaseEstimator):
         check_is_fitted(self)
         if self.module is not None:
             raise AttributeError("of a module of your own it is not known how it reads the features: see module_")
-        return next(m for m in self.module_.modules() if isinstance(m, nn.Linear)).weight.detach()
+        return _first(self.module_, nn.Linear).weight.detach()
 
     @property
     def feature_importances_(self) -> Array:
@@ -134,13 +164,10 @@ class Penalized(BaseEstimator):
         if not self._linear:
             raise AttributeError(f"coef_ and intercept_ are of linear models (hidden=()); hidden={self.hidden!r} here")
         weight = self._first_weight.double()
-        output = next(m for m in self.module_.modules() if isinstance(m, nn.Linear))
-        preprocess = self.module_.get_submodule(self._core + "preprocess")
-        slopes = weight / preprocess.get_buffer("scale")
-        intercepts = output.bias.detach().double() - slopes @ preprocess.get_buffer("mean")
+        preprocess = _first(self.module_, Preprocess)
+        slopes = weight / preprocess.scale
+        intercepts = _first(self.module_, nn.Linear).bias.detach().double() - slopes @ preprocess.mean.double()
         return slopes.cpu().numpy(), intercepts.cpu().numpy()
-
-    _core = ""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -149,7 +176,9 @@ class Penalized(BaseEstimator):
 
 
 class Classifies(ClassifierMixin, Penalized):
-    """The part of classifiers."""
+    """The part of classifiers. Of two classes our own models have one logit, that of the second."""
+
+    class_weight: Any
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
         X, y = validate_data(self, X, y, dtype=_DTYPES, ensure_min_samples=2)
@@ -162,68 +191,61 @@ class Classifies(ClassifierMixin, Penalized):
             raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
         return X, codes.astype(np.int64), weights
 
-    def _targets(self, y: Any, weights: Array) -> tuple[Array, int, Callable[[nn.Module], nn.Module]]:
-        if len(np.unique(y[weights > 0])) < 2:
+    def _targets(self, y: Array, weights: Array) -> Targets:
+        if len(np.unique(y)) < 2:
             raise ValueError("Of the rows whose weight is not 0, all are of one class: at least two classes expected")
-        return y, len(self.classes_), lambda model: model
+        count = len(self.classes_)
+        if count == 2 and self.module is None:
+            return Targets(y[:, None].astype(np.float64), 1, nn.BCEWithLogitsLoss(), lambda model: model)
+        return Targets(y, count, nn.CrossEntropyLoss(), lambda model: model)
 
-    def _loss(self, mean_weight: float) -> nn.Module:
-        return WeightedLoss(True, mean_weight)
+    def _logits(self, X: Any) -> Tensor:
+        """(n, classes)."""
+        outputs = torch.from_numpy(self._outputs(X))
+        return outputs if outputs.shape[1] > 1 else torch.cat([torch.zeros_like(outputs), outputs], 1)
+
+    def decision_function(self, X: Any) -> Array:
+        """The model's outputs for rows X (n, d): (n, classes), or (n,) of two: the log odds of the second."""
+        logits = self._logits(X)
+        found: Array = (logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits).numpy()
+        return found
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each of ``classes_`` for rows X (n, d): (n, classes)."""
-        return torch.softmax(torch.from_numpy(self._outputs(X)), 1).numpy()
+        return torch.softmax(self._logits(X), 1).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`, from the model's own outputs."""
-        return torch.log_softmax(torch.from_numpy(self._outputs(X)), 1).numpy()
+        return torch.log_softmax(self._logits(X), 1).numpy()
 
     def predict(self, X: Any) -> Array:
         """The most probable class of each row X (n, d)."""
-        outputs = self._outputs(X)
-        best: Array = self.classes_[outputs.argmax(1)]
-        return best
+        best = self._logits(X).argmax(1).numpy()
+        found: Array = self.classes_[best]
+        return found
 
     @property
     def coef_(self) -> Array:
-        """Slopes of a linear model's outputs (classes, d), in raw features; (1, d) of their difference for two."""
-        slopes, _ = self._linear_map
-        return slopes[1:] - slopes[:1] if len(slopes) == 2 else slopes
+        """Slopes of a linear model's outputs (classes, d), in raw features; (1, d) of two: of the second's log odds."""
+        return self._linear_map[0]
 
     @property
     def intercept_(self) -> Array:
         """Intercepts that belong to ``coef_``."""
-        _, intercepts = self._linear_map
-        return intercepts[1:] - intercepts[:1] if len(intercepts) == 2 else intercepts
+        return self._linear_map[1]
 
 
 class Predicts(RegressorMixin, Penalized):
     """The part of regressors."""
-
-    _core = "network."
 
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array | None]:
         X, y = validate_data(self, X, y, dtype=_DTYPES, multi_output=True, y_numeric=True, ensure_min_samples=2)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
         return X, y, weights
 
-    def _targets(self, y: Any, weights: Array) -> tuple[Array, int, Callable[[nn.Module], nn.Module]]:
-        wide = y.reshape(len(y), -1).astype(np.float64)
-        mean = np.average(wide, axis=0, weights=weights)
-        scale = np.sqrt(np.average((wide - mean) ** 2, axis=0, weights=weights))
-        counted = wide[weights > 0]
-        constant = (counted == counted[:1]).all(0)
-        mean, scale = np.where(constant, counted[0], mean), np.where(constant | (scale == 0), 1.0, scale)
-
-        def finish(model: nn.Module) -> nn.Module:
-            like = next(model.parameters())
-            middle, unit = (torch.from_numpy(np.array(each)).to(like) for each in (mean, scale))
-            return nn.Sequential(OrderedDict(network=model, targets=Unstandardise(middle, unit, flat=y.ndim == 1)))
-
-        return (wide - mean) / scale, wide.shape[1], finish
-
-    def _loss(self, mean_weight: float) -> nn.Module:
-        return WeightedLoss(False, mean_weight)
+    def _targets(self, y: Array, weights: Array) -> Targets:
+        made = Standardised.of(y, weights)
+        return Targets(made.z, made.z.shape[1], nn.MSELoss(), made.restore)
 
     def predict(self, X: Any) -> Array:
         """The targets of rows X (n, d): (n,), or (n, k) where y had k columns."""
@@ -232,22 +254,36 @@ class Predicts(RegressorMixin, Penalized):
     @property
     def coef_(self) -> Array:
         """Slopes of a linear model in raw units: (d,), or (k, d) for k columns of y."""
-        slopes: Array = self._linear_map[0] * self._way_back.scale.cpu().numpy()[:, None]
-        return slopes[0] if self._way_back.flat else slopes
-
-    @property
-    def _way_back(self) -> Unstandardise:
-        check_is_fitted(self)
-        return next(each for each in self.module_.modules() if isinstance(each, Unstandardise))
+        slopes: Array = self._linear_map[0] * self._unit.scale.cpu().numpy()[:, None]
+        return slopes[0] if self._unit.flat else slopes
 
     @property
     def intercept_(self) -> Array | float:
         """Intercepts that belong to ``coef_``."""
-        targets = self._way_back
-        both: Array = self._linear_map[1] * targets.scale.cpu().numpy() + targets.mean.cpu().numpy()
-        return float(both[0]) if targets.flat else both
+        both: Array = self._linear_map[1] * self._unit.scale.cpu().numpy() + self._unit.mean.cpu().numpy()
+        return float(both[0]) if self._unit.flat else both
+
+    @property
+    def _unit(self) -> Unstandardise:
+        """The way back to the targets' unit."""
+        check_is_fitted(self)
+        return _first(self.module_, Unstandardise)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def warn_of_repeats(repeats: int) -> None:
+    """Say that folds which are given cannot be drawn again."""
+    warnings.warn(
+        f"repeats={repeats}: folds that a splitter or a list gives are taken once, so there are no repeats; give cv as "
+        "a number, of which new ones are drawn each time",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _first(model: nn.Module, kind: type[M]) -> M:
+    return next(each for each in model.modules() if isinstance(each, kind))

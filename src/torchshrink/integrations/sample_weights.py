@@ -1,6 +1,7 @@
-"""Rows that count more than others: in the loss, and in the means and scales that standardise the features.
+"""Rows that count more than others, in the means and scales that standardise the features.
 
-A path hands rows and targets to whatever trains; so a row's weight travels as the last column of both.
+A path hands rows and targets to whatever trains; so a row's weight travels as the last column of both, and the loss
+(`torchshrink.training.WeightedLoss`) reads it there.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchshrink.models import Preprocess
 
@@ -46,30 +47,3 @@ class WeightedStandardise(Preprocess):
         made = Preprocess(self.sizes).to(self.mean.device)
         made.load_state_dict(self.state_dict())
         return made.to(self._like.dtype)
-
-
-class WeightedLoss(nn.Module):
-    """Σ wᵢ·ℓ(fᵢ, yᵢ) / (B·w̄) over a batch of B rows, whose targets (B, k + 1) have the weight wᵢ as last column.
-
-    Args:
-        classes: whether the targets are class codes, with cross entropy for ℓ; else it is the mean of k squared errors.
-        mean_weight: w̄ over all rows, so that the batches of an epoch add up to the weighted mean.
-    """
-
-    def __init__(self, classes: bool, mean_weight: float) -> None:
-        super().__init__()
-        self.classes = classes
-        self.mean_weight = mean_weight
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """The batch's share of the weighted mean."""
-        weights, wanted = target[:, -1], target[:, :-1]
-        if self.classes:
-            each = nn.functional.cross_entropy(output, wanted.squeeze(1).long(), reduction="none")
-        else:
-            each = (output - wanted).square().mean(1)
-        return (weights * each).mean() / self.mean_weight
-
-    def extra_repr(self) -> str:
-        """What ℓ is."""
-        return "cross entropy" if self.classes else "squared error"

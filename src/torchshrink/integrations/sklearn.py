@@ -3,82 +3,39 @@
     from torchshrink.integrations.sklearn import PenalizedClassifierCV
     PenalizedClassifierCV(penalty="l1").fit(X, y).verdict_
 
-F = mean loss + penalty is minimised over standardised features; the loss is cross entropy, or the mean squared error of
-the standardised targets. So ``PenalizedRegressor("l1", strength=λ, hidden=())`` is scikit-learn's ``Lasso(alpha=λ/2)``
-on standardised columns and a standardised target.
+F = mean loss + penalty is minimised over standardised features; the loss is cross entropy, of one logit for two
+classes, or the mean squared error of the standardised targets. ``ts.convert`` says which strength another estimator's
+is. On standardised columns and targets ``PenalizedRegressor("l1", strength=λ, hidden=())`` is ``Lasso(alpha=λ/2)``, and
+``PenalizedClassifier("l2", strength=λ, hidden=())`` is ``LogisticRegression(C=1/(2nλ))``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.base import is_classifier
 from torch import nn
 
 from torchshrink.errors import InputError
-from torchshrink.integrations.estimator_parts import Module, Task
-from torchshrink.integrations.estimators import Classifies, Penalized, Predicts
-from torchshrink.paths import Engine, PathResult, path
-from torchshrink.paths.penalty_family import PenaltyFamily, family
+from torchshrink.integrations.estimator_checks import family_at, jobs, plain, tuned, whole
+from torchshrink.integrations.estimator_parts import Module, Task, make_folds
+from torchshrink.integrations.estimators import Classifies, Penalized, Predicts, warn_of_repeats
+from torchshrink.paths import Engine, PathResult
 from torchshrink.paths.refit import Source
+from torchshrink.paths.run import prepare
+from torchshrink.paths.settings import PathSettings
 from torchshrink.paths.training_spec import make_training_spec
-from torchshrink.penalties import BUILTIN, ElasticNet, Penalty, SparseGroupLasso
-from torchshrink.support.text import suggestion
-
-
-def _template(penalty: object) -> Any:
-    """A class of one strength, a template, or a callable, from what the user gave."""
-    if not isinstance(penalty, str):
-        return penalty
-    name = penalty.lower()
-    two = {"elastic_net": ElasticNet(0.5, 0.5), "sparse_group_lasso": SparseGroupLasso(0.5, 0.5, dim=1)}
-    if name in two:
-        return two[name]
-    if name not in BUILTIN:
-        raise InputError(
-            f"penalty={penalty!r}: expected one of {', '.join(BUILTIN)}, or a penalty{suggestion(penalty, BUILTIN)}"
-        )
-    return BUILTIN[name]
 
 
 class _Once(Penalized):
     """One training at a given strength."""
 
-    def __init__(
-        self,
-        penalty: Any = "l1",
-        *,
-        strength: float | None = 1e-3,
-        hidden: int | Sequence[int] = (64, 64),
-        module: Module | None = None,
-        epochs: int = 200,
-        batch_size: int | str = "auto",
-        lr: float = 1e-2,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
-        on: Any = None,
-        method: str = "auto",
-        polish: bool | str = "auto",
-        device: str | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.penalty = penalty
-        self.strength = strength
-        self.hidden = hidden
-        self.module = module
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.optimizer = optimizer
-        self.on = on
-        self.method = method
-        self.polish = polish
-        self.device = device
-        self.random_state = random_state
+    strength: float | None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on rows X (n, d), targets y (n,), and weights of the rows (n,), which count as repetitions do.
@@ -87,32 +44,27 @@ class _Once(Penalized):
             ValueError: X or y is not usable (scikit-learn's words), or a setting is not (one line).
             DivergenceError: the loss became infinite or NaN.
         """
+        made, strength = family_at(self.penalty, self.strength)
+        polished = self._polishes
         task = self._task(X, y, sample_weight)
-        made, strength = self._family()
         with torch.inference_mode(False):
             spec = make_training_spec(task.build, (task.X, task.y), [made], task.settings)
-        polished = self._linear if self.polish == "auto" else bool(self.polish)
         model, certificate = Source(spec, made).refit(strength, polished=polished)
         return self._keep(model, certificate, task.finish)
-
-    def _family(self) -> tuple[PenaltyFamily, float]:
-        template = _template(self.penalty)
-        if isinstance(template, Penalty) and (template.constraint or self.strength is None):
-            return PenaltyFamily(type(template).__name__, lambda strength: template), 1.0
-        if self.strength is None:
-            raise InputError(
-                f"strength=None with penalty={self.penalty!r}: a number ≥ 0 expected, or a penalty that has one"
-            )
-        return family(template), self.strength
 
 
 class PenalizedClassifier(Classifies, _Once):
     """A penalised network, or logistic regression, with scikit-learn's methods.
 
+    Of two classes the model has one logit, of more an output for each; a ``module`` of your own always has those.
+
     Args:
-        penalty: a name (``"l1"``, ``"group_lasso"``), a class of one strength, a penalty as a template whose strength
-            is replaced, or a callable strength -> penalty or rules.
-        strength: λ, in front of the penalty; None: the template's own.
+        penalty: a name (``"l1"``, ``"group_lasso"``), a class of one strength, a penalty, rules, or a callable
+            strength -> penalty or rules. By name, ``"elastic_net"`` is λ/2·Σ|w| + λ/2·Σw², and ``"group_lasso"``,
+            ``"group_mcp"``, ``"group_scad"`` and ``"sparse_group_lasso"`` (half l1, half groups) have ``dim=1``: a
+            group is what reads one input of a layer, so the first layer loses features, and each later one units of
+            the layer before it. For units by what they read, give ``ts.GroupLasso(1.0, dim=0)``.
+        strength: λ, in front of the penalty; None: the own one of a penalty or rules that are given, else 1e-3.
         hidden: widths of the hidden layers with ReLU between them; ``()`` for logistic regression.
         module: (inputs, outputs) -> nn.Module, in place of ``hidden``; it takes the rows as they are given, unscaled.
         epochs: passes over the rows.
@@ -131,7 +83,9 @@ class PenalizedClassifier(Classifies, _Once):
         certificate_: how far from stationarity of F = mean loss + penalty it is.
         classes_, n_features_in_, feature_names_in_: as scikit-learn's.
         coef_, intercept_: of a linear model, in raw features.
-        feature_importances_: ‖W[:, j]‖ of the first layer, 0 for a feature that is not used.
+        feature_importances_: ‖W[:, j]‖ of the first layer, exactly 0 for a feature that is not used. Select with
+            ``SelectFromModel(estimator, threshold=1e-10)``: its own default is the mean, unless ``penalty`` is the very
+            word ``"l1"``.
 
     Example:
         >>> from sklearn.datasets import load_iris
@@ -145,7 +99,7 @@ class PenalizedClassifier(Classifies, _Once):
         self,
         penalty: Any = "l1",
         *,
-        strength: float | None = 1e-3,
+        strength: float | None = None,
         hidden: int | Sequence[int] = (64, 64),
         module: Module | None = None,
         epochs: int = 200,
@@ -159,22 +113,7 @@ class PenalizedClassifier(Classifies, _Once):
         class_weight: Any = None,
         random_state: Any = None,
     ) -> None:
-        super().__init__(
-            penalty,
-            strength=strength,
-            hidden=hidden,
-            module=module,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            optimizer=optimizer,
-            on=on,
-            method=method,
-            polish=polish,
-            device=device,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+        self._take(locals())
 
 
 class PenalizedRegressor(Predicts, _Once):
@@ -192,18 +131,11 @@ class PenalizedRegressor(Predicts, _Once):
         (4, True)
     """
 
-
-class _Tuned(Penalized):
-    """The whole path of strengths, and a training at the chosen one."""
-
     def __init__(
         self,
         penalty: Any = "l1",
         *,
-        strengths: Any = 32,
-        cv: Any = 5,
-        repeats: int = 3,
-        choose: str = "best",
+        strength: float | None = None,
         hidden: int | Sequence[int] = (64, 64),
         module: Module | None = None,
         epochs: int = 200,
@@ -213,48 +145,45 @@ class _Tuned(Penalized):
         on: Any = None,
         method: str = "auto",
         polish: bool | str = "auto",
-        engine: Any = "auto",
-        n_jobs: int | None = None,
         device: str | None = None,
-        verbose: bool = False,
         random_state: Any = None,
     ) -> None:
-        self.penalty = penalty
-        self.strengths = strengths
-        self.cv = cv
-        self.repeats = repeats
-        self.choose = choose
-        self.hidden = hidden
-        self.module = module
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.optimizer = optimizer
-        self.on = on
-        self.method = method
-        self.polish = polish
-        self.engine = engine
-        self.n_jobs = n_jobs
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+        self._take(locals())
+
+
+class _Tuned(Penalized):
+    """The whole path of strengths, and a training at the chosen one."""
+
+    strengths: Any
+    cv: Any
+    repeats: int | None
+    choose: str
+    engine: Any
+    n_jobs: int | None
+    verbose: bool
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Cross-validate the strengths on rows X (n, d) and targets y (n,), and train on all rows at the chosen one.
 
-        ``sample_weight`` (n,) counts as repetitions do, in the trainings and in the validation losses; ``groups`` (n,)
-        go to a splitter ``cv`` that wants them.
+        ``sample_weight`` (n,) counts as repetitions do, in the trainings and in the validation losses: rows of weight 0
+        take no part, and the losses of a fold are means by weight. ``groups`` (n,) go to a splitter ``cv`` that wants
+        them.
         """
         if self.choose not in ("best", "one_se"):
             raise InputError(f"choose={self.choose!r}: expected 'best' or 'one_se'")
-        engine = replace(self.engine if isinstance(self.engine, Engine) else Engine(self.engine), jobs=self.n_jobs)
-        task = self._task(X, y, sample_weight, strengths=self.strengths, repeats=self.repeats, engine=engine)
-        folds = self._folds(task, groups)
-        settings = {each: getattr(task.settings, each) for each in _SETTINGS}
-        template = _template(self.penalty)
-        result = path(task.build, (task.X, task.y), template, folds=folds, progress=bool(self.verbose), **settings)
+        penalty, polished = tuned(self.penalty), self._polishes
+        engine = self.engine if isinstance(self.engine, Engine) else Engine(self.engine)
+        if self.n_jobs is not None:
+            engine = replace(engine, jobs=jobs(self.n_jobs))
+        repeats = None if self.repeats is None else whole("repeats", self.repeats)
+        task = self._task(X, y, sample_weight, strengths=plain(self.strengths), engine=engine)
+        folds = make_folds(self.cv, task.labels, groups, task.counted, classes=is_classifier(self))
+        if repeats is None:
+            repeats = 3 if isinstance(folds, int) else 1
+        elif repeats > 1 and not isinstance(folds, int):
+            warn_of_repeats(repeats)
+        result = self._path(task, penalty, replace(task.settings, folds=folds, repeats=repeats))
         point = getattr(result, self.choose)
-        polished = self._linear if self.polish == "auto" else bool(self.polish)
         model, certificate = result.refit(point, polish=polished)
         self.strengths_ = np.array([each.strength for each in result.points])
         self.strength_ = point.strength
@@ -262,20 +191,23 @@ class _Tuned(Penalized):
         self.path_: PathResult = replace(result, source=None)  # which holds the data
         return self._keep(model, certificate, task.finish)
 
-    def _folds(self, task: Task, groups: Any) -> Any:
-        if isinstance(self.cv, int) and not task.build.weighted and task.y.ndim == 1:
-            return self.cv  # drawn anew in each repeat
-        classes = isinstance(self, ClassifierMixin)
-        cv: Any = self.cv
-        if isinstance(cv, int) and classes:
-            cv = StratifiedKFold(cv, shuffle=True, random_state=task.settings.seed)
-        return list(check_cv(cv, task.codes, classifier=classes).split(np.empty(len(task.codes)), task.codes, groups))
+    def _path(self, task: Task, penalty: Any, settings: PathSettings) -> PathResult:
+        shown = bool(self.verbose)
+        try:
+            with torch.inference_mode(False):
+                job = prepare(task.build, (task.X, task.y), penalty, settings, progress=shown)
+        except InputError as error:
+            if not str(error).startswith("folds"):
+                raise
+            raise InputError(self._in_these_words(str(error))) from error
+        found = job.run(progress=shown)
+        assert isinstance(found, PathResult)
+        return found
 
-
-_SETTINGS = (
-    *("strengths", "repeats", "epochs", "batch_size", "loss", "optimizer", "seed", "device", "on", "method"),
-    "engine",
-)
+    def _in_these_words(self, said: str) -> str:
+        """What a path says of ``folds`` and codes, of ``cv`` and classes."""
+        said = re.sub(r"\bfolds(?=[=\[:])", "cv", said)
+        return re.sub(r"class (\d+)", lambda found: f"class {vars(self)['classes_'].tolist()[int(found[1])]!r}", said)
 
 
 class PenalizedClassifierCV(Classifies, _Tuned):
@@ -283,15 +215,19 @@ class PenalizedClassifierCV(Classifies, _Tuned):
 
     As `PenalizedClassifier`, with `torchshrink.path` inside: every strength in every fold from the same initial
     weights, many of them trained as one stacked program, and a verdict on whether penalising helps at all.
+    By default that is 33 strengths in 5 folds, 10 more trainings in each of two repeats, and a last one on all rows:
+    186 trainings of 200 epochs, and up to a dozen that find the range. Fewer ``strengths`` and ``epochs`` save most;
+    ``n_jobs=-1`` takes all processors.
 
     Args:
-        penalty: as `PenalizedClassifier`; constraints have no strength to tune.
+        penalty: as `PenalizedClassifier`; rules and constraints have no strength to tune.
         strengths: how many, found by rule, or the strengths themselves.
-        cv: how many folds, or what scikit-learn takes for ``cv``. Numbers are drawn anew in each repeat.
-        repeats: how often the folds are drawn, for the verdict; with a given ``cv``, or weights, once.
+        cv: how many folds, spread over the classes, drawn at random and anew in each repeat; or what else scikit-learn
+            takes for ``cv``: a splitter or pairs of row numbers, taken once.
+        repeats: how often folds are drawn, for the verdict; None: 3 times where ``cv`` is a number, else once.
         choose: ``"best"``: the least validation loss; ``"one_se"``: the strongest within one standard error of it.
         engine: as in `torchshrink.path`.
-        n_jobs: processes that train.
+        n_jobs: processes that train; −1: one for each processor; None: what ``joblib.parallel_config`` says.
         verbose: whether to show a progress bar on stderr.
         hidden, module, epochs, batch_size, lr, optimizer, on, method, polish, device, class_weight, random_state: as
             `PenalizedClassifier`.
@@ -299,7 +235,8 @@ class PenalizedClassifierCV(Classifies, _Tuned):
     Attributes:
         strength_: the chosen λ.
         strengths_: all of them, ascending, 0 first.
-        path_: the `PathResult`: losses, nonzero counts, the verdict's numbers, pictures and report.
+        path_: the `PathResult`: losses, nonzero counts, the verdict's numbers, pictures and report. Of rows that have a
+            weight.
         verdict_: whether penalising helps, by how much, how sure.
         module_, certificate_, classes_, coef_, …: of the training on all rows at ``strength_``.
 
@@ -317,7 +254,7 @@ class PenalizedClassifierCV(Classifies, _Tuned):
         *,
         strengths: Any = 32,
         cv: Any = 5,
-        repeats: int = 3,
+        repeats: int | None = None,
         choose: str = "best",
         hidden: int | Sequence[int] = (64, 64),
         module: Module | None = None,
@@ -335,34 +272,15 @@ class PenalizedClassifierCV(Classifies, _Tuned):
         class_weight: Any = None,
         random_state: Any = None,
     ) -> None:
-        super().__init__(
-            penalty,
-            strengths=strengths,
-            cv=cv,
-            repeats=repeats,
-            choose=choose,
-            hidden=hidden,
-            module=module,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            optimizer=optimizer,
-            on=on,
-            method=method,
-            polish=polish,
-            engine=engine,
-            n_jobs=n_jobs,
-            device=device,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+        self._take(locals())
 
 
 class PenalizedRegressorCV(Predicts, _Tuned):
     """A penalised network, or linear regression, whose strength is chosen by cross-validation.
 
-    As `PenalizedClassifierCV`, for numbers: what LassoCV is to Lasso.
+    As `PenalizedClassifierCV`, for numbers: what LassoCV is to Lasso. Features are standardised by each fold's training
+    rows; λ's unit in every fold is the targets' standard deviation over all rows, and the losses of ``path_`` are in
+    their variance, so that 1 is about that of the mean.
 
     Example:
         >>> from sklearn.datasets import load_diabetes
@@ -371,3 +289,28 @@ class PenalizedRegressorCV(Predicts, _Tuned):
         >>> len(model.strengths_), model.coef_.shape
         (5, (10,))
     """
+
+    def __init__(
+        self,
+        penalty: Any = "l1",
+        *,
+        strengths: Any = 32,
+        cv: Any = 5,
+        repeats: int | None = None,
+        choose: str = "best",
+        hidden: int | Sequence[int] = (64, 64),
+        module: Module | None = None,
+        epochs: int = 200,
+        batch_size: int | str = "auto",
+        lr: float = 1e-2,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        on: Any = None,
+        method: str = "auto",
+        polish: bool | str = "auto",
+        engine: Any = "auto",
+        n_jobs: int | None = None,
+        device: str | None = None,
+        verbose: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self._take(locals())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,27 @@ from torchshrink.support.storage import brief
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Row numbers (int64, ascending): what one fold trains on, and what it is judged on."""
+    """Row numbers (int64, ascending): what one fold trains on, and what it is judged on.
+
+    ``counts``: how much a row of either counts in the loss's mean, on average over them, where one of all rows is 1.
+    """
 
     train: Tensor
     validation: Tensor
+    counts: tuple[float, float] = (1.0, 1.0)
+
+    def weighed(self, weights: Tensor) -> Fold:
+        """The same, where the rows count by these ``weights`` (n,).
+
+        Raises:
+            InputError: all the weights of either part are 0.
+        """
+        mean = float(weights.mean())
+        trained, held_out = (float(weights[rows.to(weights.device)].mean()) for rows in (self.train, self.validation))
+        if not (trained > 0 and held_out > 0):
+            what = "trained on" if not trained > 0 else "held out"
+            raise InputError(f"folds: all rows that a fold has {what} have the weight 0: shuffle the rows")
+        return replace(self, counts=(trained / mean, held_out / mean))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +65,13 @@ class Splits:
     def repeats(self) -> tuple[tuple[Fold, ...], ...]:
         """The folds of each repeat."""
         return (self.first, *self.later)
+
+    def weighed(self, weights: Tensor) -> Splits:
+        """The same, where the rows count by these ``weights`` (n,)."""
+        if bool((weights == weights[:1]).all()):
+            return self
+        first, *later = (tuple(fold.weighed(weights) for fold in folds) for folds in self.repeats)
+        return Splits(first, tuple(later))
 
 
 def make_splits(

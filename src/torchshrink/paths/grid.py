@@ -22,7 +22,7 @@ from torchshrink.paths.training_spec import WHOLE, TrainingSpec
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.terms import Term
 from torchshrink.support.randomness import seeded
-from torchshrink.training import Loss, evaluating
+from torchshrink.training import Loss, WeightedLoss, evaluating
 
 RATIO = 1e-3
 """The least strength of an automatic grid above 0, as a share of its top; scikit-learn's choice too."""
@@ -165,6 +165,8 @@ def exact_top(spec: TrainingSpec, family: PenaltyFamily) -> float | None:
 
 def _is_convex(loss: Loss) -> bool:
     """Whether a loss is known to be convex in the model's output."""
+    if isinstance(loss, WeightedLoss):
+        return _is_convex(loss.loss)
     return type(loss) in CONVEX or any(loss is each for each in CONVEX_FUNCTIONS)
 
 

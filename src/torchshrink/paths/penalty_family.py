@@ -9,6 +9,7 @@ from typing import Any
 
 from torchshrink.errors import InputError
 from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.penalties.names import our_name
 from torchshrink.regularizer.selection import Rules
 
 PenaltySpec = type[Penalty] | Penalty | Callable[[float], Rules]
@@ -69,7 +70,7 @@ def families(penalty: PenaltySpec | Mapping[str, PenaltySpec] | Sequence[Penalty
     """
     given: object = penalty
     if isinstance(given, str):  # a sequence of letters otherwise
-        known = BUILTIN.get(given.lower())
+        known = BUILTIN.get(our_name(given))
         meant = f": ts.{known.__name__}" if known else ", such as ts.L1"
         raise InputError(f"penalty={given!r}: a penalty class expected{meant}")
     if isinstance(penalty, Mapping):

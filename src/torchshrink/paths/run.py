@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Unpack, overload
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import readers_alive, subset
@@ -35,6 +36,7 @@ from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingRe
 from torchshrink.paths.training_spec import Build, TrainingSpec, make_training_spec
 from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.support.storage import PathLike
+from torchshrink.training import class_codes, row_weights
 
 Data = tuple[Any, Any] | Dataset[Any]
 Penalties = PenaltySpec | Mapping[str, PenaltySpec] | Sequence[PenaltySpec]
@@ -267,20 +269,26 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
         spec = make_training_spec(build, data, compared, settings, progress=progress)
         rows, numbers, aside = len(spec.y), torch.arange(len(spec.y)), None
         if settings.test is not None:
-            tested = held_back(spec.y, settings.test, seed=settings.seed, ignored=spec.ignored)
+            tested = held_back(_classes(spec), settings.test, seed=settings.seed, ignored=spec.ignored)
             numbers = numbers[~torch.isin(numbers, tested)]
             aside = SetAside(subset(spec.X, tested), spec.y[tested])
             spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
         splits = make_splits(
-            spec.y,
+            _classes(spec),
             settings.folds,
             repeats=settings.repeats,
             seed=settings.seed,
             numbers=None if aside is None else numbers,
             ignored=spec.ignored,
-        )
+        ).weighed(row_weights(spec.loss, spec.y))
     several = isinstance(penalty, Mapping | Sequence)
     return PathJob(spec, Layout(splits, numbers, rows), compared, several, jobs, aside)
+
+
+def _classes(spec: TrainingSpec) -> Tensor:
+    """The targets as rows are drawn by: class codes where they are classes, however the loss takes these."""
+    codes = class_codes(spec.loss, spec.y)
+    return spec.y if codes is None else codes
 
 
 def _farthest_choice(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:

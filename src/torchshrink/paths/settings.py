@@ -86,9 +86,10 @@ class PathSettings:
 
     Args:
         strengths: how many, on an automatic geometric grid, or the strengths themselves. 0 is always added.
-        folds: how many, stratified by class; or a splitter such as scikit-learn's ``RepeatedKFold`` or
-            ``ShuffleSplit``; or for each fold the row numbers that it holds out, or a pair of row numbers (trained on,
-            held out), as a splitter yields them. ``[(trained on, held out)]`` is one fixed split.
+        folds: how many, stratified by class (codes, or 0 and 1 for ``nn.BCEWithLogitsLoss``); or a splitter such as
+            scikit-learn's ``RepeatedKFold`` or ``ShuffleSplit``; or for each fold the row numbers that it holds out, or
+            a pair of row numbers (trained on, held out), as a splitter yields them. ``[(trained on, held out)]`` is one
+            fixed split.
         repeats: how often folds are drawn, with other initial weights each time. All strengths are trained in the first
             repeat, which makes the points and the choice; the later ones train strength 0 and what was chosen, for the
             verdict alone: 2 trainings a fold. With one repeat, luck that all folds share cannot be told from a benefit.

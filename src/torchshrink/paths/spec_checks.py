@@ -16,7 +16,7 @@ from torchshrink.data.lazy import LazyRows, Rows
 from torchshrink.errors import InputError, ObjectiveWarning, TorchshrinkError
 from torchshrink.paths.shared_state import SharedState
 from torchshrink.support.storage import brief
-from torchshrink.training import Loss, train_step
+from torchshrink.training import Loss, WeightedLoss, train_step
 
 
 def ignored_target(loss: object) -> int:
@@ -102,8 +102,9 @@ def check_step(model: nn.Module, X: Tensor, y: Tensor, loss: Loss, optimizer: to
     shared.put_back()
 
 
-def checked_data(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
-    """Rows and targets (n, …) that can be trained on; ``ignored`` is the code of targets that do not count."""
+def checked_data(X: Any, y: Any, loss: object) -> tuple[Rows, Tensor]:
+    """Rows and targets (n, …) that can be trained on, by this loss or, if it is None, the default one."""
+    ignored = ignored_target(loss)
     X, y = X if isinstance(X, LazyRows) else _tensor("X", X), _tensor("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise InputError(f"X has shape {tuple(X.shape)} and y {tuple(y.shape)}: one target for each row expected")
@@ -114,7 +115,8 @@ def checked_data(X: Any, y: Any, ignored: int) -> tuple[Rows, Tensor]:
     if y.is_floating_point():
         if not bool(y.isfinite().all()):
             raise InputError(f"y has {int((~y.isfinite()).sum())} values that are NaN or infinite: remove their rows")
-        if bool((y == y[:1]).all()):
+        # Whoever gives rows weights has looked at the targets; what comes of constant ones is a constant.
+        if bool((y == y[:1]).all()) and not isinstance(loss, WeightedLoss):
             raise InputError(
                 f"y is the same in all {len(y)} rows ({float(y.flatten()[0]):g}): there is nothing to learn"
             )

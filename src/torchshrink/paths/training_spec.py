@@ -206,7 +206,7 @@ def make_training_spec(
         model.to(where)
         # After all that is cheap to check, and inside, since reading rows may draw random numbers.
         rows, targets = opened(data, workers=settings.engine.workers, progress=progress)
-        X, y = checked_data(rows, targets, ignored_target(settings.loss))
+        X, y = checked_data(rows, targets, settings.loss)
         if X.is_floating_point():
             # On the CPU before: not every device has float64.
             dtype = first.dtype if where.type == "mps" else rows_dtype(model, X.to(where, X.dtype))

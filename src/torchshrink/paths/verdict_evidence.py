@@ -47,7 +47,7 @@ class Evidence:
         rows = [ways[c.family].unpenalised[c.step] if c.control else ways[c.family].up[c.step] for c in self.candidates]
         self._tables = [
             [
-                HeldOut(fold.validation.numpy(), _columns([row[k] for row in rows]), len(fold.train))
+                HeldOut(fold.validation.numpy(), fold.counts[1] * _columns([row[k] for row in rows]), len(fold.train))
                 for k, fold in enumerate(splits.first)
             ]
         ]
@@ -89,7 +89,7 @@ class Evidence:
                 for column, candidate in enumerate(self.candidates):
                     result = results.get((repeat * count + k, candidate))
                     if result is not None:
-                        losses[:, column] = result.row_losses.numpy()
+                        losses[:, column] = fold.counts[1] * result.row_losses.numpy()
                 table.append(HeldOut(fold.validation.numpy(), losses, len(fold.train)))
             self._tables.append(table)
 

@@ -17,7 +17,18 @@ from torchshrink.training.loop import (
     train_epoch,
     train_step,
 )
-from torchshrink.training.losses import Loss, StandardisedMSELoss, counted_of, default_loss, row_losses, row_weights
+from torchshrink.training.losses import (
+    Loss,
+    StandardisedMSELoss,
+    class_codes,
+    class_hits,
+    counted_of,
+    default_loss,
+    part_loss,
+    row_losses,
+    row_weights,
+)
+from torchshrink.training.weighted import WeightedLoss
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -25,14 +36,18 @@ __all__ = [
     "Evaluation",
     "Loss",
     "StandardisedMSELoss",
+    "WeightedLoss",
     "batches",
     "check_fit",
+    "class_codes",
+    "class_hits",
     "counted_of",
     "default_loss",
     "default_optimizer",
     "evaluate",
     "evaluating",
     "load_checkpoint",
+    "part_loss",
     "row_losses",
     "row_weights",
     "save_checkpoint",

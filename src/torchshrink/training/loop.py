@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torchshrink.data.lazy import Rows, batches_of, split
 from torchshrink.errors import DivergenceError
 from torchshrink.support.randomness import mix_seed
-from torchshrink.training.losses import Loss, hits_of, mean_of_nothing, row_losses, row_weights
+from torchshrink.training.losses import (
+    Loss,
+    class_codes,
+    class_hits,
+    hits_of,
+    mean_of_nothing,
+    part_loss,
+    row_losses,
+    row_weights,
+)
 
 if TYPE_CHECKING:
     from torchshrink.regularizer import Regularizer
@@ -102,6 +111,7 @@ def train_epoch(
     model.train()
     order = batches(len(X), batch_size, seed=seed, epoch=epoch, device=X.device)
     means, hits = [], []
+    loss = part_loss(loss, y)
     weights = row_weights(loss, y)
     for rows, batch in batches_of(X, order):
         target = y[rows]
@@ -167,13 +177,21 @@ def evaluate(model: nn.Module, X: Rows, y: Tensor, *, loss: Loss) -> Evaluation:
         loss: a mean loss; see `row_losses` for how its rows are told apart.
     """
     losses, hits = [], []
+    floating = y.is_floating_point()
+    codes = class_codes(loss, y) if floating else None
+    everything = (X, y) if codes is None else (X, y, codes, row_weights(loss, y))
     with evaluating(model), torch.no_grad():
-        for rows, target in split(X, y, most=ROWS_AT_ONCE):
+        for rows, target, *classes in split(*everything, most=ROWS_AT_ONCE):
             output = model(rows)
             losses.append(row_losses(loss, output, target, among=y).double().cpu())
-            hits.append(hits_of(output, target, loss))
+            hits.append(_hits(output, *classes) if classes else hits_of(output, target, loss))
     each = torch.cat(losses)
     return Evaluation(each.mean().item(), each, _share(hits))
+
+
+def _hits(output: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
+    """What `hits_of` is for codes, for classes that are told otherwise, by their rows' weights."""
+    return torch.stack([(weights * class_hits(output, codes)[0]).sum(), weights.sum()])
 
 
 @contextlib.contextmanager

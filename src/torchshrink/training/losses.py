@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.models.target_scale import rescales
+from torchshrink.training.weighted import WeightedLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """A mean loss over a batch: (output (B, …), target (B, …)) -> scalar."""
@@ -47,11 +48,13 @@ def default_loss(y: Tensor, model: nn.Module | None = None) -> nn.Module:
 
 
 def row_weights(loss: Loss, target: Tensor) -> Tensor:
-    """How much each row counts in the loss's mean (n,), float64: 1, or by its class where torch's mean is weighted.
+    """How much each row counts in the loss's mean (n,), float64: 1; its class's weight; or its own (`WeightedLoss`).
 
     >>> row_weights(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0])), torch.tensor([0, 1]))
     tensor([1., 3.], dtype=torch.float64)
     """
+    if isinstance(loss, WeightedLoss) and loss.mean_weight is None:
+        return loss.weights(target).double()
     if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or target.is_floating_point():
         return torch.ones(len(target), dtype=torch.float64, device=target.device)
     ignored = target == loss.ignore_index
@@ -64,8 +67,8 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, *, among: Tensor | No
     """Each row's own loss (n,), given a loss that returns a mean; the mean of the rows' is the loss of all.
 
     A loss module of torch is asked with ``reduction="none"`` (a copy is), and what it returns for one row is averaged.
-    Where its mean is weighted by class (``weight``, ``ignore_index``), a row's loss has its weight in it, as a share
-    of the mean weight. Any other callable is called on one row at a time, as a batch of one.
+    Where its mean is weighted (by class: ``weight``, ``ignore_index``; or a `WeightedLoss`), a row's loss has its
+    weight in it, as a share of the mean weight. Any other callable is called on one row at a time, as a batch of one.
 
     >>> row_losses(nn.MSELoss(), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 2))
     tensor([ 2.5000, 12.5000])
@@ -76,6 +79,8 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, *, among: Tensor | No
         target: (n, …).
         among: the targets of all the rows whose mean is meant, where these are a part of them.
     """
+    if isinstance(loss, WeightedLoss):
+        return loss.among(target if among is None else among).of_rows(output, target)
     if isinstance(loss, nn.modules.loss._Loss):
         each = copy.copy(loss)
         each.reduction = "none"
@@ -93,6 +98,42 @@ def row_losses(loss: Loss, output: Tensor, target: Tensor, *, among: Tensor | No
         return torch.func.vmap(one)(output, target)
     except RuntimeError:  # what vmap cannot take, such as a branch on a value, a loop can
         return torch.stack([one(row, wanted) for row, wanted in zip(output, target, strict=True)])
+
+
+def part_loss(loss: Loss, y: Tensor) -> Loss:
+    """The loss whose batches add up, over an epoch, to the mean over all targets y (n, …) of a part of the data."""
+    return loss.among(y) if isinstance(loss, WeightedLoss) else loss
+
+
+def class_codes(loss: Loss, y: Tensor) -> Tensor | None:
+    """The class of each row (n,), int64, where the targets are classes; None where they are numbers, or many a row.
+
+    Classes are codes, or 0 and 1 under `nn.BCEWithLogitsLoss`, in one column.
+
+    >>> class_codes(nn.BCEWithLogitsLoss(), torch.tensor([[0.0], [1.0]]))
+    tensor([0, 1])
+    """
+    if isinstance(loss, WeightedLoss):
+        return class_codes(loss.loss, loss.wanted(y))
+    if not y.is_floating_point():
+        return y if y.ndim == 1 else None
+    bits = isinstance(loss, nn.BCEWithLogitsLoss) and y.numel() == len(y) and bool(((y == 0) | (y == 1)).all())
+    return y.flatten().long() if bits else None
+
+
+def class_hits(output: Tensor, codes: Tensor) -> Tensor:
+    """Whether the class with the largest of several outputs, or the sign of a single one, is right: (lanes, n).
+
+    >>> class_hits(torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 0]))
+    tensor([[ True, False]])
+
+    Args:
+        output: of each row, after what else there is: (…, n, classes), (…, n, 1), or (…, n) for a single lane.
+        codes: the right classes (n,).
+    """
+    single = output.ndim == 1 or output.shape[-1] == 1
+    chosen = (output > 0).long() if single else output.argmax(-1)
+    return chosen.reshape(-1, len(codes)) == codes
 
 
 def counted_of(y: Tensor, loss: Loss) -> Tensor | None:

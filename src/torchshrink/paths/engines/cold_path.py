@@ -169,15 +169,15 @@ class Trainings:
 
         try:
             return NullLoss(
-                mean([null_losses(loss, y[fold.train], y[fold.train], shape) for fold in self._on_device()]),
-                mean([null_losses(loss, y[fold.train], y[fold.validation], shape) for fold in self._on_device()]),
+                mean([f.counts[0] * null_losses(loss, y[f.train], y[f.train], shape) for f in self._on_device()]),
+                mean([f.counts[1] * null_losses(loss, y[f.train], y[f.validation], shape) for f in self._on_device()]),
             )
         except (InputError, RuntimeError):
             return NullLoss(None, None)  # it is a line in a picture; a loss that takes no constant output has none
 
     def _on_device(self) -> list[Fold]:
         device = self.spec.device
-        return [Fold(fold.train.to(device), fold.validation.to(device)) for fold in self.folds]
+        return [Fold(fold.train.to(device), fold.validation.to(device), fold.counts) for fold in self.folds]
 
     def _output_shape(self) -> tuple[int, ...]:
         with seeded(self.spec.part_seed(WHOLE)), torch.no_grad(), evaluating(self.spec.fresh()) as model:

@@ -49,7 +49,9 @@ def dense_fits(spec: TrainingSpec, model: nn.Module, folds: int) -> bool:
     if type(loss) is nn.CrossEntropyLoss:
         plain = loss.weight is None and loss.label_smoothing == 0 and not bool((y == loss.ignore_index).any())
         return plain and not y.is_floating_point() and y.ndim == 1 and output.ndim == 2
-    return type(loss) is nn.MSELoss and y.is_floating_point() and y.ndim == 1 and output.ndim == 1
+    bits = type(loss) is nn.BCEWithLogitsLoss and loss.weight is None and loss.pos_weight is None
+    single = y.is_floating_point() and y[:2].shape == output.shape and y.numel() == len(y)
+    return single and (bits or type(loss) is nn.MSELoss)
 
 
 def parts(model: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:

@@ -34,7 +34,8 @@ class DenseProgram:
 
     def __init__(self, spec: TrainingSpec, models: Sequence[nn.Module], skeleton: nn.Module) -> None:
         self._classes = isinstance(spec.loss, nn.CrossEntropyLoss)
-        self._y = spec.y
+        self._bits = isinstance(spec.loss, nn.BCEWithLogitsLoss)
+        self._y = spec.y.flatten()
         self._chain = [module for module in parts(skeleton)[1] if not isinstance(module, nn.Flatten)]
         self._names = {id(p): name for name, p in skeleton.named_parameters()}
         self._names |= {id(b): name for name, b in skeleton.named_buffers()}
@@ -148,6 +149,8 @@ class DenseProgram:
     def _mean_losses(self, h: Tensor, rows: Tensor, weights: Tensor | None, lanes: _Lanes) -> Tensor:
         if self._classes:
             each = -functional.log_softmax(h, dim=1).gather(1, self._codes(rows, lanes)).squeeze(1)  # (F·S, B)
+        elif self._bits:
+            each, _ = self._bit_losses(h, rows, lanes)
         else:
             each = self._residuals(h, rows, lanes).square()
         return _mean(each.view(*lanes.shape, -1), weights)
@@ -163,6 +166,9 @@ class DenseProgram:
             g = logs.exp_().scatter_add_(
                 1, codes, logs.new_full((1, 1, 1), -1.0).expand_as(codes)
             )  # p − 1 at the class
+        elif self._bits:
+            each, wanted = self._bit_losses(h, rows, lanes)
+            g = (torch.sigmoid(h.view_as(wanted)) - wanted).view_as(h)
         else:
             residuals = self._residuals(h, rows, lanes)
             each, g = residuals.square(), (2 * residuals).view_as(h)
@@ -176,6 +182,12 @@ class DenseProgram:
     def _codes(self, rows: Tensor, lanes: _Lanes) -> Tensor:
         """The classes (F·S, 1, B) of the rows (F, B)."""
         return self._y[rows][:, None].expand(*lanes.shape, -1).reshape(lanes.count, 1, -1)
+
+    def _bit_losses(self, h: Tensor, rows: Tensor, lanes: _Lanes) -> tuple[Tensor, Tensor]:
+        """Each row's cross entropy of one logit, and the 0 or 1 that it is to be, both (F, S, B)."""
+        z = h.view(*lanes.shape, -1)
+        wanted = self._y[rows][:, None].expand_as(z)
+        return functional.binary_cross_entropy_with_logits(z, wanted, reduction="none"), wanted
 
     def _residuals(self, h: Tensor, rows: Tensor, lanes: _Lanes) -> Tensor:
         return h.view(*lanes.shape, -1) - self._y[rows][:, None]

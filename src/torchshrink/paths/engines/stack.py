@@ -50,7 +50,7 @@ from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.paths.zero_pattern import zero_pattern
 from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
-from torchshrink.training import Loss, batches, counted_of, row_weights
+from torchshrink.training import Loss, WeightedLoss, batches, counted_of, row_weights
 
 Program = Callable[[Named, Named, Named, Tensor, Tensor | None, Tensor | None], Tensor]
 """(trained, changing and shared tensors, row numbers (F, B), rows (F, B, …), weights (F, B)) -> mean losses (F, S)."""
@@ -112,6 +112,12 @@ class Stack:
         self._begin(self.strengths)
         # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
         self._mean_loss = _mean_loss if counted_of(spec.y, spec.loss) is None else _mean_of_counted
+        # Where rows count by weights of their own, a batch by its share of the fold's (see `WeightedLoss.among`).
+        weights = row_weights(spec.loss, spec.y) if isinstance(spec.loss, WeightedLoss) else None
+        self._share_of: Tensor | None = None
+        if weights is not None:
+            means = [weights[fold.train.to(spec.device)].mean() for fold in folds.values()]
+            self._share_of = weights / torch.stack(means)[:, None]  # (F, n)
         self._dense = DenseProgram(spec, models, self._skeleton) if self.chain else None
         self._losses: Program = self._dense or self._lane_by_lane
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
@@ -288,7 +294,11 @@ class Stack:
         y = self.spec.y[rows].unsqueeze(1)
         y = y.expand(-1, len(self.columns), *y.shape[2:])
         assert batch is not None
-        return all_lanes(parameters, own, shared, batch, y)
+        losses: Tensor = all_lanes(parameters, own, shared, batch, y)
+        if self._share_of is None:
+            return losses
+        shares = self._share_of.gather(1, rows).mean(1, keepdim=True)
+        return losses * shares.to(losses.dtype)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Row numbers (F, B) of each batch, and weights (F, B): 0 for what fills up a fold that has fewer rows."""

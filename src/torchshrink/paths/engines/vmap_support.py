@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torchshrink.data.lazy import at_once, batches_of
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.support.private_torch import decomposed, without_onednn, without_vmap_fallback
-from torchshrink.training import ROWS_AT_ONCE, counted_of, row_losses
+from torchshrink.training import ROWS_AT_ONCE, class_codes, class_hits, counted_of, row_losses, row_weights
 
 Named = dict[str, Tensor]
 
@@ -60,6 +60,7 @@ def evaluate_lanes(
     lanes = len(next(iter(parameters.values())))
     X, y, loss = spec.X, spec.y, spec.loss
     targets = y[rows.to(y.device)]
+    codes = class_codes(loss, y) if y.is_floating_point() else None
     output_dims = 0
 
     def lane(parameters: Any, own: Any, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,8 +77,13 @@ def evaluate_lanes(
         losses.append(each.double().cpu())
         if not y.is_floating_point() and output_dims == y.ndim + 1:
             hits.append(output.argmax(2) == y[part])  # (S, n, …)
+        elif y.is_floating_point() and codes is not None:
+            hits.append(class_hits(output, codes[part]))
     if not hits:
         return torch.cat(losses, dim=1), None
+    if y.is_floating_point():
+        weights = row_weights(loss, targets)
+        return torch.cat(losses, dim=1), ((torch.cat(hits, dim=1) * weights).sum(1) / weights.sum()).cpu()
     right, counted = torch.cat(hits, dim=1), counted_of(targets, loss)  # (S, n, …), (n, …)
     if counted is None:
         return torch.cat(losses, dim=1), right.flatten(1).double().mean(1).cpu()

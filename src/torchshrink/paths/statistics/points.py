@@ -29,7 +29,7 @@ class FoldValue:
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One strength: means over the folds, each fold weighted by its rows.
+    """One strength: means over the folds, each fold weighted by its rows, and these by what they count in the loss.
 
     Args:
         strength: λ.
@@ -86,8 +86,8 @@ def make_point(strength: float, results: Sequence[TrainingResult], folds: Sequen
     nonzero = sum(value.nonzero for value in sound) / len(sound) if sound else math.inf
     if len(sound) < len(values):
         return PathPoint(strength, math.inf, math.inf, math.inf, math.inf, None, nonzero, values)
-    held_out = np.array([len(fold.validation) for fold in folds], dtype=np.float64)
-    trained = np.array([len(fold.train) for fold in folds], dtype=np.float64)
+    held_out = np.array([len(fold.validation) * fold.counts[1] for fold in folds])
+    trained = np.array([len(fold.train) * fold.counts[0] for fold in folds])
     validation, error = mean_and_error(np.array([value.validation_loss for value in values]), held_out)
     if len(values) == 1:  # of one split the error is over rows
         rows = results[0].row_losses
