@@ -23,6 +23,7 @@ from torch import Tensor
 from torchshrink.certifying.conjugates import RowLoss, Squares
 
 MOST_STEPS = 100
+SEPARATED = 1e-4  # scikit-learn's tolerance, with which it ends a logistic regression without penalty
 DAMPINGS = (1e-11, 1e-9, 1e-7, 1e-5)  # of the largest second derivative: the first that makes all of them definite
 _MOST_INNER = 200
 _HALVINGS = 40
@@ -120,7 +121,7 @@ class Minimum:
 def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-10) -> Minimum:
     """Go down from ``start`` (k, d) until no slope exceeds ``tol`` of the largest at W = 0, or no step goes down.
 
-    Without any penalty, no further than to where all rows are separated: from there on it goes down for ever.
+    Without any penalty, where a plane separates the rows it goes down for ever, and so no further than `SEPARATED`.
     """
     W = start
     Z = problem.outputs(W)
@@ -129,9 +130,10 @@ def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-10) -> Minimum:
     for steps in range(MOST_STEPS):
         smooth = problem.slope(W, Z)
         slope, side = _faced(W, smooth, problem.l1)
-        if free and problem.mean_loss.row_loss.separated(Z):
+        largest = float(slope.abs().max())
+        if free and largest <= SEPARATED * scale and problem.mean_loss.row_loss.separated(Z):
             return Minimum(W, Z, False, steps)
-        if float(slope.abs().max()) <= tol * scale:
+        if largest <= tol * scale:
             return Minimum(W, Z, True, steps)
         at = side.nonzero(as_tuple=True)
         model = _Quadratic(problem.curvature(Z, *at), smooth[at], W[at], problem.l1[at])

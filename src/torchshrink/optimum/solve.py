@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,9 +58,10 @@ class Optimum:
     Attributes:
         weight: (k, d), float64.
         bias: (k,), or None where the layer has none.
-        gap: F is at most this above its minimum, as a share of F; None where that is not known.
-        settled: whether it is the optimum, by the gap, or else by its slopes. At no strength a loss of classes may have
-            none: of rows that a plane separates, larger weights are always better.
+        gap: F is at most this above its minimum, as a share of F; None where that is not known; infinite where there is
+            no minimum. So it is of a loss of classes without penalty where a plane separates the rows, since larger
+            weights are then always better.
+        settled: whether it is the optimum, by the gap, or else by its slopes.
     """
 
     weight: Tensor
@@ -96,11 +98,8 @@ def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool =
             at = _proved(model, penalty, W, settled=True)
         if at is None or not at.settled or (exactly and start is not None):
             minimum = minimise(Problem(mean_loss, *_joined(penalty)), W)
-            there = _proved(model, penalty, minimum.W, settled=minimum.settled)
-            if penalty.free and not there.settled:  # at infinity: what comes after does not begin there
-                found.append(there)
-                continue
-            W, at = minimum.W, there
+            at = _proved(model, penalty, minimum.W, settled=minimum.settled)
+            W = minimum.W if at.settled else W
         found.append(at)
     return found
 
@@ -143,9 +142,8 @@ def _proved(model: LinearModel, penalty: Strengths, W: Tensor, *, settled: bool)
     penalised = penalty.l1 + penalty.l2 > 0
     if not bool(penalised.all()):
         outputs = model.features @ weight.mT + (0.0 if bias is None else bias)
-        return dataclasses.replace(
-            optimum, settled=settled and not (penalty.free and model.row_loss.separated(outputs))
-        )
+        endless = penalty.free and model.row_loss.separated(outputs)
+        return dataclasses.replace(optimum, gap=math.inf if endless else None, settled=settled and not endless)
     there = dataclasses.replace(model, outputs=model.features @ weight.mT + (0.0 if bias is None else bias))
     on_intercept = penalty.intercept
     if on_intercept is not None and not bool((on_intercept[0] + on_intercept[1] > 0).any()):

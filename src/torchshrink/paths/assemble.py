@@ -90,7 +90,7 @@ def make_result(
 
 def _proof(spec: TrainingSpec, table: Sequence[Sequence[TrainingResult]]) -> dict[str, str]:
     """What is proved of a table of optima, for its settings."""
-    known = [each.above for row in table for each in row if each.above is not None]
+    known = [each.above for row in table for each in row if each.above is not None and math.isfinite(each.above)]
     if not spec.solved or not known:
         return {}
     return {"proof": f"in all folds, at strengths above 0, F is at most {max(known):.1e} of itself above its minimum"}
@@ -151,6 +151,12 @@ def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmT
     if source is not None and source.order == "warm":
         epochs = source.spec.epochs * max(len(each.unpenalised) for each in ways)
         words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as any fold's choice had at most"
+    endless = sum(each.above == math.inf for each in ways[0].up[0])
+    if endless:
+        words += (
+            f"; without penalty {endless} of {len(ways[0].up[0])} folds have no optimum: their rows can be separated, "
+            "so larger weights are always better, and were taken where slopes are 1e-4 of those at 0"
+        )
     return dataclasses.replace(verdict, words=words)
 
 

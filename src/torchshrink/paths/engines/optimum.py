@@ -1,8 +1,8 @@
 """Paths of linear and logistic regression without any training: each fold's optimum at each strength, and a proof.
 
 A fold's strengths are solved from the strongest down, each begun where the one before it ended. Without penalty a loss
-of classes may have no optimum: of rows that a plane separates, larger weights are always better. Such a fold is
-trained at strength 0, as a network would be.
+of classes may have no optimum: where a plane separates the rows, larger weights are always better. Such a fold is taken
+at strength 0 as scikit-learn takes it: where the slopes are small.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torchshrink.data.lazy import LazyRows, subset
 from torchshrink.errors import InputError
 from torchshrink.models import Preprocess, fit_preprocessing
 from torchshrink.optimum import Optimum, Strengths, solve
-from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
@@ -72,7 +71,9 @@ def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
             return f"{k * d} weights and {len(spec.X)} rows are too many for second derivatives"
         for family in families:
             _strengths(spec, model, linear, family, 1.0)
-    except (InputError, RuntimeError) as error:  # a model that insists on float32, say
+    except InputError as error:
+        return str(error)
+    except RuntimeError as error:  # a model that insists on float32, say
         return brief(error)
     return ""
 
@@ -91,16 +92,12 @@ def solve_fold(
     found: dict[TrainingKey, TrainingResult] = {}
     downwards = sorted(task.strengths, reverse=True)
     penalties = [_strengths(spec, model, linear, family, strength) for strength in downwards]
-    for strength, penalty, optimum in zip(downwards, penalties, solve(linear, penalties), strict=True):
-        key = TrainingKey(task.family, strength, task.fold)
-        if penalty.free and not optimum.settled:
-            found[key] = train_one(spec, fold, family, key)[0]
-            continue
+    for strength, optimum in zip(downwards, solve(linear, penalties), strict=True):
         on_train = evaluate(after, _outputs(linear.features, optimum), wide.y[train], loss=wide.loss)
         on_held_out = evaluate(after, _outputs(elsewhere.features, optimum), wide.y[held_out], loss=wide.loss)
         _put(optimum, linear.layer)
         sparsity = counted.sparsity()
-        found[key] = TrainingResult(
+        found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
             spec.target_scale.of_loss * on_train.loss,
             spec.target_scale.of_loss * on_held_out.row_losses,
             on_held_out.accuracy,
@@ -111,13 +108,11 @@ def solve_fold(
 
 
 def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: float) -> tuple[nn.Module, Regularizer]:
-    """The model with the optimum of all rows, and its regularizer; trained where there is no optimum, at strength 0."""
+    """The model with the optimum of all rows, and its regularizer."""
     every = torch.arange(len(spec.X), device=spec.device)
     model, linear = _on(spec, every, part=WHOLE)
     penalty = _strengths(spec, model, linear, family, strength)
     (optimum,) = solve(linear, [penalty], exactly=True)
-    if penalty.free and not optimum.settled:
-        return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
     with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
         model = spec.fresh()
         fit_preprocessing(model, spec.X, spec.y)
