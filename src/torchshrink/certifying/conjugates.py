@@ -19,8 +19,20 @@ class RowLoss(abc.ABC):
     """A row's loss f, summed over its outputs. Z and U are (n, k) in float64."""
 
     @abc.abstractmethod
+    def value(self, Z: Tensor) -> Tensor:
+        """The mean of f over the rows."""
+
+    @abc.abstractmethod
     def slopes(self, Z: Tensor) -> Tensor:
         """f'(z), (n, k)."""
+
+    @abc.abstractmethod
+    def seconds(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(D, C), each (n, k), with f''(z) = diag(D) − C·Cᵀ for each row; C is None where the outputs do not meet."""
+
+    @abc.abstractmethod
+    def separated(self, Z: Tensor) -> bool:
+        """Whether every row's f falls for ever as Z is multiplied by more and more, so that no Z is the best."""
 
     @abc.abstractmethod
     def with_intercept(self, Z: Tensor) -> Tensor:
@@ -39,9 +51,21 @@ class Squares(RowLoss):
     target: Tensor
     a: float
 
+    def value(self, Z: Tensor) -> Tensor:
+        """The mean of f over the rows."""
+        return self.a * (Z - self.target).square().sum(1).mean()
+
     def slopes(self, Z: Tensor) -> Tensor:
         """2a(z − t)."""
         return 2 * self.a * (Z - self.target)
+
+    def seconds(self, Z: Tensor) -> tuple[Tensor, None]:
+        """2a."""
+        return torch.full_like(Z, 2 * self.a), None
+
+    def separated(self, Z: Tensor) -> bool:
+        """Never: squares have a minimum."""
+        return False
 
     def with_intercept(self, Z: Tensor) -> Tensor:
         """The slopes less their means, which is what they are at the best intercept."""
@@ -67,6 +91,14 @@ class Logistic(RowLoss):
     def slopes(self, Z: Tensor) -> Tensor:
         """a(σ(z) − y)."""
         return self.a * (Z.sigmoid() - self.target)
+
+    def seconds(self, Z: Tensor) -> tuple[Tensor, None]:
+        """a·σ(z)·σ(−z)."""
+        return self.a * Z.sigmoid() * (-Z).sigmoid(), None
+
+    def separated(self, Z: Tensor) -> bool:
+        """Whether the sign of each output is that of its target, 0 or 1."""
+        return bool((((self.target == 1) & (Z > 0)) | ((self.target == 0) & (Z < 0))).all())
 
     def with_intercept(self, Z: Tensor) -> Tensor:
         """The slopes at the intercepts that make their sums 0; 0 where all targets of an output are the same 0 or 1."""
@@ -113,6 +145,17 @@ class Softmax(RowLoss):
     def slopes(self, Z: Tensor) -> Tensor:
         """The softmax of z less q."""
         return Z.softmax(1) - self.target
+
+    def seconds(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """p and p, p the softmax of z."""
+        p = Z.softmax(1)
+        return p, p
+
+    def separated(self, Z: Tensor) -> bool:
+        """Whether each row's target is one class, and its output the largest by itself."""
+        own = (Z * self.target).sum(1)
+        others = Z.masked_fill(self.target == 1, -torch.inf).amax(1)
+        return bool((self.target.amax(1) == 1).all()) and bool((own > others).all())
 
     def with_intercept(self, Z: Tensor) -> Tensor:
         """The slopes at the intercepts that make their sums 0, with no probability for a class that never occurs."""

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torchshrink.certifying.conjugates import Logistic, RowLoss, Softmax, Squares
-from torchshrink.certifying.full_data import Data, FullLoss, full_loss
-from torchshrink.data.lazy import LazyRows
+from torchshrink.certifying.conjugates import RowLoss
+from torchshrink.certifying.full_data import Data, full_loss
+from torchshrink.certifying.linear_model import LinearModel, linear_layer, linear_model, strengths_on
 from torchshrink.errors import NoDualError, UnsettledDualError
-from torchshrink.models import Rescale
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.activations import live_activations
-from torchshrink.training import Loss, StandardisedMSELoss
+from torchshrink.training import Loss
 
 
 @dataclass(frozen=True)
@@ -75,25 +74,46 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
         >>> round(duality_gap(model, (X, y), Regularizer(model, L1(0.5))).gap, 3)
         0.25
     """
-    linear, after = _linear_of(model)
+    linear, _ = linear_layer(model)
     if live_activations(model):
         raise NoDualError("Activations are on the model, and their penalty has no dual here: remove() them")
-    weights = _strengths(linear.weight, regularizer)
+    weights = strengths_on(linear.weight, regularizer)
     if weights is None:
         raise NoDualError("weight is not penalised: where the strength is 0 there is no bound to give")
-    intercept = None if linear.bias is None else _strengths(linear.bias, regularizer)
+    intercept = None if linear.bias is None else strengths_on(linear.bias, regularizer)
     with full_loss(model, data, loss) as full, torch.no_grad():
-        A, Z, mean = _features(full, linear)
-        row_loss = _row_loss(full, Z, after)
-        points = [(linear.weight.double(), A, *weights)]
-        if intercept is not None:
-            l1, l2 = intercept
-            bias, ones = linear.bias.double().unsqueeze(1), torch.ones_like(A[:, :1])
-            points.append((bias, ones, l1.unsqueeze(1), l2.unsqueeze(1)))
-        free = linear.bias is not None and intercept is None
-        gap = _gap(row_loss, Z, points, free)
-        objective = mean + sum(float(p.value(w)) for w, p in regularizer.in_force().items())
+        found = linear_model(full)
+        bias = None if linear.bias is None else linear.bias.double()
+        gap = gap_of(found, linear.weight.double(), bias, weights, intercept)
+        objective = found.loss + sum(float(p.value(w)) for w, p in regularizer.in_force().items())
     return DualityGap(gap, objective, objective - gap)
+
+
+def gap_of(
+    model: LinearModel,
+    weight: Tensor,
+    bias: Tensor | None,
+    strengths: tuple[Tensor, Tensor],
+    on_intercept: tuple[Tensor, Tensor] | None,
+) -> float:
+    """How far F is above its minimum at most.
+
+    Args:
+        model: with the outputs of these weights.
+        weight: (k, d).
+        bias: (k,), or None.
+        strengths: (l1, l2) of each weight.
+        on_intercept: (l1, l2) of each intercept; None where they are free, or none are there.
+
+    Raises:
+        UnsettledDualError: the best intercept was not found.
+    """
+    A = model.features
+    points = [(weight, A, *strengths)]
+    if bias is not None and on_intercept is not None:
+        l1, l2 = on_intercept
+        points.append((bias.unsqueeze(1), torch.ones_like(A[:, :1]), l1.unsqueeze(1), l2.unsqueeze(1)))
+    return _gap(model.row_loss, model.outputs, points, bias is not None and on_intercept is None)
 
 
 Point = tuple[Tensor, Tensor, Tensor, Tensor]  # weights (k, d), their features (n, d), l1 (k, d), l2 (k, d)
@@ -122,75 +142,3 @@ def _penalty_gap(w: Tensor, v: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     e = soft_threshold(v, l1) if curved else torch.zeros_like(v)  # without l2, v was scaled to |v| ≤ l1
     kink = (l1 * w.abs() - (v - e) * w).clamp(min=0)
     return kink.sum() + ((l2 * (w - e / (2 * l2)).square()).sum() if curved else 0.0)
-
-
-def _linear_of(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
-    """The model's only layer with parameters, and what stands after it."""
-    layers = list(model) if type(model) is nn.Sequential else [model]
-    trained = [at for at, layer in enumerate(layers) if any(True for _ in layer.parameters())]
-    if len(trained) != 1 or type(layers[trained[0]]) is not nn.Linear:
-        found = ", ".join(type(layers[at]).__name__ for at in trained) or "no parameters at all"
-        raise NoDualError(f"the model is not convex in its weights: {found}, where one nn.Linear is expected")
-    linear, after = layers[trained[0]], layers[trained[0] + 1 :]
-    assert isinstance(linear, nn.Linear)
-    odd = [type(layer).__name__ for layer in after if not isinstance(layer, Rescale | nn.Identity)]
-    if odd or len(after) > 1:
-        raise NoDualError(f"{odd[0] if odd else 'more than one layer'} after the nn.Linear: at most a Rescale expected")
-    if not all(p.requires_grad for p in linear.parameters()):
-        raise NoDualError("a frozen weight or bias is not known to this dual: train both, or leave the bias out")
-    return linear, after
-
-
-def _strengths(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] | None:
-    """(l1, l2) of the penalty in force on each coordinate of ``w``, in float64; None where nothing is penalised."""
-    penalty = regularizer.in_force().get(w)
-    if penalty is None:
-        return None
-    known = penalty.as_elastic_net
-    if known is None:
-        raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
-    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
-    penalised = l1 + l2 > 0
-    if not bool(penalised.any()):
-        return None
-    if not bool(penalised.all()):
-        raise NoDualError(f"{penalty} exempts coordinates: where the strength is 0 there is no bound to give")
-    return l1, l2
-
-
-def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]:
-    """What enters and what leaves the linear layer, (n, d) and (n, k) in float64, and the mean loss."""
-    if isinstance(full.X, LazyRows):
-        raise UnsettledDualError("it needs all rows in memory, and these are read from a Dataset")
-    seen: list[tuple[Tensor, Tensor]] = []
-    hook = linear.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].double(), output.double())))
-    try:
-        mean = sum(part.item() for part in full.parts())
-    finally:
-        hook.remove()
-    A, Z = (torch.cat(each) for each in zip(*seen, strict=True))
-    if A.ndim != 2 or len(A) != len(full.X):
-        raise NoDualError(f"the nn.Linear takes {tuple(A.shape)} for {len(full.X)} rows: one row of features expected")
-    return A, Z, mean
-
-
-def _row_loss(full: FullLoss, Z: Tensor, after: list[nn.Module]) -> RowLoss:
-    """The loss of one row as a function of what leaves the linear layer."""
-    loss, y, classes = full.loss, full.y, Z.shape[1]
-    rescale = next((layer for layer in after if isinstance(layer, Rescale)), None)
-    squares = isinstance(loss, nn.MSELoss | StandardisedMSELoss) and loss.reduction == "mean"
-    if squares and y.numel() == Z.numel():
-        mean, scale = (0.0, 1.0) if rescale is None else (float(rescale.mean), float(rescale.scale))
-        unit = loss.scale if isinstance(loss, StandardisedMSELoss) else 1.0
-        return Squares((y.double().reshape(Z.shape) - mean) / scale, (scale / unit) ** 2 / classes)
-    logits = rescale is None and isinstance(loss, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
-    plain = logits and loss.reduction == "mean" and loss.weight is None  # type: ignore[attr-defined]
-    if plain and type(loss) is nn.BCEWithLogitsLoss and loss.pos_weight is None and y.shape == Z.shape:
-        return Logistic(y.double(), 1 / classes)
-    if plain and type(loss) is nn.CrossEntropyLoss:
-        codes = not y.is_floating_point() and y.ndim == 1 and bool(((y >= 0) & (y < classes)).all())
-        if codes or y.shape == Z.shape:
-            # A class that is left out by ignore_index is no class code, and so is refused below.
-            q = nn.functional.one_hot(y, classes).double() if codes else y.double()
-            return Softmax(q * (1 - loss.label_smoothing) + loss.label_smoothing / classes)
-    raise NoDualError(f"{loss} with these targets has no dual here: a plain mean of squares or cross entropy expected")

@@ -17,7 +17,7 @@ SELECTIONS = ("weights", "all")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CHOICES = ("best", "one_se")
 GROUPS = ("features",)
-ENGINES = ("auto", "lanes", "sequential")
+ENGINES = ("auto", "lanes", "sequential", "optimum")
 ORDERS = ("cold", "warm")
 FORMATS = ("pt2", "onnx")
 
@@ -296,6 +296,27 @@ Momentum = Annotated[
 ]
 Epochs = Annotated[int, typer.Option("--epochs", metavar="COUNT", rich_help_panel=_FIT, help="Passes over the rows.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="ROWS", rich_help_panel=_FIT, help="Rows in a step.")]
+PathOptimizer = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        rich_help_panel=_FIT,
+        show_default="adam",
+        help="sgd, adam or adamw, without weight decay; where it is not given, linear models are solved.",
+    ),
+]
+_TRAINED = "; where it is not given, linear models are solved"
+PathEpochs = Annotated[
+    int | None,
+    typer.Option("--epochs", metavar="COUNT", rich_help_panel=_FIT, show_default="50", help=f"As in train{_TRAINED}."),
+]
+PathBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", metavar="ROWS", rich_help_panel=_FIT, show_default="64", help=f"As in train{_TRAINED}."
+    ),
+]
 Validation = Annotated[
     float,
     typer.Option("--validation", metavar="SHARE", rich_help_panel=_FIT, help="Rows held out, as a share."),
@@ -371,8 +392,9 @@ Engine = Annotated[
         "--engine",
         metavar="NAME",
         rich_help_panel=_FIT,
-        help="lanes: many strengths and folds as one stacked program; sequential: one after another; auto: "
-        "lanes where they pay.",
+        help="lanes: many strengths and folds as one stacked program; sequential: one after another; optimum: linear "
+        "models solved and not trained; auto: solved where that can be and no training is asked for, else lanes where "
+        "they pay.",
     ),
 ]
 Lanes = Annotated[

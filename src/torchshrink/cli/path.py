@@ -54,11 +54,11 @@ def path(
     repeats: options.Repeats = 3,
     test: options.Test = None,
     rows: options.Rows = None,
-    optimizer: options.Optimizer = "adam",
+    optimizer: options.PathOptimizer = None,
     lr: options.LearningRate = None,
     momentum: options.Momentum = None,
-    epochs: options.Epochs = 50,
-    batch_size: options.BatchSize = 64,
+    epochs: options.PathEpochs = None,
+    batch_size: options.PathBatchSize = None,
     polish: options.Polish = False,
     relaxed: options.Relaxed = False,
     choose: options.Choose = "best",
@@ -87,14 +87,14 @@ def path(
     option_checks.one_of("--task", task, options.TASKS)
     option_checks.one_of("--on", on or "weights", options.SELECTIONS)
     option_checks.one_of("--method", method, options.METHODS)
-    option_checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
+    option_checks.one_of("--optimizer", optimizer or "adam", options.OPTIMIZERS)
     option_checks.one_of("--choose", choose, options.CHOICES)
     option_checks.one_of("--engine", engine, options.ENGINES)
     option_checks.one_of("--order", order, options.ORDERS)
     option_checks.at_least("--lanes", lanes if lanes is not None else 1, 1)
-    if engine == "sequential" and (lanes is not None or compile):
+    if engine in ("sequential", "optimum") and (lanes is not None or compile):
         given = "--compile" if lanes is None else f"--lanes {lanes}"
-        raise InputError(f"{given}: --engine sequential has no lanes; leave it out, or take --engine lanes")
+        raise InputError(f"{given}: --engine {engine} has no lanes; leave it out, or take --engine lanes")
     option_checks.at_least("--folds", folds, 2)
     option_checks.at_least("--repeats", repeats, 1)
     if test is not None and rows is not None:
@@ -102,8 +102,8 @@ def path(
     if test is not None and not 0 < test < 1:
         raise InputError(f"--test {test:g}: expected a share between 0 and 1, such as 0.25")
     option_checks.at_least("--rows", rows if rows is not None else 2, 2)
-    option_checks.at_least("--epochs", epochs, 1)
-    option_checks.at_least("--batch-size", batch_size, 1)
+    option_checks.at_least("--epochs", 1 if epochs is None else epochs, 1)
+    option_checks.at_least("--batch-size", 1 if batch_size is None else batch_size, 1)
     option_checks.at_least("--threads", threads, 1)
     jobs = _processes(jobs, threads)
     option_checks.seed_of("--seed", seed)
@@ -123,7 +123,8 @@ def path(
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)
     specs = by_feature(tuned, dataset, model_settings, on=on) if groups is not None else tuned
-    make_optimizer = from_options.OptimizerSettings.of(optimizer, lr, momentum)
+    trained = any(each is not None for each in (optimizer, lr, momentum))  # rather than solved, where it can be
+    make_optimizer = from_options.OptimizerSettings.of(optimizer or "adam", lr, momentum)
     path_settings = PathSettings(
         strengths=grid,
         folds=folds,
@@ -131,7 +132,7 @@ def path(
         test=test if rows is None else from_options.test_rows(dataset, rows, seed),
         epochs=epochs,
         batch_size=batch_size,
-        optimizer=make_optimizer,
+        optimizer=make_optimizer if trained else None,
         seed=seed,
         device=device,
         on=from_options.SELECTION[on or "weights"],
@@ -150,7 +151,9 @@ def path(
         "model": {name: value for name, value in model_settings.items() if name in ("model", "hidden")},
         "penalty": {name: repr(each) for name, each in tuned.items()},  # at strength 1
         **({} if groups is None else {"groups": groups}),
-        "optimizer": {"name": optimizer, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum},
+        "optimizer": {"name": make_optimizer.name, "lr": make_optimizer.lr, "momentum": make_optimizer.momentum}
+        if trained
+        else None,  # the default, or none at all
         "polish": polish,
         "relaxed": relaxed,
         "choose": choose,

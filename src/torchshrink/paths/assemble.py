@@ -78,6 +78,7 @@ def make_result(
             "at strength 1": family.describe(1.0),
             PENALISED: spec.penalised[family.name],
             PARAMETERS: spec.parameters,
+            **_proof(spec, table),
         },
         losses=_row_losses(table, layout),
         fold=fold,
@@ -85,6 +86,14 @@ def make_result(
         counts=_counts(spec, family.name, table),
     )
     return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways], null))
+
+
+def _proof(spec: TrainingSpec, table: Sequence[Sequence[TrainingResult]]) -> dict[str, str]:
+    """What is proved of a table of optima, for its settings."""
+    known = [each.above for row in table for each in row if each.above is not None and math.isfinite(each.above)]
+    if not spec.solved or not known:
+        return {}
+    return {"proof": f"in all folds, at strengths above 0, F is at most {max(known):.1e} of itself above its minimum"}
 
 
 def _counts(spec: TrainingSpec, family: str, table: Sequence[Sequence[TrainingResult]]) -> Trained | Unknown:
@@ -140,8 +149,14 @@ def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmT
     words = f"{learnt}; against strength 0: {verdict.words}" if learnt else verdict.words
     source = best.source
     if source is not None and source.order == "warm":
-        epochs = source.spec.settings.epochs * max(len(each.unpenalised) for each in ways)
+        epochs = source.spec.epochs * max(len(each.unpenalised) for each in ways)
         words += f"; warm starts: strength 0 had up to {epochs} epochs for this, as any fold's choice had at most"
+    endless = sum(each.above == math.inf for each in ways[0].up[0])
+    if endless:
+        words += (
+            f"; without penalty {endless} of {len(ways[0].up[0])} folds have no optimum: their rows can be separated, "
+            "so larger weights are always better, and were taken where slopes are 1e-4 of those at 0"
+        )
     return dataclasses.replace(verdict, words=words)
 
 

@@ -85,6 +85,7 @@ class Journal:
             "accuracy": result.accuracy,
             "nonzero": result.nonzero,
             "diverged": result.diverged,
+            "above": result.above,
         }
         tensors = {"row_losses": result.row_losses}
         if result.pattern is not None:

@@ -13,6 +13,7 @@ from torch import nn
 from torchshrink.certifying import certify
 from torchshrink.data.lazy import LazyRows, readers_alive
 from torchshrink.errors import InputError
+from torchshrink.paths.engines.optimum import optimum_on_all_rows
 from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.model_weights import weights_of
 from torchshrink.paths.penalty_family import PenaltyFamily
@@ -69,7 +70,10 @@ class Source:
     def _refit(self, strength: float, *, polished: bool, relaxed: bool) -> tuple[nn.Module, Certificate]:
         spec, note = self.spec, ""
         below = [each for each in self.climbed if each < strength]
-        model, regularizer = train_along(spec, self.family, (*below, strength))
+        if spec.solved:
+            model, regularizer = optimum_on_all_rows(spec, self.family, strength)
+        else:
+            model, regularizer = train_along(spec, self.family, (*below, strength))
         if relaxed:
             if polished:  # which settles what is zero
                 with without_repeated_warnings():
@@ -77,14 +81,19 @@ class Source:
             note = "" if regularizer.sparsity().zeros else _DENSE
             # Only a prox can hold zeros, and no loss or gradient.
             spec = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, method="auto"))
-            model, regularizer = spec.train(_support(regularizer), spec.X, spec.y, part=WHOLE, start=weights_of(model))
+            held = _support(regularizer)
+            if spec.solved:
+                regularizer = Regularizer(model, held)
+                polish(model, (spec.X, spec.y), regularizer, loss=spec.loss)
+            else:
+                model, regularizer = spec.train(held, spec.X, spec.y, part=WHOLE, start=weights_of(model))
         model.eval()
         data = (spec.X, spec.y)
         with without_repeated_warnings():
             if polished:
                 certificate = polish(model, data, regularizer, loss=spec.loss, max_steps=STEPS_AT_THE_END).certificate
             else:
-                if spec.settings.method != "loss":
+                if spec.settings.method != "loss" and not spec.solved:
                     # Attached as it was in training, so that what is known against its fixed point is said.
                     regularizer.attach(spec.make_optimizer(model.parameters()), spec.settings.method)
                 certificate = certify(model, data, regularizer, loss=spec.loss)

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import readers_alive, subset
-from torchshrink.errors import DivergenceWarning, TasksWarning
+from torchshrink.errors import DivergenceWarning, InputError, TasksWarning
 from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
+from torchshrink.paths.engines.optimum import why_not
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
 from torchshrink.paths.engines.planner import make_plan
 from torchshrink.paths.engines.training_store import TrainingStore
@@ -273,6 +274,7 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
             numbers = numbers[~torch.isin(numbers, tested)]
             aside = SetAside(subset(spec.X, tested), spec.y[tested])
             spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
+        spec = replace(spec, solved=_solved(spec, compared))
         splits = make_splits(
             _classes(spec),
             settings.folds,
@@ -289,6 +291,22 @@ def _classes(spec: TrainingSpec) -> Tensor:
     """The targets as rows are drawn by: class codes where they are classes, however the loss takes these."""
     codes = class_codes(spec.loss, spec.y)
     return spec.y if codes is None else codes
+
+
+def _solved(spec: TrainingSpec, compared: Sequence[PenaltyFamily]) -> bool:
+    """Whether each optimum is computed.
+
+    Raises:
+        InputError: it is to be, and cannot.
+    """
+    engine, training = spec.settings.engine.name, spec.settings.asks_for_training
+    if engine not in ("auto", "optimum") or (engine == "auto" and training):
+        return False
+    reason = f"{training} says how to train, and nothing is trained: leave it out" if training else ""
+    reason = reason or why_not(spec, compared)
+    if reason and engine == "optimum":
+        raise InputError(f"engine='optimum': {reason}")
+    return not reason
 
 
 def _farthest_choice(folds: Sequence[Fold], strengths: Sequence[float], table: Table) -> int:

@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Acting = Method | Literal["loss"]
 Order = Literal["cold", "warm"]
-EngineName = Literal["auto", "lanes", "sequential"]
+EngineName = Literal["auto", "lanes", "sequential", "optimum"]
 Folds = int | Iterable[object] | object
 """How many folds to draw; a splitter of scikit-learn's; or, for each, its row numbers (see `make_folds`)."""
 TestRows = float | Sequence[int] | Tensor | None
@@ -42,13 +42,15 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 @dataclass(frozen=True)
 class Engine:
-    """How the trainings of a path are done. The results are the same but for rounding.
+    """How the trainings of a path are done. The results of trainings are the same but for rounding.
 
     Args:
         name: ``"lanes"``: strengths and folds are trained as one stacked program, a lane each; ``"sequential"``: one
-            after another, the plain way; ``"auto"``: lanes where they pay, by counted work and never by a clock, so
-            that the same call always does the same. Dropout's draws are shared by the strengths of a fold one after
-            another, and each lane's own in a stack.
+            after another, the plain way; ``"optimum"``: nothing is trained, and each optimum is computed: of linear and
+            logistic regression under L1, L2 and elastic nets; ``"auto"``: the optimum where it can be computed and
+            neither optimizer, epochs nor batch_size is given; else lanes where they pay, by counted work and never by
+            a clock, so that the same call always does the same. Dropout's draws are shared by the strengths of a fold
+            one after another, and each lane's own in a stack.
         lanes: how many at once, at most; by default as many as pay and fit in a quarter of the machine's memory, and
             no more than leave every job a stack.
         compile: whether stacked programs go through ``torch.compile``, which takes 5 to 16 seconds at first (of chains
@@ -75,9 +77,9 @@ class Engine:
             value = getattr(self, name)
             if value is not None or name == "workers":
                 object.__setattr__(self, name, _whole(name, value, least))
-        if self.name == "sequential" and (self.lanes is not None or self.compile):
+        if self.name in ("sequential", "optimum") and (self.lanes is not None or self.compile):
             given = f"lanes={self.lanes}" if self.lanes is not None else "compile=True"
-            raise InputError(f"engine='sequential' has no lanes: leave out {given}, or take engine='lanes'")
+            raise InputError(f"engine={self.name!r} has no lanes: leave out {given}, or take engine='lanes'")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,8 +98,8 @@ class PathSettings:
             Folds that are given are taken once.
         test: a share of the rows, drawn at random (of classes, its share of each), or row numbers, that take no part in
             any choice: the model tuned and the one unpenalised are compared on them (``result.test``).
-        epochs: passes over the rows, per training.
-        batch_size: rows per step.
+        epochs: passes over the rows, per training; by default 50.
+        batch_size: rows per step; by default 64.
         loss: a mean loss; by default cross entropy for classes, mean squared error for numbers.
         optimizer: parameters -> Optimizer; by default Adam with learning rate 1e-3.
         seed: decides folds, initial weights, batches and dropout.
@@ -121,8 +123,8 @@ class PathSettings:
     folds: Folds = 5
     repeats: int = 3
     test: TestRows = None
-    epochs: int = 50
-    batch_size: int = 64
+    epochs: int | None = None
+    batch_size: int | None = None
     loss: Loss | None = None
     optimizer: MakeOptimizer | None = None
     seed: int = 0
@@ -136,7 +138,8 @@ class PathSettings:
         if self.order not in get_args(Order):
             raise InputError(f"order={self.order!r}: expected one of {listed(get_args(Order))}")
         for name in ("repeats", "epochs", "batch_size"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
+            if name == "repeats" or getattr(self, name) is not None:
+                object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
         if self.method not in (*get_args(Method), "loss"):
             raise InputError(f"method={self.method!r}: expected one of {listed((*get_args(Method), 'loss'))}")
         given: object = self.optimizer
@@ -163,6 +166,12 @@ class PathSettings:
             object.__setattr__(self, "folds", tuple(self.folds))
         object.__setattr__(self, "engine", self.engine if isinstance(self.engine, Engine) else Engine(self.engine))
 
+    @property
+    def asks_for_training(self) -> str:
+        """Which of the settings that only a training has is given; empty where none is."""
+        named = ("optimizer", "epochs", "batch_size")
+        return next((name for name in named if getattr(self, name) is not None), "")
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; what cannot be written as it is, such as a function, by its name."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -185,8 +194,8 @@ class PathKeywords(TypedDict, total=False):
     folds: Folds
     repeats: int
     test: TestRows
-    epochs: int
-    batch_size: int
+    epochs: int | None
+    batch_size: int | None
     loss: Loss | None
     optimizer: MakeOptimizer | None
     seed: int

@@ -39,6 +39,8 @@ class TrainingResult:
         nonzero: how many penalised coordinates are not exactly zero.
         diverged: in which epoch the loss became infinite or NaN, counted from 1; None where all is well. The
             other fields are without meaning where it did.
+        above: how far F is above its minimum at most, as a share of F; None where that is not known, infinite where
+            there is no minimum.
         pattern: where the penalty has groups, which weights are zero, as `zero_pattern` has it.
     """
 
@@ -48,6 +50,7 @@ class TrainingResult:
     nonzero: int
     diverged: int | None = None
     pattern: bytes | None = None
+    above: float | None = None
 
     @property
     def validation_loss(self) -> float:

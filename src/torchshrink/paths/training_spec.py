@@ -38,6 +38,8 @@ from torchshrink.training import Loss, check_fit, default_loss, default_optimize
 
 Build = Callable[[], nn.Module]
 
+EPOCHS, BATCH_SIZE = 50, 64
+
 UNCHANGED = TargetScale()
 """Of targets that are trained on as they are."""
 
@@ -59,6 +61,7 @@ class TrainingSpec:
         optimizer: what it makes, as text.
         device: where to train.
         settings: what the caller gave.
+        solved: whether nothing is trained, and each optimum is computed.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling specs apart.
         penalised: how many weights each family's penalty acts on at strength 1, by the family's name.
@@ -75,10 +78,21 @@ class TrainingSpec:
     device: torch.device
     settings: PathSettings
     identity: Mapping[str, str]
+    solved: bool = False
     target_scale: TargetScale = UNCHANGED
     penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
     grouped: frozenset[str] = frozenset()
     parameters: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows, per training."""
+        return EPOCHS if self.settings.epochs is None else self.settings.epochs
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per step."""
+        return BATCH_SIZE if self.settings.batch_size is None else self.settings.batch_size
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the result wants to know, as JSON takes it: the settings, as they were taken.
@@ -86,7 +100,10 @@ class TrainingSpec:
         Neither the strengths, which a result has anyway, nor the engine, which changes no more than the last bits.
         """
         loss = named(self.loss) + ("" if self.target_scale == UNCHANGED else " of the standardised target")
-        plain = self.settings.to_dict() | {"loss": loss, "optimizer": self.optimizer}
+        how = {"epochs": self.epochs, "batch_size": self.batch_size, "optimizer": self.optimizer}
+        if self.solved:
+            how = dict.fromkeys(how) | {"optimizer": "none: each optimum is computed"}
+        plain = self.settings.to_dict() | {"loss": loss} | how
         return {"rows": len(self.X)} | {k: v for k, v in plain.items() if k not in ("strengths", "engine", "device")}
 
     @property
@@ -154,7 +171,7 @@ class TrainingSpec:
             optimizer = self.make_optimizer(model.parameters())
             if self.settings.method != "loss":
                 regularizer.attach(optimizer, self.settings.method)
-            for epoch in range(self.settings.epochs):
+            for epoch in range(self.epochs):
                 train_epoch(
                     model,
                     X,
@@ -162,7 +179,7 @@ class TrainingSpec:
                     loss=self.loss,
                     optimizer=optimizer,
                     regularizer=regularizer if self.settings.method == "loss" else None,
-                    batch_size=self.settings.batch_size,
+                    batch_size=self.batch_size,
                     seed=seed,
                     epoch=epoch,
                 )
@@ -239,7 +256,7 @@ def make_training_spec(
                 grouped.add(family.name)
             if settings.method != "loss":
                 regularizer.attach(made, settings.method).detach()
-        few = torch.arange(min(len(X), settings.batch_size, FEW))
+        few = torch.arange(min(len(X), settings.batch_size or BATCH_SIZE, FEW))
         check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
     return TrainingSpec(
         build=build,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError, LanesWarning
+from torchshrink.paths.engines.optimum import OptimumTask
 from torchshrink.paths.engines.parallel import Task, run_tasks
 from torchshrink.paths.engines.planner import Plan, stack_tasks
 from torchshrink.paths.engines.training_store import TrainingStore
@@ -53,7 +54,7 @@ class Trainings:
         self._plans.append(plan)
         if (plan.refused and asked) or plan.idle:
             warnings.warn(f"{family}: {plan}", LanesWarning, stacklevel=3)
-        elif plan.refused or plan.engine == "lanes" or plan.hint or plan.jobs > 1:
+        elif plan.refused or plan.engine != "sequential" or plan.hint or plan.jobs > 1:
             self._progress.say(f"{family}: {plan}")
 
     def train_alone(self, keys: Sequence[TrainingKey]) -> list[TrainingResult]:
@@ -81,6 +82,8 @@ class Trainings:
         for family, (plan, grid) in enumerate(zip(self._plans, grids, strict=True)):
             if plan.engine == "lanes":
                 tasks += stack_tasks(plan, self.spec, dict(enumerate(self.folds)), family, grid.strengths)
+            elif plan.engine == "optimum":
+                tasks += [OptimumTask(family, fold, grid.strengths) for fold in range(len(self.folds))]
             else:
                 keys = [
                     TrainingKey(family, strength, fold)
@@ -117,6 +120,8 @@ class Trainings:
             for strengths, folds in alike.items():
                 if plan.engine == "lanes":
                     tasks += stack_tasks(plan, self.spec, folds, family, strengths)
+                elif plan.engine == "optimum":
+                    tasks += [OptimumTask(family, fold, strengths) for fold in folds]
                 else:
                     tasks += [TrainingKey(family, strength, fold) for strength in strengths for fold in folds]
         self._progress.remain(sum(len(_keys(task)) for task in tasks))
@@ -133,7 +138,7 @@ class Trainings:
             else:
                 self._take(task, known)
         refused: list[TrainingKey] = []
-        epochs = self.spec.settings.epochs
+        epochs = self.spec.epochs
         done = run_tasks(
             missing,
             self.spec,

@@ -29,6 +29,7 @@ import torch
 
 from torchshrink.data.lazy import readers_alive
 from torchshrink.errors import InputError, TasksWarning, WorkerLostError
+from torchshrink.paths.engines.optimum import OptimumTask, solve_fold
 from torchshrink.paths.engines.planner import StackTask
 from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import CANNOT_STACK, Stack
@@ -44,8 +45,8 @@ with needed("ts.path"):
     import joblib
     from joblib.parallel import BACKENDS, LokyBackend, MultiprocessingBackend, ThreadingBackend, get_active_backend
 
-Task = StackTask | TrainingKey
-"""What one task does: a stack's trainings, or a single one."""
+Task = StackTask | OptimumTask | TrainingKey
+"""What one task does: a stack's trainings, a fold's optima, or a single training."""
 Found = dict[TrainingKey, TrainingResult] | str
 """What came out of it; or, in words, why it could not be stacked."""
 AfterEpoch = Callable[[int, int, int], None]
@@ -127,7 +128,7 @@ def run_tasks(
             yield task, do(task, spec, folds, families, after_epoch)
         return
     # A stack is a batch of its own; single trainings may be short, and joblib puts as many together as is good.
-    batch = 1 if any(isinstance(task, StackTask) for task in tasks) else "auto"
+    batch = "auto" if all(isinstance(task, TrainingKey) for task in tasks) else 1
     parent = os.getpid() if os.name == "posix" and type(get_active_backend()[0]) is LokyBackend else None
     try:
         with contextlib.closing(
@@ -153,6 +154,8 @@ def do(
     if isinstance(task, TrainingKey):
         with readers_alive(spec.X):
             return dict(train_each(spec, folds, families, [task]))
+    if isinstance(task, OptimumTask):
+        return solve_fold(spec, folds, families, task)
     lanes = len(task.keys)
     try:
         own = {number: folds[number] for number in task.folds}

@@ -81,7 +81,7 @@ class Plan:
     """How one family's trainings are done.
 
     Args:
-        engine: ``lanes`` or ``sequential``.
+        engine: ``lanes``, ``sequential`` or ``optimum``.
         lanes: how many at once, at most.
         compiled: whether a stack's forward and backward passes go through ``torch.compile``.
         chain: whether the model is a chain of linear layers, whose folds may differ in size within a stack.
@@ -92,7 +92,7 @@ class Plan:
         idle: why ``compile=True`` does nothing, where it was asked for and does nothing.
     """
 
-    engine: Literal["lanes", "sequential"]
+    engine: Literal["lanes", "sequential", "optimum"]
     lanes: int
     compiled: bool
     chain: bool
@@ -103,7 +103,11 @@ class Plan:
     idle: str = ""
 
     def __str__(self) -> str:
-        how = f"up to {self.lanes} lanes at once" if self.engine == "lanes" else "one training after another"
+        how = {
+            "lanes": f"up to {self.lanes} lanes at once",
+            "sequential": "one training after another",
+            "optimum": "nothing is trained",
+        }[self.engine]
         where = f" in each of {self.jobs} processes" if self.jobs > 1 else ""
         hint = f"; {self.hint}" if self.hint else ""
         idle = f"; compile=True does nothing, since {self.idle}" if self.idle else ""
@@ -151,19 +155,22 @@ def make_plan(
         InputError: compiling is asked for, and does not work here.
     """
     plan = _plan(spec, folds, family, strengths, jobs=jobs)
-    if not spec.settings.engine.compile or plan.compiled:
+    if not spec.settings.engine.compile or plan.compiled or plan.engine == "optimum":
         return plan
     stacked = "a step of linear layers is written out already, and no prox acts that could be compiled"
     return replace(plan, idle=stacked if plan.engine == "lanes" else "only stacks of lanes are compiled")
 
 
 def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, strengths: int, *, jobs: int) -> Plan:
+    if spec.solved:
+        reason = "each optimum is computed, and proved; give epochs or an optimizer to train instead"
+        return Plan("optimum", 1, False, chain=False, reason=reason, jobs=jobs)
     engine, order = spec.settings.engine.name, spec.settings.order  # of a warm path only folds are side by side
     lanes, compiled = spec.settings.engine.lanes, spec.settings.engine.compile
     if engine == "sequential":
         return _sequential("as asked", jobs=jobs)
     all_lanes = len(folds) if order == "warm" else strengths * len(folds)
-    steps = strengths * spec.settings.epochs * sum(_batch_count(spec, fold) for fold in folds)
+    steps = strengths * spec.epochs * sum(_batch_count(spec, fold) for fold in folds)
     if engine == "auto" and (steps < LEAST_STEPS or (order == "cold" and all_lanes < LEAST_LANES)):
         return _sequential("too little work for a stack to pay", jobs=jobs)
     shared: SharedState | None = None
@@ -295,4 +302,4 @@ def _parts(values: Sequence[Any], count: int) -> list[Sequence[Any]]:
 
 
 def _batch_count(spec: TrainingSpec, fold: Fold) -> int:
-    return len(batches(len(fold.train), spec.settings.batch_size, seed=0, epoch=0))
+    return len(batches(len(fold.train), spec.batch_size, seed=0, epoch=0))

@@ -40,7 +40,7 @@ def train_one(
     on_train = evaluate(model, X, y, loss=spec.loss)
     on_held_out = evaluate(model, subset(spec.X, held_out), spec.y[held_out], loss=spec.loss)
     if not (on_train.row_losses.isfinite().all() and on_held_out.row_losses.isfinite().all()):
-        return TrainingResult(torch.nan, nothing, None, 0, diverged=spec.settings.epochs), None
+        return TrainingResult(torch.nan, nothing, None, 0, diverged=spec.epochs), None
     sparsity = regularizer.sparsity()
     nonzero = sparsity.total - sparsity.zeros
     scale = spec.target_scale.of_loss

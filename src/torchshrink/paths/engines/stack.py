@@ -123,7 +123,7 @@ class Stack:
         # A chain is differentiated by hand, which is faster than what a compiler makes of it.
         self._fast = torch.compile(self._losses, dynamic=False) if compiled and not self._dense else self._losses
         self._compiled_prox = torch.compile(prox_of_lanes, dynamic=True) if compiled else None
-        self._full = len(batches(len(first.train), spec.settings.batch_size, seed=0, epoch=0)[0])
+        self._full = len(batches(len(first.train), spec.batch_size, seed=0, epoch=0)[0])
 
     def restart(self, strengths: Sequence[float], weights: Mapping[int, Weights]) -> None:
         """Make ready to train at other strengths (S as before) from these weights, by fold, with a fresh optimizer."""
@@ -181,7 +181,7 @@ class Stack:
         spec = self.spec
         diverged = torch.zeros(self.shape, dtype=torch.int64)
         with seeded(self._seed()):
-            for epoch in range(spec.settings.epochs):
+            for epoch in range(spec.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=spec.device)
                 made = list(self._batches(epoch))
                 batches_of_rows = self._read([rows for rows, _ in made])
@@ -333,7 +333,7 @@ class Stack:
             for k, strength in enumerate(self.strengths):
                 s, lost = place.get(k), int(diverged[f, k])
                 if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
-                    lost = lost or self.spec.settings.epochs
+                    lost = lost or self.spec.epochs
                 if s is None or lost:
                     nothing = torch.full((len(fold.validation),), torch.nan, dtype=torch.float64)
                     yield number, strength, TrainingResult(torch.nan, nothing, None, 0, diverged=lost)
@@ -374,4 +374,4 @@ def _mean_of_counted(loss: Loss, output: Tensor, y: Tensor) -> Tensor:
 
 def _fold_batches(spec: TrainingSpec, number: int, fold: Fold, epoch: int) -> list[Tensor]:
     seed = spec.part_seed(number)
-    return batches(len(fold.train), spec.settings.batch_size, seed=seed, epoch=epoch, device=spec.device)
+    return batches(len(fold.train), spec.batch_size, seed=seed, epoch=epoch, device=spec.device)

@@ -59,7 +59,7 @@ def changing_buffers(model: nn.Module, spec: TrainingSpec, fold: Fold) -> set[st
     trial = copy.deepcopy(model).train()
     watch = Watch(trial, spec.loss)
     before = {name: b.clone() for name, b in trial.named_buffers()}
-    some = spec.X[fold.train[: max(2, min(len(fold.train), spec.settings.batch_size))].to(spec.device)]
+    some = spec.X[fold.train[: max(2, min(len(fold.train), spec.batch_size))].to(spec.device)]
 
     def changed() -> set[str]:
         with watch.over_a_pass(), torch.no_grad(), seeded(0):

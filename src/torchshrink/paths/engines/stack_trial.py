@@ -51,7 +51,7 @@ def try_stack(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily) 
         CannotStackError: they cannot be stacked, or end elsewhere. Any other of `CANNOT_STACK`: vmap does not take the
             model or the loss.
     """
-    size = max(2, min(spec.settings.batch_size, *(len(fold.train) for fold in folds[:2])))
+    size = max(2, min(spec.batch_size, *(len(fold.train) for fold in folds[:2])))
     few = {number: Fold(fold.train[:size], fold.validation[:2]) for number, fold in enumerate(folds[:2])}
     stack = Stack(spec, few, family, STRENGTHS)
     with seeded(0):
@@ -146,7 +146,7 @@ def convolves(model: nn.Module) -> bool:
 
 def costs_of(spec: TrainingSpec, model: nn.Module, fold: Fold) -> tuple[float, float]:
     """What one lane's step costs: multiplications and additions, and bytes, both at most."""
-    rows = fold.train[: spec.settings.batch_size].to(spec.device)
+    rows = fold.train[: spec.batch_size].to(spec.device)
     X, y = spec.X[rows], spec.y[rows]
     model.train()
     with seeded(0), batchable(model), FlopCounterMode(display=False) as work:

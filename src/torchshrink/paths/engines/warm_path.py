@@ -213,7 +213,7 @@ class WarmTrainings:
 
     def _side_by_side(self, group: FoldGroup) -> Step:
         folds = {number: self.folds[number] for number in group.folds}
-        epochs, lanes = self.spec.settings.epochs, len(folds)
+        epochs, lanes = self.spec.epochs, len(folds)
         stack: Stack | None = None
         initial: Mapping[int, Weights] = {}
 

@@ -1,0 +1,169 @@
+"""Paths of linear and logistic regression without any training: each fold's optimum at each strength, and a proof.
+
+A fold's strengths are solved from the strongest down, each begun where the one before it ended. Without penalty a loss
+of classes may have no optimum: where a plane separates the rows, larger weights are always better. Such a fold is taken
+at strength 0 as scikit-learn takes it: where the slopes are small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.certifying.full_data import FullLoss
+from torchshrink.certifying.linear_model import LinearModel, elastic_net_on, linear_model
+from torchshrink.data.lazy import LazyRows, subset
+from torchshrink.errors import InputError
+from torchshrink.models import Preprocess, fit_preprocessing
+from torchshrink.optimum import Optimum, Strengths, solve
+from torchshrink.paths.folds import Fold
+from torchshrink.paths.penalty_family import PenaltyFamily
+from torchshrink.paths.training_result import TrainingKey, TrainingResult
+from torchshrink.paths.training_spec import WHOLE, TrainingSpec, without_repeated_warnings
+from torchshrink.regularizer import Regularizer
+from torchshrink.support.private_torch import has_hooks
+from torchshrink.support.randomness import seeded
+from torchshrink.support.storage import brief
+from torchshrink.training import evaluate
+
+MOST_WORK = 2e10  # multiplications and additions of one step, where all weights are nonzero
+BEFORE = (Preprocess, nn.Flatten, nn.Identity)
+"""Modules that may stand before the linear layer: what they give for a row depends on nothing but the row."""
+
+
+@dataclass(frozen=True)
+class OptimumTask:
+    """The optima of one fold, by its number, at some strengths."""
+
+    family: int
+    fold: int
+    strengths: tuple[float, ...]
+
+    @property
+    def keys(self) -> tuple[TrainingKey, ...]:
+        """What comes out of it."""
+        return tuple(TrainingKey(self.family, strength, self.fold) for strength in self.strengths)
+
+    @property
+    def name(self) -> str:
+        """A digest of what it is: the last bits of an optimum depend on where its search began."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+
+def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
+    """Why these optima cannot be computed, as a clause; empty where they can."""
+    if isinstance(spec.X, LazyRows):
+        return "the rows are read from a Dataset"
+    if spec.settings.method != "auto":
+        return f"method={spec.settings.method!r} says how to train"
+    if spec.settings.order != "cold":
+        return "order='warm' says how to train"
+    few = torch.arange(min(2, len(spec.X)), device=spec.device)
+    try:
+        model, linear = _on(spec, few, part=WHOLE)
+        _check_front(model)
+        k, d = linear.layer.weight.shape
+        if len(spec.X) * float(k * d) ** 2 > MOST_WORK:
+            return f"{k * d} weights and {len(spec.X)} rows are too many for second derivatives"
+        for family in families:
+            _strengths(spec, model, linear, family, 1.0)
+    except InputError as error:
+        return str(error)
+    except RuntimeError as error:  # a model that insists on float32, say
+        return brief(error)
+    return ""
+
+
+def solve_fold(
+    spec: TrainingSpec, folds: Sequence[Fold], families: Sequence[PenaltyFamily], task: OptimumTask
+) -> dict[TrainingKey, TrainingResult]:
+    """What comes out of one task."""
+    family, fold = families[task.family], folds[task.fold]
+    train, held_out = fold.train.to(spec.device), fold.validation.to(spec.device)
+    model, linear = _on(spec, train, part=task.fold)
+    _, elsewhere = _on(spec, held_out, part=task.fold, model=model)
+    wide, after = spec.in_float64(), nn.Sequential(*linear.after)
+    with without_repeated_warnings():
+        counted = Regularizer(model, family.make(1.0), spec.settings.on)
+    found: dict[TrainingKey, TrainingResult] = {}
+    downwards = sorted(task.strengths, reverse=True)
+    penalties = [_strengths(spec, model, linear, family, strength) for strength in downwards]
+    for strength, optimum in zip(downwards, solve(linear, penalties), strict=True):
+        on_train = evaluate(after, _outputs(linear.features, optimum), wide.y[train], loss=wide.loss)
+        on_held_out = evaluate(after, _outputs(elsewhere.features, optimum), wide.y[held_out], loss=wide.loss)
+        _put(optimum, linear.layer)
+        sparsity = counted.sparsity()
+        found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
+            spec.target_scale.of_loss * on_train.loss,
+            spec.target_scale.of_loss * on_held_out.row_losses,
+            on_held_out.accuracy,
+            nonzero=sparsity.total - sparsity.zeros,
+            above=optimum.gap,
+        )
+    return {key: found[key] for key in task.keys}
+
+
+def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: float) -> tuple[nn.Module, Regularizer]:
+    """The model with the optimum of all rows, and its regularizer."""
+    every = torch.arange(len(spec.X), device=spec.device)
+    model, linear = _on(spec, every, part=WHOLE)
+    penalty = _strengths(spec, model, linear, family, strength)
+    (optimum,) = solve(linear, [penalty], exactly=True)
+    with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
+        model = spec.fresh()
+        fit_preprocessing(model, spec.X, spec.y)
+        regularizer = Regularizer(model, family.make(strength), spec.settings.on)
+    _put(optimum, next(module for module in model.modules() if isinstance(module, nn.Linear)))
+    return model, regularizer
+
+
+def _on(
+    spec: TrainingSpec, rows: Tensor, *, part: int, model: nn.Module | None = None
+) -> tuple[nn.Module, LinearModel]:
+    """A model in float64, fitted to these rows if it is not given, and what it is on them."""
+    wide = spec.in_float64()
+    X, y = subset(wide.X, rows), wide.y[rows]
+    if model is None:
+        with seeded(spec.part_seed(part)), without_repeated_warnings():
+            model = spec.fresh()
+            fit_preprocessing(model, subset(spec.X, rows), spec.y[rows])
+        model.double().eval()
+    with torch.no_grad():
+        return model, linear_model(FullLoss(model, X, y, wide.loss))
+
+
+def _check_front(model: nn.Module) -> None:
+    for module in model.modules():
+        if has_hooks(module) or "forward" in vars(module):
+            raise InputError(f"{type(module).__name__} has hooks, or a forward of its own")
+    layers = list(model) if isinstance(model, nn.Sequential) else [model]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            return
+        if type(layer) not in BEFORE:
+            raise InputError(f"{type(layer).__name__} stands before the nn.Linear")
+
+
+def _strengths(
+    spec: TrainingSpec, model: nn.Module, linear: LinearModel, family: PenaltyFamily, strength: float
+) -> Strengths:
+    with without_repeated_warnings():
+        regularizer = Regularizer(model, family.make(strength), spec.settings.on)
+    l1, l2 = elastic_net_on(linear.layer.weight, regularizer)
+    on_intercept = None if linear.layer.bias is None else elastic_net_on(linear.layer.bias, regularizer)
+    return Strengths(l1, l2, on_intercept)
+
+
+def _outputs(features: Tensor, optimum: Optimum) -> Tensor:
+    return features @ optimum.weight.mT + (0.0 if optimum.bias is None else optimum.bias)
+
+
+def _put(optimum: Optimum, layer: nn.Linear) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(optimum.weight)
+        if optimum.bias is not None:
+            layer.bias.copy_(optimum.bias)

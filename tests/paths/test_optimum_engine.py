@@ -1,0 +1,141 @@
+"""Paths whose optima are computed: when, against scikit-learn's, and with what is proved."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import Lasso, LassoCV
+from sklearn.model_selection import KFold
+from torch import nn
+
+import torchshrink as ts
+
+GIVEN = {"repeats": 1, "progress": False}
+
+
+def diabetes():
+    X, y = load_diabetes(return_X_y=True)
+    X, y = (X - X.mean(0)) / X.std(0), (y - y.mean()) / y.std()
+    return torch.tensor(X), torch.tensor(y)
+
+
+def least_squares(inputs=10):
+    return lambda: nn.Sequential(nn.Linear(inputs, 1, dtype=torch.float64), nn.Flatten(0))
+
+
+def solved(result):
+    return str(result.settings["optimizer"]).startswith("none")
+
+
+def test_a_lasso_path_is_scikit_learns():
+    X, y = diabetes()
+    folds = [held for _, held in KFold(5, shuffle=True, random_state=0).split(X)]
+    peer = LassoCV(alphas=20, cv=KFold(5, shuffle=True, random_state=0), tol=1e-9, max_iter=10**5)
+    peer.fit(X.numpy(), y.numpy())
+    result = ts.path(least_squares(), (X, y), ts.L1, strengths=2 * peer.alphas_, folds=folds, **GIVEN)
+    assert solved(result)
+    assert "proof" in result.settings
+    found = [[fold.validation_loss for fold in point.folds] for point in result.points[1:]]
+    np.testing.assert_allclose(found, peer.mse_path_[::-1], rtol=1e-6)
+    assert result.best.strength == pytest.approx(2 * peer.alpha_)
+    model, certificate = result.refit(result.best.strength)
+    np.testing.assert_allclose(model[0].weight[0].detach().numpy(), peer.coef_, atol=1e-6)
+    assert certificate.gap <= 1e-12
+
+
+@pytest.mark.parametrize("penalty", [ts.L1, ts.L2, ts.ElasticNet(1.0, 1.0), ts.L1(1.0, weights=torch.ones(1, 10))])
+def test_every_elastic_net_is_certified(penalty):
+    result = ts.path(least_squares(), diabetes(), penalty, strengths=6, **GIVEN)
+    assert solved(result)
+    assert float(result.settings["proof"].split("at most ")[1].split()[0]) <= 1e-6
+    _, certificate = result.refit(result.points[3].strength)
+    assert certificate.relative <= 1e-6
+
+
+def test_of_separable_classes_strength_0_has_no_optimum_and_the_verdict_says_so():
+    X, y = load_breast_cancer(return_X_y=True)
+    X = torch.tensor((X - X.mean(0)) / X.std(0))
+    data = X, torch.tensor(y)
+    result = ts.path(lambda: nn.Linear(30, 2, dtype=torch.float64), data, ts.L1, strengths=5, **GIVEN)
+    assert solved(result)
+    assert "5 of 5 folds have no optimum" in result.verdict.words
+    assert math.isfinite(result.points[0].validation_loss)
+    result.refit(0.0)
+
+
+def test_a_relaxed_refit_is_least_squares_on_the_support():
+    X, y = diabetes()
+    result = ts.path(least_squares(), (X, y), ts.L1, strengths=[0.2], **GIVEN)
+    plain, _ = result.refit(0.2)
+    relaxed, _ = result.refit(0.2, relaxed=True)
+    support = plain[0].weight[0].detach() != 0
+    assert 0 < int(support.sum()) < 10
+    A = torch.cat([X[:, support], torch.ones(len(X), 1)], 1)
+    expected = torch.linalg.lstsq(A, y).solution
+    torch.testing.assert_close(relaxed[0].weight[0].detach()[support], expected[:-1], rtol=1e-6, atol=1e-8)
+    assert relaxed[0].weight[0].detach()[~support].eq(0).all()
+
+
+def test_what_was_solved_is_not_solved_again(tmp_path, monkeypatch):
+    arguments = (least_squares(), diabetes(), ts.L1)
+    first = ts.path(*arguments, folder=tmp_path, strengths=4, **GIVEN)
+    monkeypatch.setattr("torchshrink.paths.engines.optimum.solve", None)
+    second = ts.path(*arguments, folder=tmp_path, strengths=4, **GIVEN)
+    assert [point.to_dict() for point in first.points] == [point.to_dict() for point in second.points]
+    assert first.settings == second.settings
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"epochs": 2},
+        {"batch_size": 500, "epochs": 1},
+        {"optimizer": torch.optim.SGD, "epochs": 1},
+        {"method": "latent"},
+    ],
+)
+def test_who_says_how_to_train_has_it_trained(setting):
+    setting = {"epochs": 1} | setting if "method" in setting else setting
+    assert not solved(ts.path(least_squares(), diabetes(), ts.L1, strengths=2, folds=2, **setting, **GIVEN))
+
+
+class Curved(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).squeeze(1)
+
+
+REFUSED = {
+    "a hidden layer": (lambda: nn.Sequential(nn.Linear(10, 3), nn.Linear(3, 1), nn.Flatten(0)), ts.L1, {}, "nn.Linear"),
+    "dropout": (lambda: nn.Sequential(nn.Dropout(), nn.Linear(10, 1), nn.Flatten(0)), ts.L1, {}, "Dropout"),
+    "a class of one's own": (lambda: Curved(10, 1), ts.L1, {}, "Curved"),
+    "MCP": (lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)), ts.MCP, {}, "MCP"),
+    "a loss of one's own": (
+        lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)),
+        ts.L1,
+        {"loss": lambda output, y: (output - y).abs().mean()},
+        "no dual",
+    ),
+    "epochs": (lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)), ts.L1, {"epochs": 3}, "epochs"),
+    "warm starts": (lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)), ts.L1, {"order": "warm"}, "order"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_solved_is_refused_if_asked_for(case):
+    build, penalty, more, named = REFUSED[case]
+    X, y = diabetes()
+    with pytest.raises(ts.errors.InputError, match=named) as message:
+        ts.path(build, (X.float(), y.float()), penalty, strengths=2, engine="optimum", **more, **GIVEN)
+    assert "\n" not in str(message.value)
+
+
+def test_a_refit_in_float32_is_scikit_learns_to_its_rounding():
+    X, y = diabetes()
+    build = lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0))  # noqa: E731
+    result = ts.path(build, (X.float(), y.float()), ts.L1, strengths=[0.1], **GIVEN)
+    model, _ = result.refit(0.1)
+    peer = Lasso(0.05, tol=1e-14, max_iter=10**6).fit(X.numpy(), y.numpy())
+    assert np.abs(model[0].weight[0].detach().numpy() - peer.coef_).max() <= 1e-6
+    assert ((model[0].weight[0] == 0).numpy() == (peer.coef_ == 0)).all()
