@@ -167,6 +167,9 @@ def test_summary_has_each_parameter_once_with_rule_method_and_reason():
     assert "prox" in rows["0.weight"]
     assert "gradient" in rows["2.weight"]
     assert "bias" in rows["0.bias"]
+    assert [f"detached; was {how}" in reg.summary() for how in ("prox", "gradient", "loss")] == [True, True, False]
+    reg.value().backward()
+    assert "detached" not in reg.summary()
     assert "loss" in reg.summary()
     assert "scale" not in text
     reg.scale = 2
