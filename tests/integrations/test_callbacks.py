@@ -95,9 +95,7 @@ FRAMEWORKS = {
     "transformers": (InTransformers, in_transformers, Unfreezes.Transformers),
     "skorch": (InSkorch, in_skorch, Unfreezes.Skorch),
 }
-every_framework = pytest.mark.parametrize(
-    ("callback", "train", "unfreezes"), FRAMEWORKS.values(), ids=FRAMEWORKS.keys()
-)
+every_framework = pytest.mark.parametrize(("callback", "train", "unfreezes"), [*FRAMEWORKS.values()], ids=[*FRAMEWORKS])
 
 
 def regularizer(callback):

@@ -70,7 +70,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("case", "make"), zip(CASES, ("momentum", "Adam", "Adam", "momentum"), strict=True))
+@pytest.mark.parametrize(("case", "make"), [*zip(CASES, ("momentum", "Adam", "Adam", "momentum"), strict=True)])
 def test_a_resumed_run_is_the_whole_run(case, make, tmp_path):
     settings = {"make": make, "steps": 20, "save_strategy": "steps", "save_steps": 10}
     whole = trainer(RegularizerCallback(**CASES[case]), tmp_path, **settings)
