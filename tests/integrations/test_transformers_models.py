@@ -13,7 +13,7 @@ pytest.importorskip("accelerate")
 
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments  # noqa: E402
 
-from torchshrink.integrations.callbacks import bound  # noqa: E402
+
 from torchshrink.integrations.transformers import RegularizerCallback  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft of itself
