@@ -95,6 +95,10 @@ class RegularizerCallback(Callback):
         """Whatever a ``validate`` or ``test`` has loaded is not what a ``fit`` goes on from."""
         self._loaded = {}
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As `setup`."""
+        self._loaded = {}
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind and attach."""
         self._end()  # an earlier one may have failed before it began
