@@ -5,16 +5,16 @@ import torch
 from diabetes import ALPHA, MAKE, STEPS, assert_is_the_lasso, data, large, linear, loss, solution
 
 import torchshrink as ts
-from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning, SelectionWarning
 
 pl = pytest.importorskip("lightning.pytorch")
 
-from lightning.pytorch.callbacks import EMAWeightAveraging  # noqa: E402
+from lightning.pytorch.callbacks import BaseFinetuning, EMAWeightAveraging, LearningRateFinder  # noqa: E402
 from lightning.pytorch.cli import LightningCLI  # noqa: E402
 
 from torchshrink.integrations.lightning import RegularizerCallback  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|LeafSpec|log_every_n_steps|tensorboard)")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|has no logging|LeafSpec|log_every_n_steps|tensorboard)")
 
 EPOCH = 10  # steps
 
@@ -62,8 +62,10 @@ def test_it_ends_at_the_lasso(make):
     callback = RegularizerCallback(ts.L1(ALPHA))
     model, run = fitted(callback, Linear(make))
     assert_is_the_lasso(model.net.weight)
-    assert float(run.callback_metrics["sparsity"]) == 0.5
-    assert float(run.callback_metrics["penalty"]) == pytest.approx(ALPHA * float(model.net.weight.detach().abs().sum()))
+    assert float(run.callback_metrics["torchshrink/sparsity"]) == 0.5
+    assert float(run.callback_metrics["torchshrink/penalty"]) == pytest.approx(
+        ALPHA * float(model.net.weight.detach().abs().sum())
+    )
     assert callback.regularizer.methods == {}  # detached
 
 
@@ -74,8 +76,7 @@ def half(step):
 CASES = {"L1": (ts.L1(ALPHA), None), "L2SP": (ts.L2SP(0.2), None), "schedule": (ts.L1(ALPHA), half)}
 
 
-@pytest.mark.parametrize("method", ["auto", "latent"])
-@pytest.mark.parametrize("make", MAKE)
+@pytest.mark.parametrize(("method", "make"), [("auto", "Adam"), ("latent", "momentum")])
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_is_the_whole_run(case, make, method, tmp_path):
     penalty, scale = CASES[case]
@@ -109,7 +110,9 @@ def test_the_same_trainer_goes_on_and_another_begins_anew():
 def test_clipping_is_told_at_the_start_and_at_the_end():
     (first, last), model = told(ts.L1(1.0), Linear(factor=large()), gradient_clip_val=1.0)
     assert first.startswith("gradients are clipped at 1 (Trainer(gradient_clip_val=))")
-    assert last.startswith("gradients were clipped at 1 in 500 of 500 steps, and still when training ended, by a ")
+    assert last.startswith(
+        f"gradients were clipped at 1 in {STEPS} of {STEPS} steps, and still when training ended, by a "
+    )
     assert (int((model.net.weight == 0).sum()), int((solution(1.0, large()) == 0).sum())) == (10, 4)
 
 
@@ -125,6 +128,34 @@ def test_clipping_that_has_ended_is_told_at_the_start_alone(algorithm):
     said, model = told(ts.L1(ALPHA), Linear(), gradient_clip_val=20.0, gradient_clip_algorithm=algorithm)
     assert len(said) == 1
     assert_is_the_lasso(model.net.weight)
+
+
+class ByHand(Linear):
+    """Clips in manual optimisation."""
+
+    def __init__(self):
+        super().__init__(factor=large())
+        self.automatic_optimization = False
+
+    def training_step(self, batch):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch))
+        self.clip_gradients(optimizer, gradient_clip_val=1.0, gradient_clip_algorithm="norm")
+        optimizer.step()
+
+
+class ByOverriding(Linear):
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
+        self.clip_gradients(optimizer, gradient_clip_val=1.0, gradient_clip_algorithm="norm")
+
+
+@pytest.mark.parametrize("make", [ByHand, lambda: ByOverriding(factor=large())], ids=["by hand", "overridden"])
+def test_clipping_by_the_module_is_told_as_the_trainers(make):
+    (first, last), model = told(ts.L1(1.0), make(), steps=50)
+    assert first.startswith("gradients are clipped at 1 (clip_gradients in the LightningModule)")
+    assert last.startswith("gradients were clipped at 1 in 50 of 50 steps, and still when training ended, by a ")
+    assert "clip_gradients" not in vars(model.trainer.precision_plugin)
 
 
 def test_accumulated_gradients_are_one_step():
@@ -215,6 +246,107 @@ def test_a_training_that_fails_leaves_no_hook():
     assert callback.regularizer.methods == {}
 
 
+class Rarely(TwoNets):
+    """The last optimizer steps in every fifth batch."""
+
+    def training_step(self, batch, batch_idx):
+        first, second = self.optimizers()
+        for optimizer, net in ((first, self.first), (second, self.second))[: 2 if batch_idx % 5 == 4 else 1]:
+            optimizer.zero_grad()
+            self.manual_backward(loss(net(batch[0]), batch[1]))
+            optimizer.step()
+
+
+def test_a_schedule_runs_with_the_training_whichever_optimizer_steps_most():
+    seen = []
+    callback = RegularizerCallback(ts.L1(ALPHA), scale=lambda step: seen.append(step) or 1.0)
+    fitted(callback, Rarely(), steps=24)  # of which 20 are the first one's
+    assert callback.regularizer.steps == 20
+    assert {*range(20)} == {*seen[:-1]}
+
+
+@pytest.mark.parametrize("run", ["validate", "test", "predict"])
+def test_what_is_loaded_without_fitting_is_not_gone_on_from(run, tmp_path):
+    class Evaluated(Linear):
+        def validation_step(self, batch):
+            return loss(self.net(batch[0]), batch[1])
+
+        test_step = predict_step = validation_step
+
+    start = Linear()
+    torch.nn.init.constant_(start.net.weight, 7.0)
+    fitted(RegularizerCallback(ts.L2SP(0.2)), start, steps=5)[1].save_checkpoint(tmp_path / "at5.ckpt")
+    callback = RegularizerCallback(ts.L2SP(0.2))
+    again = trainer(callback, 5)
+    getattr(again, run)(Evaluated(), batches(steps=1), ckpt_path=tmp_path / "at5.ckpt")
+    again.fit(Linear(), batches())
+    assert callback.regularizer.steps == 5
+    assert float(callback.regularizer.state_dict()["bound"]["net.weight"]["anchor"].abs().max()) == 0.0
+
+
+def test_optimizers_that_are_replaced_are_followed():
+    class Replaces(Linear):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:
+                self.first, self.trainer.strategy.optimizers = self.trainer.optimizers[0], [self.configure_optimizers()]
+
+    callback = RegularizerCallback(ts.L1(ALPHA))
+    model, _ = fitted(callback, Replaces(), steps=STEPS + EPOCH)
+    assert_is_the_lasso(model.net.weight)
+    assert callback.regularizer.steps == STEPS + EPOCH
+    assert not model.first._optimizer_step_post_hooks
+
+
+def test_a_backbone_that_is_finetuned_later_is_penalised_from_then_on():
+    class Backbone(BaseFinetuning):
+        def freeze_before_training(self, pl_module):
+            self.freeze(pl_module.net)
+
+        def finetune_function(self, pl_module, epoch, optimizer):
+            if epoch == 2:
+                self.unfreeze_and_add_param_group(pl_module.net, optimizer, lr=0.2)
+
+    class Headed(Linear):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(1, 1, bias=False).double()
+            torch.nn.init.ones_(self.head.weight)
+            self.head.weight.register_hook(torch.zeros_like)  # stays, so that the rest is a lasso
+
+        def training_step(self, batch):
+            return loss(self.head(self.net(batch[0])), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(filter(lambda p: p.requires_grad, self.parameters()), lr=0.2, momentum=0.7)
+
+    with pytest.raises(InputError, match=r"nothing to penalise: rule 'net\.\*'.*frozen"):
+        fitted(RegularizerCallback(ts.L1(ALPHA), on="net.*"), Headed(), callbacks=[Backbone()])
+    rules = {"net.*": ts.L1(ALPHA), "head.weight": ts.L2SP(1.0)}  # towards where it is
+    with pytest.warns(SelectionWarning, match=r"'net\.\*' penalises nothing.*frozen"):
+        model, _ = fitted(RegularizerCallback(rules), Headed(), callbacks=[Backbone()], steps=2 * STEPS)
+    assert_is_the_lasso(model.net.weight)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_trial_of_learning_rates_leaves_nothing(order):
+    class Rated(Linear):
+        lr = 0.2
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.7)
+
+    def run(*trial):
+        callback = RegularizerCallback(ts.L2SP(0.2), scale=half)
+        both = [callback, *trial][::order]
+        model = Rated()
+        trainer(None, 40, callbacks=both).fit(model, batches(steps=20))
+        assert callback.regularizer.steps == 40
+        return model.net.weight
+
+    finder = LearningRateFinder(min_lr=1e-3, max_lr=0.3, num_training_steps=5, update_attr=False)
+    assert torch.equal(run(finder), run())
+
+
 def test_lightnings_own_wrapper_is_seen_through():
     model = Linear()
     run = trainer(None, 1)
@@ -250,7 +382,7 @@ def objective(model):
 
 YAML = """
 trainer:
-  max_steps: 500
+  max_steps: 200
   accelerator: cpu
   logger: false
   enable_checkpointing: false

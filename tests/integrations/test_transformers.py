@@ -6,14 +6,14 @@ from diabetes import ALPHA, MAKE, STEPS, assert_is_the_lasso, data, large, linea
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.errors import InputError, ObjectiveWarning
+from torchshrink.errors import ObjectiveWarning
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from transformers import Trainer, TrainingArguments  # noqa: E402
 
-from torchshrink.integrations.transformers import FILE, RegularizerCallback  # noqa: E402
+from torchshrink.integrations.transformers import RegularizerCallback  # noqa: E402
 
 
 class Linear(nn.Module):
@@ -45,7 +45,7 @@ def trainer(callback, folder, model=None, *, make="momentum", rows=None, optimiz
         args=arguments(folder, **more),
         train_dataset=rows or [{"step": torch.tensor(i)} for i in range(8)],
         optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)),
-        callbacks=[callback] if callback else [],
+        callbacks=callback if isinstance(callback, list) else [callback] if callback else [],
     )
 
 
@@ -59,7 +59,7 @@ def test_it_ends_at_the_lasso(make, tmp_path):
 
 
 def half(step):
-    return 0.5 if step < 30 else 1.0
+    return 0.5 if step < 15 else 1.0
 
 
 CASES = {
@@ -70,23 +70,35 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("make", MAKE)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "make"), [*zip(CASES, ("momentum", "Adam", "Adam", "momentum"), strict=True)])
 def test_a_resumed_run_is_the_whole_run(case, make, tmp_path):
-    settings = {"make": make, "steps": 40, "save_strategy": "steps", "save_steps": 20}
+    settings = {"make": make, "steps": 20, "save_strategy": "steps", "save_steps": 10}
     whole = trainer(RegularizerCallback(**CASES[case]), tmp_path, **settings)
     whole.train()
-    at20 = tmp_path / "checkpoint-20"
-    resumed = trainer(RegularizerCallback(**CASES[case]), tmp_path, **settings)
-    resumed.train(resume_from_checkpoint=str(at20))
+    at10 = tmp_path / "checkpoint-10"
+    other = Linear()  # a run that has a checkpoint of the same step, in the folder that the resumed one writes to
+    torch.nn.init.constant_(other.net.weight, 7.0)
+    trainer(RegularizerCallback(**CASES[case]), tmp_path / "other", other, **{**settings, "steps": 10}).train()
+    for folder in (tmp_path, tmp_path / "other"):
+        resumed = trainer(RegularizerCallback(**CASES[case]), folder, **settings)
+        resumed.train(resume_from_checkpoint=str(at10))
+        assert torch.equal(resumed.model.net.weight, whole.model.net.weight)
+
+
+def test_nothing_is_written_beside_the_trainers_own_checkpoints(tmp_path):
+    """As in a search of hyperparameters, whose folders only the Trainer knows."""
+
+    def searching():
+        run = trainer(RegularizerCallback(ts.L2SP(0.2)), tmp_path, steps=4, save_strategy="steps", save_steps=2)
+        run._get_output_dir = lambda trial: str(tmp_path / "run-3")
+        return run
+
+    whole = searching()
+    whole.train()
+    assert [each.name for each in tmp_path.iterdir()] == ["run-3"]
+    resumed = searching()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run-3" / "checkpoint-2"))
     assert torch.equal(resumed.model.net.weight, whole.model.net.weight)
-    elsewhere = RegularizerCallback(**CASES[case], resume_from=at20)
-    resumed = trainer(elsewhere, tmp_path / "other", **settings)
-    resumed.train(resume_from_checkpoint=str(at20))
-    assert torch.equal(resumed.model.net.weight, whole.model.net.weight)
-    (at20 / FILE).unlink()
-    with pytest.raises(InputError, match="resume_from="):
-        trainer(RegularizerCallback(**CASES[case]), tmp_path, **settings).train(resume_from_checkpoint=str(at20))
 
 
 def test_a_second_training_begins_anew(tmp_path):
@@ -112,7 +124,7 @@ def test_the_default_clipping_is_told_at_the_start_and_at_the_end(logged, tmp_pa
         run.train()
     first, last = said(caught)
     assert first.startswith("gradients are clipped at 1 (TrainingArguments(max_grad_norm=))")
-    assert last.startswith("gradients were clipped at 1 in 500 of 500 steps, and still when training ended")
+    assert last.startswith(f"gradients were clipped at 1 in {STEPS} of {STEPS} steps, and still when training ended")
     assert ("by a factor of " in last) is logged
     assert (int((run.model.net.weight == 0).sum()), int((solution(1.0, large()) == 0).sum())) == (10, 4)
     if logged:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import torchshrink as ts
-from torchshrink.errors import AttachmentError, InputError
+from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
 from torchshrink.penalties import multitensor
 from torchshrink.regularizer.terms import bundles, fused_value, plain_value
 
@@ -167,10 +167,54 @@ def test_summary_has_each_parameter_once_with_rule_method_and_reason():
     assert "prox" in rows["0.weight"]
     assert "gradient" in rows["2.weight"]
     assert "bias" in rows["0.bias"]
+    assert [f"detached; was {how}" in reg.summary() for how in ("prox", "gradient", "loss")] == [True, True, False]
+    reg.value().backward()
+    assert "detached" not in reg.summary()
     assert "loss" in reg.summary()
     assert "scale" not in text
     reg.scale = 2
     assert "L2(0.4)" in reg.summary()
+
+
+@pytest.mark.parametrize(("first", "second"), [("gradient", "gradient"), ("gradient", "prox"), ("prox", "gradient")])
+def test_the_same_penalty_attached_twice_is_told(first, second):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ts.Regularizer(model, ts.L2(0.1)).attach(optimizer, first)
+    ts.Regularizer(model, ts.L2SP(0.1)).attach(optimizer)  # another one is a sum that was meant
+    with pytest.warns(ObjectiveWarning, match=r"0\.weight: L2\(0\.2\) acts in addition to another .* L2\(0\.1\)"):
+        ts.Regularizer(model, ts.L2(0.2)).attach(optimizer, second)
+
+
+def test_steps_of_several_optimizers_are_counted_in_rounds():
+    model, seen = mlp(), []
+    often, rarely = (torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (model[0], model[2]))
+    reg = ts.Regularizer(model, ts.L2(0.1))
+    reg.scale = lambda step: seen.append((name, step)) or 1.0
+
+    def step(optimizer, which):
+        nonlocal name
+        name = which
+        model(torch.ones(1, model[0].in_features)).sum().backward()
+        optimizer.step()
+
+    name = ""
+    reg.attach([often, rarely])
+    for turn in range(6):
+        step(often, "often")
+        if turn % 3 == 2:
+            step(rarely, "rarely")
+    assert [*dict.fromkeys(seen)] == [
+        ("often", 0), ("often", 1), ("often", 2), ("rarely", 2),
+        ("often", 3), ("often", 4), ("often", 5), ("rarely", 5),
+    ]  # fmt: skip
+    assert reg.steps == reg.state_dict()["steps"] == 6
+    step(often, "often")
+    assert reg.steps == 7  # one of them has taken it
+    step(rarely, "rarely")
+    assert reg.steps == 7
+    reg.detach()
+    assert reg.steps == 7
 
 
 def test_state_dict_round_trip():

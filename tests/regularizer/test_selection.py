@@ -644,7 +644,8 @@ def test_nothing_to_penalise():
     refused(nn.ReLU(), L2(0.1), "nothing to penalise: the model has no parameters")
     frozen = nn.Linear(2, 2).requires_grad_(False)
     refused(frozen, L2(0.1), "2 frozen", "unfreeze", on=ALL)
-    refused(frozen, {"*": L2(0.1)}, "2 frozen", "unfreeze")
+    refused(frozen, {"*": L2(0.1)}, "nothing to penalise: rule '*'", "'weight' is frozen", "unfreeze")
+    refused(frozen, L2(0.1), "nothing to penalise: rule 'w*'", "'weight' is frozen", "unfreeze", on="w*")
 
 
 @pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
@@ -702,7 +703,26 @@ def test_rules_of_the_wrong_type(rules, part):
 def test_model_and_on_of_the_wrong_type():
     refused(nn.Linear, L2(0.1), "model: the class Linear given, an nn.Module expected", error=InputError)
     refused([raw(2, 2)][:0], L2(0.1), "model: list [] given", error=InputError)
-    refused(nn.Linear(2, 2), L2(0.1), "on: str 'all' given, ts.WEIGHTS or ts.ALL expected", on="all", error=InputError)
+    for on, given in ((3, "int 3"), ([], "list []"), (["w*", 3], "list ['w*', 3]"), (int, "the class int")):
+        refused(nn.Linear(2, 2), L2(0.1), f"on: {given} given, ts.WEIGHTS or ts.ALL expected", on=on, error=InputError)
+    rules = {"weight": L2(0.1)}
+    refused(nn.Linear(2, 2), rules, "patterns in `on` are for one penalty", on="w*", error=InputError)
+
+
+@pytest.mark.parametrize(
+    ("on", "same"),
+    [
+        ("weights", (L2(0.1), WEIGHTS)),
+        ("all", (L2(0.1), ALL)),
+        ("0.*", ({"0.*": L2(0.1)}, WEIGHTS)),
+        (("0.bias", nn.Linear), ({"0.bias": L2(0.1), nn.Linear: L2(0.1)}, WEIGHTS)),
+    ],
+)
+def test_a_word_or_patterns_in_on_are_short_for_rules(on, same):
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+    short, long = select(model, L2(0.1), on), select(model, *same)
+    assert [each.penalty for each in short] == [each.penalty for each in long]
+    assert any(each.penalty for each in short)
 
 
 def test_selection_is_printed_as_it_is_written():

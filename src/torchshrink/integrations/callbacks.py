@@ -1,58 +1,84 @@
-"""What the callbacks of the frameworks share: what they penalise, and what they say of clipped gradients."""
+"""What the callbacks of the frameworks share: their settings, and how they tell their users something."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import inspect
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
+from torchshrink.errors import AttachmentError, ObjectiveWarning
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.attachment import Method
-from torchshrink.regularizer.selection import Selection
+from torchshrink.regularizer.selection import On, Pattern, Selection
 from torchshrink.regularizer.terms import Scale
 
-Penalties = Penalty | Mapping[str, Penalty | None]
-On = str | Sequence[str]
+Penalties = Penalty | Mapping[Pattern, Penalty | None]
 
-_ALMOST = 0.999  # gradients that have been clipped are at the limit but for rounding
+_NOT_THE_USERS = ("torchshrink", "torch", "lightning", "pytorch_lightning", "transformers", "accelerate", "skorch")
+_NOR_THESE = ("sklearn", "joblib", "contextlib", "functools")
 
 
-def bound(model: nn.Module, penalty: Penalties, on: On | Selection, scale: Scale | None) -> Regularizer:
-    """A regularizer of ``model``.
+@final
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What a callback is given: see there.
 
-    Args:
-        model: whose parameters are penalised.
-        penalty: one penalty, or rules pattern → penalty or None, as `Regularizer` takes them.
-        on: ``"weights"``, ``"all"`` (or ``ts.WEIGHTS``, ``ts.ALL``); or, for one penalty, a pattern of parameter
-            names, or several.
+    Attributes:
+        penalty: one penalty, or rules.
+        on: as `Regularizer` takes it.
+        method: as `Regularizer.attach` takes it.
         scale: as `Regularizer.scale`; None: 1.
-
-    Raises:
-        InputError: patterns in ``on`` together with rules, or what `Regularizer` raises.
     """
-    words = {each.value: each for each in Selection}
-    rules: Any = penalty
-    if isinstance(on, Selection):
-        words, on = {"given": on}, "given"
-    if isinstance(on, str) and on in words:
-        made = Regularizer(model, rules, words[on])
-    elif not isinstance(penalty, Penalty):
-        raise InputError(
-            f"on={on!r} with rules for penalty: the rules say themselves what they are for; patterns in `on` are for "
-            "one penalty"
-        )
-    else:
-        made = Regularizer(model, dict.fromkeys([on] if isinstance(on, str) else list(on), penalty))
-    if scale is not None:
-        made.scale = scale
-    return made
+
+    penalty: Penalties
+    on: On
+    method: Method
+    scale: Scale | None
+
+    @property
+    def key(self) -> str:
+        """Which callback's a saved state is: what it penalises, and by which kinds of penalties, whatever the strength.
+
+        >>> from torchshrink import L1
+        >>> Settings(L1(0.1), ["encoder.*"], "auto", None).key
+        'L1 on encoder.*'
+        """
+        given = [*self.on] if isinstance(self.on, Sequence) and not isinstance(self.on, str) else [self.on]
+        on = ", ".join(each.value if isinstance(each, Selection) else _written(each) for each in given)
+        if isinstance(self.penalty, Mapping):
+            rules = ", ".join(f"{_written(pattern)}: {_kind(each)}" for pattern, each in self.penalty.items())
+            return f"{{{rules}}} on {on}"
+        return f"{_kind(self.penalty)} on {on}"
+
+    def __str__(self) -> str:
+        defaults = {"on": "weights", "method": "auto", "scale": None}
+        more = {name: value for name, value in vars(self).items() if name in defaults and value != defaults[name]}
+        given = str(self.penalty)
+        if isinstance(self.penalty, Mapping):
+            given = f"{{{', '.join(f'{_written(pattern)!r}: {each}' for pattern, each in self.penalty.items())}}}"
+        return f"RegularizerCallback({', '.join([given, *(f'{name}={value!r}' for name, value in more.items())])})"
+
+    def bound(self, model: nn.Module) -> Regularizer:
+        """A regularizer of ``model``.
+
+        Raises:
+            InputError: what `Regularizer` raises.
+        """
+        with passing_on():
+            made = Regularizer(model, self.penalty, self.on)
+        self.set_scale(made)
+        return made
+
+    def set_scale(self, regularizer: Regularizer) -> None:
+        """That of now, whatever a saved one was."""
+        regularizer.scale = 1.0 if self.scale is None else self.scale
 
 
 def attached(regularizer: Regularizer, optimizers: Sequence[Any], method: Method) -> Regularizer:
@@ -65,14 +91,12 @@ def attached(regularizer: Regularizer, optimizers: Sequence[Any], method: Method
     some = [each for each in optimizers if penalised & {id(p) for p in held_by(each)}]
     if not some:
         raise AttachmentError("no optimizer of this training holds a penalised parameter: look at `penalty` and `on`")
-    return regularizer.attach(some if len(some) > 1 else some[0], method)
-
-
-def taken_out(regularizer: Regularizer) -> dict[str, Any]:
-    """Detach, and return what the regularizer has to go on with: latent weights are forgotten once it is detached."""
-    state = regularizer.state_dict()
-    regularizer.detach()
-    return state
+    try:
+        with passing_on():
+            return regularizer.attach(some if len(some) > 1 else some[0], method)
+    except BaseException:  # a warning among them, where warnings are errors
+        regularizer.detach()
+        raise
 
 
 def held_by(optimizer: Optimizer) -> list[Tensor]:
@@ -88,66 +112,31 @@ def zeros_lost(by: str) -> str:
     )
 
 
-@final
-class Clipping:
-    """Watches whether gradients are clipped: the penalty is outside the clip, so that another λ acts in these steps.
+def tell(message: str, category: type[Warning] = ObjectiveWarning) -> None:
+    """Warn, at the line of the user's that called the framework."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level if frame is not None else 2)
 
-    Args:
-        limit: where they are clipped.
-        setting: what the user has set to have them clipped, such as ``TrainingArguments(max_grad_norm=)``.
-        order: of the norm that is limited; ∞ for clipping by value.
 
-    Warns:
-        ObjectiveWarning: at once, that they are clipped.
-    """
+@contextlib.contextmanager
+def passing_on() -> Iterator[None]:
+    """What is warned of inside is told as by `tell`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        tell(str(each.message), each.category)
 
-    def __init__(self, limit: float, setting: str, order: float = 2.0) -> None:
-        self._limit, self._setting, self._order = limit, setting, order
-        self._active: Tensor | float = 0.0
-        self._steps = 0
-        self._last: dict[Hashable, Tensor] = {}
-        warnings.warn(
-            f"gradients are clipped at {limit:g} ({setting}): in a step in which that happens, the loss is scaled "
-            "down and the penalty is not, so that another, larger λ acts; when training ends this will say whether "
-            "it still did",
-            ObjectiveWarning,
-            stacklevel=4,
-        )
 
-    @torch.no_grad()
-    def look(self, parameters: Iterable[Tensor], key: Hashable = None) -> None:
-        """Before or after they are clipped, which makes no difference here. Nothing is waited for.
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in (*_NOT_THE_USERS, *_NOR_THESE)
 
-        Args:
-            parameters: whose gradients are clipped together.
-            key: of which optimizer, where several step in turn.
-        """
-        norms = [torch.linalg.vector_norm(p.grad, self._order).float() for p in parameters if p.grad is not None]
-        if norms:
-            there = torch.stack([norm.to(norms[0].device) for norm in norms])
-            norm = torch.linalg.vector_norm(there, math.inf if self._order == math.inf else 2)
-            self._active = self._active + (norm >= _ALMOST * self._limit)
-            self._steps += 1
-            self._last[key] = norm
 
-    def end(self, norm: float | None = None) -> None:
-        """Training has ended.
+def _written(pattern: Any) -> str:
+    return pattern if isinstance(pattern, str) else f"type:{pattern.__name__}"
 
-        Args:
-            norm: the last one known from before the gradients were clipped.
 
-        Warns:
-            ObjectiveWarning: they were clipped in the last step, too.
-        """
-        last = max((float(each) for each in self._last.values()), default=0.0)
-        if last < _ALMOST * self._limit:
-            return
-        size = max(last, norm or 0.0)
-        times = f", by a factor of {size / self._limit:.3g}" if size > 1.01 * self._limit else ""
-        warnings.warn(
-            f"gradients were clipped at {self._limit:g} in {int(self._active)} of {self._steps} steps, and still when "
-            f"training ended{times}: what was solved for is a λ larger than the one given, by that factor; switch "
-            f"{self._setting} off, or raise it until the last steps are free of it",
-            ObjectiveWarning,
-            stacklevel=4,
-        )
+def _kind(penalty: Penalty | None) -> str:
+    return "None" if penalty is None else type(penalty).__name__

@@ -24,7 +24,7 @@ from torchshrink.regularizer.balance import imbalance
 from torchshrink.regularizer.binding import Binding, check_differentiable
 from torchshrink.regularizer.certificate import Certificate, measure
 from torchshrink.regularizer.saved import restore, saved_state
-from torchshrink.regularizer.selection import WEIGHTS, Choice, Pattern, Selection, select
+from torchshrink.regularizer.selection import WEIGHTS, Choice, On, Pattern, select
 from torchshrink.regularizer.sparsity import ParameterSparsity, Sparsity, hold_zeros
 from torchshrink.regularizer.summary import render
 from torchshrink.regularizer.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
@@ -38,7 +38,8 @@ class Regularizer:
         rules: one penalty for all that ``on`` selects, or a mapping from patterns (parameter names with wildcards, or
             module classes) to penalties, of which the first that matches a parameter wins; None exempts.
         on: ``ts.WEIGHTS`` (the default) leaves out biases, normalisation weights and 1-d raw parameters;
-            ``ts.ALL`` takes every trainable parameter.
+            ``ts.ALL`` takes every trainable parameter. Their names, ``"weights"`` and ``"all"``, will do; and for one
+            penalty a pattern, or several, is short for a rule for each.
 
     Raises:
         SelectionError: a pattern matches nothing, or what it matches cannot be penalised.
@@ -65,7 +66,7 @@ class Regularizer:
         self,
         model: nn.Module,
         rules: Penalty | Mapping[Pattern, Penalty | None],
-        on: Selection = WEIGHTS,
+        on: On = WEIGHTS,
     ) -> None:
         self._model = model
         bare = distributed.unwrapped(model)
@@ -90,6 +91,7 @@ class Regularizer:
         self._scheduled = any(term.penalty.scheduled for term in self._terms)
         self._bundled: tuple[list[Any], list[Bundle]] | None = None
         self._attachments: tuple[Attachment, ...] = ()
+        self._acted: dict[str, str] = {}  # by which methods, until it was detached
         self._certifying = False
         self._backpropagations = 0
         self._warned: set[str] = set()
@@ -206,6 +208,7 @@ class Regularizer:
 
     def _differentiated(self) -> None:
         """A gradient is taken through `value`: look for what would make the terms in the loss other than they seem."""
+        self._acted = {}  # the terms are in the loss now
         if self._attachments:
             self._warn_once(
                 "this Regularizer is attached to an optimizer, and its value() is backpropagated as well: the penalty "
@@ -280,7 +283,9 @@ class Regularizer:
         thawed = self._binding.thawed()
         choices = [replace(c, reason="frozen at binding, not now") if c.name in thawed else c for c in self._choices]
         sparsity, scaled = self.sparsity(), self._schedule.scaled
-        return render(choices, sparsity, methods=methods | frozen, scaled=scaled, outside=self._outside())
+        return render(
+            choices, sparsity, methods=methods | frozen, scaled=scaled, outside=self._outside(), acted=self._acted
+        )
 
     @torch.no_grad()
     def _outside(self) -> list[str]:
@@ -328,7 +333,8 @@ class Regularizer:
         Args:
             optimizer: holds every penalised parameter. Of one that wraps another (SAM, Lookahead, a framework's), the
                 inner one is taken, whose steps move the weights. Or several that share the parameters between them,
-                such as ``[muon, adamw]``, which step in this order; the last one's steps are counted.
+                such as ``[muon, adamw]``. Where they step in turn, a round of them is one step of a schedule; where one
+                steps more often, its steps are counted.
             method: ``"gradient"`` adds ∂Ω(w) to the gradients; ``"prox"`` applies the exact proximal operator after
                 the step, in the optimizer's own step sizes; ``"latent"`` lets the optimizer move latent weights,
                 whatever it does, and the model holds their prox. All three end at a stationary point of F. ``"auto"``
@@ -359,10 +365,10 @@ class Regularizer:
         self._binding.check()
         several: list[Optimizer] = [*optimizer] if isinstance(optimizer, Sequence) else [optimizer]
         shares = shared_out(several, self._terms) if len(several) > 1 else [self._terms]
+        self._schedule.share(len(several))
         try:
             for given, terms in zip(several, shares, strict=True):
                 made = Attachment(given, terms, method=method, schedule=self._schedule, offsets=self._offsets, rho=rho)
-                made.counts_steps = given is several[-1]
                 self._attachments = (*self._attachments, made)
             if rho is not None and "latent" not in self.methods.values():
                 raise AttachmentError(f"rho={rho:g} is of latent weights, and no term here acts by them: leave it out")
@@ -370,6 +376,7 @@ class Regularizer:
             self.detach()
             raise
         self._keep_latent_alone()
+        self._acted = {}
         return self
 
     def _keep_latent_alone(self) -> None:
@@ -378,10 +385,13 @@ class Regularizer:
 
     def detach(self) -> None:
         """Take the terms out of the optimizer. Does nothing where they are not attached."""
+        if self._attachments:
+            self._acted = self.methods
         for each in self._attachments:
             each.detach()
         if self._attachments:
             self._offsets.of.clear()
+        self._schedule.share(1)
         self._attachments = ()
 
     def __enter__(self) -> Self:

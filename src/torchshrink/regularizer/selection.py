@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
 from torch import nn
 
@@ -42,6 +43,8 @@ WEIGHTS = Selection.WEIGHTS
 ALL = Selection.ALL
 """Every trainable parameter, as in ``model.parameters()``."""
 
+On = Selection | Pattern | Sequence[Pattern]
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -69,7 +72,7 @@ class Choice:
     reason: str
 
 
-def select(model: nn.Module, rules: Rules, on: Selection = WEIGHTS) -> tuple[Choice, ...]:
+def select(model: nn.Module, rules: Rules, on: On = WEIGHTS) -> tuple[Choice, ...]:
     """Decide for every parameter of ``model`` which penalty acts on it, if any.
 
     A pattern is one of
@@ -85,7 +88,8 @@ def select(model: nn.Module, rules: Rules, on: Selection = WEIGHTS) -> tuple[Cho
     Args:
         model: any module. Only names, shapes and identities are looked at, never values.
         rules: one penalty for all that ``on`` names, or pattern → penalty or None.
-        on: ``WEIGHTS`` or ``ALL``.
+        on: ``WEIGHTS`` or ``ALL``, or their names ``"weights"`` and ``"all"``; or, for one penalty, a pattern or
+            several, which is short for a rule for each.
 
     Returns:
         One choice per distinct tensor, in model order, the exempt ones included.
@@ -106,8 +110,7 @@ def select(model: nn.Module, rules: Rules, on: Selection = WEIGHTS) -> tuple[Cho
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {_given(model)} given, an nn.Module expected")
-    if not isinstance(on, Selection):
-        raise InputError(f"on: {_given(on)} given, ts.WEIGHTS or ts.ALL expected")
+    rules, on = _spelled_out(rules, on)
     parsed = _parsed(rules)
     verdicts = [_verdict(places, parsed, on) for places in tensors_of(model)]
     notes: list[str] = []
@@ -115,7 +118,7 @@ def select(model: nn.Module, rules: Rules, on: Selection = WEIGHTS) -> tuple[Cho
         notes += [note for rule in parsed for note in _diagnosis(rule, verdicts, model, on)]
     meant = any(rule.penalty is not None for rule in parsed)
     if meant and all(verdict.choice.penalty is None for verdict in verdicts):
-        raise SelectionError(_nothing(verdicts, on))
+        raise SelectionError(f"nothing to penalise: {'; '.join(notes)}" if notes else _nothing(verdicts, on))
     for verdict in verdicts:
         _refuse_impossible(verdict)
     notes += _reparametrised_note(verdicts)
@@ -167,6 +170,32 @@ def _given(value: object) -> str:
     return f"{type(value).__name__} {line if len(line) < 60 else line[:59] + '…'}"
 
 
+def _spelled_out(rules: Rules, on: object) -> tuple[Rules, Selection]:
+    """Rules, and one of the two selections, where ``on`` is the name of one or has patterns."""
+    words = {each.value: each for each in Selection}
+    if isinstance(on, Selection):
+        return rules, on
+    if isinstance(on, str) and on in words:
+        return rules, words[on]
+    given = [*on] if isinstance(on, Sequence) and not isinstance(on, str) else [on]
+    patterns = [each for each in given if isinstance(each, str) or _is_module_class(each)]
+    if not given or len(patterns) < len(given):
+        raise InputError(
+            f"on: {_given(on)} given, ts.WEIGHTS or ts.ALL expected, 'weights' or 'all', or a pattern (a glob of "
+            "parameter names, a module class), or several"
+        )
+    if not isinstance(rules, Penalty):
+        _parsed(rules)  # what is wrong with them is said first
+        raise InputError(
+            f"on={on!r} with rules: the rules say themselves what they are for; patterns in `on` are for one penalty"
+        )
+    return dict.fromkeys(patterns, rules), WEIGHTS
+
+
+def _is_module_class(pattern: object) -> TypeGuard[type[nn.Module]]:
+    return isinstance(pattern, type) and issubclass(pattern, nn.Module)
+
+
 def _parsed(rules: object) -> tuple[_Rule, ...]:
     if isinstance(rules, Penalty):
         return (_Rule("*", rules, "default"),)
@@ -185,7 +214,7 @@ def _parsed(rules: object) -> tuple[_Rule, ...]:
 
 
 def _parsed_rule(pattern: object, penalty: object) -> _Rule:
-    if isinstance(pattern, type) and issubclass(pattern, nn.Module):
+    if _is_module_class(pattern):
         text = _TYPE + pattern.__name__
     elif isinstance(pattern, str):
         text = pattern

@@ -18,6 +18,7 @@ def render(
     methods: Mapping[str, str],
     scaled: Callable[[Penalty], Penalty],
     outside: Sequence[str] = (),
+    acted: Mapping[str, str] | None = None,
 ) -> str:
     """The table: one line per penalised parameter, then what is exempt and why, then the totals.
 
@@ -27,8 +28,10 @@ def render(
         methods: how each term acts, by parameter name; where it is not attached "loss", or nothing for a constraint.
         scaled: a penalty with the scale in force.
         outside: the names of parameters that lie outside of their constraints now.
+        acted: how each term has acted, where it is detached.
     """
     zeros = {p.name: p for p in sparsity.by_parameter}
+    before = {name: f"detached; was {method}" for name, method in (acted or {}).items()}
     rows = [_HEADER]
     exempt: list[tuple[str, ...]] = []
     for choice in choices:
@@ -44,7 +47,8 @@ def render(
                 shape,
                 choice.rule,
                 str(scaled(choice.penalty)),
-                methods.get(choice.name, "none yet: attach" if choice.penalty.constraint else "loss"),
+                methods.get(choice.name)
+                or before.get(choice.name, "none yet: attach" if choice.penalty.constraint else "loss"),
                 "" if count.groups is None else f"{count.groups_zero:,}/{count.groups:,} zero",
                 f"{count.zeros:,}/{count.total:,}",
             )

@@ -75,6 +75,8 @@ class Schedule:
         self._skipped: Tensor | None = None  # steps in _steps that a device has skipped; read when somebody asks
         self.restorations = 0
         self._scaled: dict[int, tuple[Penalty, float, Penalty]] = {}
+        self._sharers = 1
+        self._round: set[object] = set()  # of several sharers, those that have stepped since the last count
 
     @property
     def scale(self) -> Scale:
@@ -88,7 +90,7 @@ class Schedule:
     @property
     def begun(self) -> bool:
         """Whether anybody has counted a step, or set the count."""
-        return self._steps > 0 or self.restorations > 0
+        return self._steps > 0 or bool(self._round) or self.restorations > 0
 
     @property
     def steps(self) -> int:
@@ -96,17 +98,44 @@ class Schedule:
         if self._skipped is not None:
             self._steps -= int(self._skipped.item())
             self._skipped = None
-        return self._steps
+        return self._steps + bool(self._round)
 
     @steps.setter
     def steps(self, steps: int) -> None:
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise InputError(f"steps={steps!r}: expected an integer ≥ 0")
         self._steps, self._skipped = steps, None
+        self._round.clear()
         self.restorations += 1
 
-    def advance(self, taken: Tensor | None = None) -> None:
-        """Count a step. ``taken``, a truth value on a device, says whether it took place; it is not waited for."""
+    def share(self, sharers: int) -> None:
+        """Count the steps of several optimizers in rounds, in each of which none of them steps twice.
+
+        Where they step in turn a round is a step of each; where one steps more often than the others, its steps are
+        counted, and theirs fall into its rounds.
+        """
+        if self._round:
+            self._close(None)
+        self._sharers = sharers
+
+    def begin(self, who: object) -> None:
+        """``who``, one of the sharers, is about to step: a new round, where it has stepped in this one already."""
+        if self._round and who in self._round:
+            self._close(None)
+
+    def advance(self, taken: Tensor | None = None, who: object = None) -> None:
+        """Count a step of ``who``.
+
+        ``taken``, a truth value on a device, says whether it took place; it is not waited for.
+        """
+        if self._sharers > 1:
+            self._round.add(who)
+            if len(self._round) < self._sharers:
+                return
+        self._close(taken)
+
+    def _close(self, taken: Tensor | None) -> None:
+        self._round.clear()
         self._steps += 1
         if taken is not None:
             skipped = taken.logical_not().long()
@@ -114,13 +143,17 @@ class Schedule:
 
     def factor(self) -> float:
         """The scale in force at this step."""
-        return _checked_scale(self._scale(self.steps)) if callable(self._scale) else self._scale
+        return _checked_scale(self._scale(self._now())) if callable(self._scale) else self._scale
+
+    def _now(self) -> int:
+        """The step that the sharers are at: in a round that is not over, that which the first of them has taken."""
+        return self.steps - bool(self._round)
 
     def scaled(self, penalty: Penalty) -> Penalty:
         """``penalty`` as it is in force: its own schedule at this step, its strength multiplied by the scale."""
         factor = self.factor()
         if penalty.scheduled:
-            now = penalty.at_step(self.steps)
+            now = penalty.at_step(self._now())
             return now if factor == 1.0 else now.with_strength(now.strength * factor)
         if factor == 1.0:
             return penalty

@@ -3,8 +3,10 @@
 from torchshrink.regularizer.attachment.attachment import Attachment
 from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method, shared_out
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
+from torchshrink.regularizer.attachment.hooks import let_copy
 from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
 from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, start_for_rho
+from torchshrink.regularizer.attachment.wrapping import stepping
 
 __all__ = [
     "DECOUPLED_NOTE",
@@ -16,8 +18,10 @@ __all__ = [
     "coupled_decay",
     "default_rho",
     "is_plain_descent",
+    "let_copy",
     "read_offsets",
     "resolve_method",
     "shared_out",
     "start_for_rho",
+    "stepping",
 ]

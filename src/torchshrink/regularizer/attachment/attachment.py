@@ -75,7 +75,6 @@ class Attachment:
         rho: float | None = None,
     ) -> None:
         self.optimizer = optimizer = stepping(given)
-        self.counts_steps = True  # set by who attaches to several optimizers, of which one is to count
         self.stepped = False  # whether the optimizer has taken a step since
         self.schedule = schedule
         self._bundles = bundled(optimizer, terms, method)
@@ -166,6 +165,7 @@ class Attachment:
         if self._latent is not None:
             self._leave()  # the last step may have ended in an exception
             self._installation.make_first_after()
+        self.schedule.begin(self)
         if self._members.changed():
             check_settings(optimizer, self._bundles)
             self._members = Members(optimizer)
@@ -211,8 +211,7 @@ class Attachment:
                         penalty = self.schedule.scaled(bundle.penalty)
                         convex = penalty.convex_part if bundle.has_rest else None
                         distributed.prox_(convex or penalty, live, steps, limits)
-        if self.counts_steps:
-            self.schedule.advance(taken)
+        self.schedule.advance(taken, self)
         if self._between is not None:
             self._between.after_step()
 

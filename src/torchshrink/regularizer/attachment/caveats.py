@@ -29,6 +29,7 @@ def caveats(optimizer: Optimizer, bundles: Sequence[Bundle], others: Sequence[Bu
         notes.append(DECOUPLED_NOTE)
     notes += [note for _, note in _of_decay(optimizer, bundles)]
     notes += _of_two_proxes(bundles, others)
+    notes += _of_doubled(bundles, others)
     notes += _of_unknown_convexity(bundles)
     notes += _of_half_precision(bundles)
     return tuple(dict.fromkeys(notes))
@@ -90,6 +91,21 @@ def _of_two_proxes(bundles: Sequence[Bundle], others: Sequence[Bundle]) -> list[
         for name, p in zip(bundle.names, bundle.parameters, strict=True)
         if id(p) in theirs
     ]
+
+
+def _of_doubled(bundles: Sequence[Bundle], others: Sequence[Bundle]) -> list[str]:
+    theirs = {(id(p), type(other.penalty)): other for other in others for p in other.parameters}
+    notes = []
+    for bundle in bundles:
+        for name, p in zip(bundle.names, bundle.parameters, strict=True):
+            other = theirs.get((id(p), type(bundle.penalty)))
+            if other is not None and (bundle.acts_before or other.acts_before):
+                notes.append(
+                    f"{name}: {bundle.penalty} acts in addition to another Regularizer's {other.penalty}, which is "
+                    "attached already; detach() that one, if this is the second run of the same lines"
+                )
+                break  # one name per bundle says it
+    return notes
 
 
 def _of_unknown_convexity(bundles: Sequence[Bundle]) -> list[str]:

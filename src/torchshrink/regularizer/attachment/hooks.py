@@ -132,6 +132,11 @@ class Installation:
             vars(self._optimizer).pop(_GUARD, None)
 
 
+def let_copy(optimizer: Optimizer) -> None:
+    """Do not warn of copies of this optimizer: who copies it copies what is attached, and attaches it again."""
+    vars(optimizer).pop(_GUARD, None)
+
+
 class _Exchange:
     """A method of an optimizer's instance, called inside contexts."""
 
