@@ -74,7 +74,10 @@ def test_given_strengths_are_sorted_and_have_zero():
         ({"method": "proximal"}, "method='proximal': expected one of 'auto'"),
         ({"order": "hot"}, "order='hot': expected one of 'cold', 'warm'"),
         ({"optimizer": "adam"}, "optimizer: 'adam' given, a function of a model's parameters expected"),
-        ({"engine": "stacked"}, "engine='stacked': expected one of 'auto', 'lanes', 'sequential', or a ts.Engine"),
+        (
+            {"engine": "stacked"},
+            "engine='stacked': expected one of 'auto', 'lanes', 'sequential', 'optimum', or a ts.Engine",
+        ),
     ],
 )
 def test_bad_ones_are_refused_in_one_line(settings, message):

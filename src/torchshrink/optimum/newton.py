@@ -23,6 +23,7 @@ from torch import Tensor
 from torchshrink.certifying.conjugates import RowLoss, Squares
 
 MOST_STEPS = 100
+STALLED = 1e-9  # of the largest slope at W = 0: what is below, and no step lowers, is rounding
 SEPARATED = 1e-4  # scikit-learn's tolerance, with which it ends a logistic regression without penalty
 DAMPINGS = (1e-11, 1e-9, 1e-7, 1e-5)  # of the largest second derivative: the first that makes all of them definite
 _MOST_INNER = 200
@@ -118,7 +119,7 @@ class Minimum:
     steps: int
 
 
-def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-10) -> Minimum:
+def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12) -> Minimum:
     """Go down from ``start`` (k, d) until no slope exceeds ``tol`` of the largest at W = 0, or no step goes down.
 
     Without any penalty, where a plane separates the rows it goes down for ever, and so no further than `SEPARATED`.
@@ -141,7 +142,7 @@ def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-10) -> Minimum:
         move[at] = model.minimum(tol=0.1 * tol * scale) - W[at]
         found = _searched(problem, W, Z, move, slope)
         if found is None:
-            return Minimum(W, Z, False, steps)
+            return Minimum(W, Z, largest <= STALLED * scale, steps)
         W, Z = found
     return Minimum(W, Z, False, MOST_STEPS)
 

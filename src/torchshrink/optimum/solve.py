@@ -97,7 +97,7 @@ def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool =
             W = _least_squares(A, model.row_loss, intercept=layer.bias is not None)
             at = _proved(model, penalty, W, settled=True)
         if at is None or not at.settled or (exactly and start is not None):
-            minimum = minimise(Problem(mean_loss, *_joined(penalty)), W)
+            minimum = minimise(Problem(mean_loss, *_joined(penalty)), W, tol=1e-15 if exactly else 1e-11)
             at = _proved(model, penalty, minimum.W, settled=minimum.settled)
             W = minimum.W if at.settled else W
         found.append(at)
