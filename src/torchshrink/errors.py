@@ -48,6 +48,10 @@ class CannotStackError(TorchshrinkError):
     """These trainings cannot be one stacked program; the message says why. The plain engine takes them."""
 
 
+class CannotSolveError(InputError):
+    """``engine="optimum"``: the optima of these models cannot be computed; the message says why."""
+
+
 class WorkerLostError(TorchshrinkError):
     """A process that trained was killed, and joblib's backend does not start its tasks again."""
 

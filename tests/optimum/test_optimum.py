@@ -74,7 +74,7 @@ def test_an_optimum_is_one(kind, seed, bias, inputs, outputs, l1, l2, spread):
     for exactly in (False, True):
         for penalty, optimum in zip(wanted, solve(model, wanted, exactly=exactly), strict=True):
             assert optimum.settled
-            assert optimum.gap <= (1e-8 if exactly else 1e-6)
+            assert optimum.gap <= 1e-6
             if exactly:
                 assert_optimal(model, penalty, optimum)
 

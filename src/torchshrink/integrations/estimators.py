@@ -111,6 +111,11 @@ class Penalized(BaseEstimator, ABC):
         return self.module is None and not widths(self.hidden)
 
     @property
+    def _asks_for_the_optimum(self) -> bool:
+        """Whether of a model that can be solved no training is wanted, but where it leads to."""
+        return self._linear and self._polishes and self.optimizer is None and self.method == "auto"
+
+    @property
     def _polishes(self) -> bool:
         return polishes(self.polish, linear=self._linear)
 

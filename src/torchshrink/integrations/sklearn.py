@@ -11,6 +11,7 @@ is. On standardised columns and targets ``PenalizedRegressor("l1", strength=λ, 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,13 +22,14 @@ import torch
 from sklearn.base import is_classifier
 from torch import nn
 
-from torchshrink.errors import InputError
+from torchshrink.errors import CannotSolveError, InputError
 from torchshrink.integrations.estimator_checks import family_at, jobs, plain, tuned, whole
 from torchshrink.integrations.estimator_parts import Module, Task, make_folds
 from torchshrink.integrations.estimators import Classifies, Penalized, Predicts, warn_of_repeats
 from torchshrink.paths import Engine, PathResult
+from torchshrink.paths.engines.optimum import why_not
 from torchshrink.paths.refit import Source
-from torchshrink.paths.run import prepare
+from torchshrink.paths.run import PathJob, prepare
 from torchshrink.paths.settings import PathSettings
 from torchshrink.paths.training_spec import make_training_spec
 
@@ -49,6 +51,8 @@ class _Once(Penalized):
         task = self._task(X, y, sample_weight)
         with torch.inference_mode(False):
             spec = make_training_spec(task.build, (task.X, task.y), [made], task.settings)
+            if self._asks_for_the_optimum and not why_not(spec, [made]):
+                spec = replace(spec, solved=True)
         model, certificate = Source(spec, made).refit(strength, polished=polished)
         return self._keep(model, certificate, task.finish)
 
@@ -67,7 +71,8 @@ class PenalizedClassifier(Classifies, _Once):
         strength: λ, in front of the penalty; None: the own one of a penalty or rules that are given, else 1e-3.
         hidden: widths of the hidden layers with ReLU between them; ``()`` for logistic regression.
         module: (inputs, outputs) -> nn.Module, in place of ``hidden``; it takes the rows as they are given, unscaled.
-        epochs: passes over the rows.
+        epochs: passes over the rows. Linear models whose optimum can be computed (L1, L2, elastic nets, no weights)
+            take none, unless ``optimizer``, ``method`` or ``polish=False`` asks for a training.
         batch_size: rows per step; ``"auto"``: all where they are 256 or fewer, else 64.
         lr: the learning rate of Adam.
         optimizer: parameters -> optimizer, in place of Adam.
@@ -191,11 +196,20 @@ class _Tuned(Penalized):
         self.path_: PathResult = replace(result, source=None)  # which holds the data
         return self._keep(model, certificate, task.finish)
 
+    def _job(self, task: Task, penalty: Any, settings: PathSettings) -> PathJob:
+        data, shown = (task.X, task.y), bool(self.verbose)
+        if self._asks_for_the_optimum and settings.engine.name == "auto":
+            solving = Engine("optimum", workers=settings.engine.workers, jobs=settings.engine.jobs)
+            unasked = replace(settings, engine=solving, epochs=None, batch_size=None, optimizer=None)
+            with contextlib.suppress(CannotSolveError):
+                return prepare(task.build, data, penalty, unasked, progress=shown)
+        return prepare(task.build, data, penalty, settings, progress=shown)
+
     def _path(self, task: Task, penalty: Any, settings: PathSettings) -> PathResult:
         shown = bool(self.verbose)
         try:
             with torch.inference_mode(False):
-                job = prepare(task.build, (task.X, task.y), penalty, settings, progress=shown)
+                job = self._job(task, penalty, settings)
         except InputError as error:
             if not str(error).startswith("folds"):
                 raise

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from torchshrink.data.lazy import readers_alive, subset
-from torchshrink.errors import DivergenceWarning, InputError, TasksWarning
+from torchshrink.errors import CannotSolveError, DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.optimum import why_not
@@ -297,7 +297,7 @@ def _solved(spec: TrainingSpec, compared: Sequence[PenaltyFamily]) -> bool:
     """Whether each optimum is computed.
 
     Raises:
-        InputError: it is to be, and cannot.
+        CannotSolveError: it is to be, and cannot.
     """
     engine, training = spec.settings.engine.name, spec.settings.asks_for_training
     if engine not in ("auto", "optimum") or (engine == "auto" and training):
@@ -305,7 +305,7 @@ def _solved(spec: TrainingSpec, compared: Sequence[PenaltyFamily]) -> bool:
     reason = f"{training} says how to train, and nothing is trained: leave it out" if training else ""
     reason = reason or why_not(spec, compared)
     if reason and engine == "optimum":
-        raise InputError(f"engine='optimum': {reason}")
+        raise CannotSolveError(f"engine='optimum': {reason}")
     return not reason
 
 
