@@ -199,15 +199,16 @@ def test_features_are_selected_by_the_network_that_reads_them(penalty):
 def test_the_strength_is_that_of_a_grid_search_over_the_same_folds():
     X, y = load_breast_cancer(return_X_y=True)
     strengths, folds = [0.0, 0.001, 0.003, 0.01, 0.03, 0.1], StratifiedKFold(4, shuffle=True, random_state=0)
-    settings = {"hidden": (), "epochs": 60, "lr": 0.1, "random_state": 0}
+    settings = {"hidden": (), "random_state": 0}
     tuned = PenalizedClassifierCV("l1", strengths=strengths, cv=folds, **settings).fit(X, y)
     search = GridSearchCV(
-        PenalizedClassifier("l1", polish=False, **settings), {"strength": strengths}, cv=folds, scoring="neg_log_loss"
+        PenalizedClassifier("l1", **settings), {"strength": strengths}, cv=folds, scoring="neg_log_loss"
     ).fit(X, y)
     assert tuned.strength_ == search.best_params_["strength"]
     assert tuned.strength_ > 0
     found = [each.validation_loss for each in tuned.path_.points]
-    np.testing.assert_allclose(found, -search.cv_results_["mean_test_score"], rtol=0.15)
+    # Folds count by their rows here, alike there. Without penalty a fold has no optimum, and log_loss clips.
+    np.testing.assert_allclose(found[1:], -search.cv_results_["mean_test_score"][1:], rtol=2e-3)
     assert log_loss(y, tuned.predict_proba(X)) < 0.2
 
 
@@ -335,8 +336,9 @@ def test_a_fold_without_weight_is_an_error_of_one_line():
     weights = (np.arange(442) >= 221).astype(float)
     with pytest.raises(InputError, match="cv: all rows that fold 0 has held out have the weight 0"):
         PenalizedRegressorCV(**LINEAR, strengths=[0.1], cv=KFold(2)).fit(X, y, sample_weight=weights)
-    drawn = PenalizedRegressorCV(**LINEAR, strengths=[0.1], cv=2, repeats=1).fit(X, y, sample_weight=weights)
-    alone = PenalizedRegressorCV(**LINEAR, strengths=[0.1], cv=2, repeats=1).fit(X[221:], y[221:])
+    trained = LINEAR | {"polish": False, "strengths": [0.1], "cv": 2, "repeats": 1}
+    drawn = PenalizedRegressorCV(**trained).fit(X, y, sample_weight=weights)
+    alone = PenalizedRegressorCV(**trained).fit(X[221:], y[221:])
     assert drawn.path_.points[0].validation_loss == pytest.approx(alone.path_.points[0].validation_loss, rel=0.02)
 
 

@@ -88,16 +88,18 @@ def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool =
     W = A.new_zeros(layer.out_features, mean_loss.features.shape[1])
     descended = _descended(model, penalties)
     found = []
-    for penalty, start in zip(penalties, descended, strict=True):
+    for penalty, near in zip(penalties, descended, strict=True):
         at = None
-        if start is not None:
-            W = start
+        if near is not None:
+            W = near
             at = _proved(model, penalty, W, settled=False)
         elif penalty.free and isinstance(model.row_loss, Squares):
             W = _least_squares(A, model.row_loss, intercept=layer.bias is not None)
             at = _proved(model, penalty, W, settled=True)
-        if at is None or not at.settled or (exactly and start is not None):
-            minimum = minimise(Problem(mean_loss, *_joined(penalty)), W, tol=1e-15 if exactly else 1e-11)
+        if at is None or not at.settled or (exactly and near is not None):
+            # Without penalty there may be no end, and where it then stops depends on where it begins.
+            start = torch.zeros_like(W) if penalty.free else W
+            minimum = minimise(Problem(mean_loss, *_joined(penalty)), start, tol=1e-15 if exactly else 1e-11)
             at = _proved(model, penalty, minimum.W, settled=minimum.settled)
             W = minimum.W if at.settled else W
         found.append(at)
