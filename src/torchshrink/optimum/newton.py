@@ -139,7 +139,9 @@ def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12) -> Minimum:
         at = side.nonzero(as_tuple=True)
         model = _Quadratic(problem.curvature(Z, *at), smooth[at], W[at], problem.l1[at])
         move = torch.zeros_like(W)
-        move[at] = model.minimum(tol=0.1 * tol * scale) - W[at]
+        # Of a model that is far from F, the minimum is not worth many digits; near it they double with each step.
+        near = max(0.1 * tol * scale, min(0.1, largest / scale) * largest)
+        move[at] = model.minimum(tol=near) - W[at]
         found = _searched(problem, W, Z, move, slope)
         if found is None:
             return Minimum(W, Z, largest <= STALLED * scale, steps)
