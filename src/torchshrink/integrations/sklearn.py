@@ -50,9 +50,13 @@ class _Once(Penalized):
         polished = self._polishes
         task = self._task(X, y, sample_weight)
         with torch.inference_mode(False):
-            spec = make_training_spec(task.build, (task.X, task.y), [made], task.settings)
-            if self._asks_for_the_optimum and not why_not(spec, [made]):
-                spec = replace(spec, solved=True)
+            spec = make_training_spec(
+                task.build,
+                (task.X, task.y),
+                [made],
+                task.settings,
+                solvable=lambda spec: self._asks_for_the_optimum and not why_not(spec, [made]),
+            )
         model, certificate = Source(spec, made).refit(strength, polished=polished)
         return self._keep(model, certificate, task.finish)
 

@@ -132,7 +132,7 @@ def _joined(penalty: Strengths) -> tuple[Tensor, Tensor]:
 def _least_squares(A: Tensor, loss: Squares, *, intercept: bool) -> Tensor:
     at = A.mean(0) if intercept else torch.zeros_like(A[0])
     level = loss.target.mean(0) if intercept else torch.zeros_like(loss.target[0])
-    driver = "gelsd" if A.device.type == "cpu" else None
+    driver = "gelsy" if A.device.type == "cpu" else None
     W = torch.linalg.lstsq(A - at, loss.target - level, driver=driver).solution.mT
     return torch.cat([W, (level - W @ at).unsqueeze(1)], 1) if intercept else W
 

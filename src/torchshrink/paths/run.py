@@ -267,14 +267,14 @@ def prepare(build: Build, data: Data, penalty: Penalties, settings: PathSettings
                 stacklevel=3,
             )
             jobs = 1
-        spec = make_training_spec(build, data, compared, settings, progress=progress)
+        solvable = partial(_solved, compared=compared)
+        spec = make_training_spec(build, data, compared, settings, progress=progress, solvable=solvable)
         rows, numbers, aside = len(spec.y), torch.arange(len(spec.y)), None
         if settings.test is not None:
             tested = held_back(_classes(spec), settings.test, seed=settings.seed, ignored=spec.ignored)
             numbers = numbers[~torch.isin(numbers, tested)]
             aside = SetAside(subset(spec.X, tested), spec.y[tested])
             spec = replace(spec, X=subset(spec.X, numbers), y=spec.y[numbers])
-        spec = replace(spec, solved=_solved(spec, compared))
         splits = make_splits(
             _classes(spec),
             settings.folds,

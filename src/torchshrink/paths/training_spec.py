@@ -102,7 +102,7 @@ class TrainingSpec:
         loss = named(self.loss) + ("" if self.target_scale == UNCHANGED else " of the standardised target")
         how = {"epochs": self.epochs, "batch_size": self.batch_size, "optimizer": self.optimizer}
         if self.solved:
-            how = dict.fromkeys(how) | {"optimizer": "none: each optimum is computed"}
+            how = dict.fromkeys(how) | {"optimizer": self.optimizer}
         plain = self.settings.to_dict() | {"loss": loss} | how
         return {"rows": len(self.X)} | {k: v for k, v in plain.items() if k not in ("strengths", "engine", "device")}
 
@@ -197,9 +197,17 @@ def without_repeated_warnings() -> Iterator[None]:
 
 
 def make_training_spec(
-    build: Build, data: object, families: Sequence[PenaltyFamily], settings: PathSettings, *, progress: bool = False
+    build: Build,
+    data: object,
+    families: Sequence[PenaltyFamily],
+    settings: PathSettings,
+    *,
+    progress: bool = False,
+    solvable: Callable[[TrainingSpec], bool] = lambda spec: False,
 ) -> TrainingSpec:
     """Check everything that can be checked before any training, and bring the data to the model's device and dtype.
+
+    ``solvable`` says of what it would be without an optimizer whether nothing is to be trained.
 
     Raises:
         InputError: an argument is not usable, in one line that says why.
@@ -245,8 +253,6 @@ def make_training_spec(
         fit_preprocessing(model, X, y)
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
-        make_optimizer = settings.optimizer or default_optimizer
-        made = made_optimizer(make_optimizer, model)
         penalised: dict[str, int] = {}
         grouped = set()
         for family in families:
@@ -254,25 +260,32 @@ def make_training_spec(
             penalised[family.name] = sum(term.parameter.numel() for term in regularizer.terms)
             if any(term.penalty.groups(term.parameter.shape) is not None for term in regularizer.terms):
                 grouped.add(family.name)
-            if settings.method != "loss":
-                regularizer.attach(made, settings.method).detach()
+        make_optimizer = settings.optimizer or default_optimizer
+        spec = TrainingSpec(
+            build=build,
+            X=X,
+            y=y,
+            loss=loss,
+            make_optimizer=make_optimizer,
+            optimizer="none: each optimum is computed",
+            device=where,
+            settings=settings,
+            identity=identity,
+            target_scale=unit,
+            penalised=penalised,
+            grouped=frozenset(grouped),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
+        if solvable(spec):
+            return dataclasses.replace(spec, solved=True)
+        # From here on what training alone needs: making an optimizer imports torch's compiler, a second or more.
+        made = made_optimizer(make_optimizer, model)
+        if settings.method != "loss":
+            for family in families:
+                Regularizer(model, family.make(1.0), settings.on).attach(made, settings.method).detach()
         few = torch.arange(min(len(X), settings.batch_size or BATCH_SIZE, FEW))
         check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
-    return TrainingSpec(
-        build=build,
-        X=X,
-        y=y,
-        loss=loss,
-        make_optimizer=make_optimizer,
-        optimizer=_optimizer_text(made),
-        device=where,
-        settings=settings,
-        identity=identity,
-        target_scale=unit,
-        penalised=penalised,
-        grouped=frozenset(grouped),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-    )
+    return dataclasses.replace(spec, optimizer=_optimizer_text(made))
 
 
 def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:
