@@ -164,7 +164,8 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return None
         if self._latent is not None:
-            self._leave()  # the last step may have ended in an exception
+            with torch.no_grad(), without_autocast():
+                self._latent.begin_step()
             self._installation.make_first_after()
         if self._members.changed():
             check_settings(optimizer, self._bundles)
@@ -195,7 +196,8 @@ class Attachment:
             return
         self.stepped = True
         if self._latent is not None:
-            self._leave()
+            with torch.no_grad(), without_autocast():
+                self._latent.end_step()
             self._installation.make_last_before()  # of the next step: others may have come since
         if self._loaded:
             self._check_resumed()

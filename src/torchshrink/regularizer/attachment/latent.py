@@ -33,14 +33,17 @@ from torchshrink.errors import AttachmentError, ObjectiveWarning, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
-from torchshrink.regularizer.attachment.offsets import Offset, Offsets
+from torchshrink.regularizer.attachment.offsets import Look, Offset, Offsets
 from torchshrink.regularizer.attachment.rho import (
+    Measured,
     bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
     norm_of,
+    refitted_rho,
     start_for_rho,
+    stepped_limit,
 )
 from torchshrink.regularizer.terms import Schedule
 from torchshrink.step_sizes import climbs
@@ -49,7 +52,7 @@ from torchshrink.support.precision import without_autocast
 from torchshrink.support.private_torch import steps_under_way, version_of
 
 SAME = 1e-4  # in relation: how far the prox of the latent weights may be from the model's before that is an edit
-LOOKS = 16  # the first steps, and then each so many: in these a ρ that rests on gradients is looked at
+LOOKS = 16  # the first steps, and then each so many: in these ρ is looked at
 DOUBLINGS = 60  # of ρ, until the weights are a prox at all under a penalty whose convexity is not known
 
 
@@ -77,6 +80,7 @@ class LatentWeights:
         self._optimizer, self._bundles, self._schedule = optimizer, bundles, schedule
         self._offsets, self._rho = offsets, rho
         self._shown: list[tuple[Bundle, nn.Parameter, Offset]] = []  # the tensors that hold latent weights now
+        self._looked: list[tuple[Bundle, nn.Parameter, Offset]] = []  # those whose displacement this step is measured
         self._edited: dict[str, str] = {}
         self._rates: dict[int, tuple[Tensor, int, float]] = {}  # by group: the tensor, its version, the rate
 
@@ -96,6 +100,7 @@ class LatentWeights:
         d·z: so d·u is taken off.
         """
         self._forget_idle()
+        looks = self._rho is None and self._looks()
         for bundle in self._acting():
             group = self._optimizer.param_groups[bundle.group]
             coupled = coupled_decay(self._optimizer, group)
@@ -109,6 +114,11 @@ class LatentWeights:
                     dense_gradient(p).add_(offset.u * pull)
                 else:
                     dense_gradient(p).add_(offset.u, alpha=pull)
+                if looks and offset.look is None:  # in its first evaluation, where a step has several
+                    offset.look = Look(norm_of(dense_gradient(p)) / loss_scale, offset.rho * norm_of(offset.u))
+                    self._looked.append((bundle, p, offset))
+                if offset.look is not None:
+                    offset.look.evaluations += 1
         self._show()
 
     @uncompiled
@@ -133,6 +143,35 @@ class LatentWeights:
                 offset.u.sub_(p)
             offset.version = version_of(p)
             self._shown.pop()
+
+    def begin_step(self) -> None:
+        """Before a step: the last one may have ended in an exception."""
+        self.leave()
+        for *_, offset in self._looked:
+            offset.look = None
+        self._looked.clear()
+
+    @uncompiled
+    def end_step(self) -> None:
+        """`leave`; and where this step was looked at, see whether ρ suits it."""
+        self.leave()
+        for bundle, p, offset in self._looked:
+            self._look_back(bundle, p, offset)
+        self._looked.clear()
+
+    def _look_back(self, bundle: Bundle, p: nn.Parameter, offset: Offset) -> None:
+        """Another ρ, from the next step on, where the optimizer or the weights ask for it."""
+        look, offset.look = offset.look, None
+        if look is None or look.before is None:
+            return
+        moved = look.before.sub_(p).sub_(offset.u)
+        norms = [each.double() for each in (look.gradient, look.pull, norm_of(moved), norm_of(p.detach()))]
+        *three, size = torch.stack(norms).tolist()
+        early = self._schedule.steps < LOOKS**2
+        offset.most = stepped_limit(offset.most, Measured(*three, look.evaluations), early=early)
+        # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
+        if size > 0 and bundle.penalty.convex_part is not None and not bundle.penalty.constraint:
+            offset.unit_rho = refitted_rho(offset.unit_rho, self._unit_rho(bundle, p, torch.zeros_like(p)))
 
     def settle(self) -> None:
         """Give the model its weights back where a step ended in an exception, before anybody looks at them.
@@ -172,6 +211,8 @@ class LatentWeights:
                 else:
                     offset.latent = offset.u + p
                     p.copy_(offset.latent)
+                if offset.look is not None and offset.look.before is None:
+                    offset.look.before = (p if offset.latent is None else offset.latent).detach().clone()
                 self._shown.append((bundle, p, offset))
 
     # --- which ---
@@ -227,7 +268,10 @@ class LatentWeights:
         elif bundle.penalty.constraint and self._looks():  # the first gradient may have been a small one
             z, grad = p.detach().double(), dense_gradient(p).double() / loss_scale
             offset.unit_rho = followed_rho(bundle.penalty, offset.unit_rho, z, grad, offset.u.double())
-        rho = self._bounded(offset.unit_rho * scale, bundle, p)
+        if scale > offset.scale:  # a stronger pull lets a ρ be larger by as much; the steps will tell
+            offset.most *= scale / offset.scale
+        most = math.inf if self._rho is not None else offset.most
+        rho = self._bounded(min(offset.unit_rho * scale, most), bundle, p)
         if (rho, scale) != (offset.rho, offset.scale):
             # What ρu is per unit of strength stays: the pull on a weight that is not 0 is then that of the new one.
             offset.u.mul_((scale / offset.scale) * (offset.rho / rho))
@@ -254,7 +298,7 @@ class LatentWeights:
                 unit, rho, u = 2 * unit, 2 * rho, u / 2
         if self._rho is not None:
             _check_digits(self._rho, z, u)
-        return Offset(u, unit, rho, scale, penalty)
+        return Offset(u, unit, rho, scale, penalty=penalty)
 
     def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> float:
         """ρ at scale 1; 0, infinite or NaN where nothing tells. In float64: strengths may be tiny, and huge."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,24 @@ from torchshrink import distributed
 from torchshrink.errors import StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.step_sizes import step_size_of, weight_decays
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step did to one tensor.
+
+    Attributes:
+        gradient: ‖∇L + ρu‖, which the step was given.
+        pull: ‖ρu‖.
+        displacement: of the latent weights, a norm too.
+        evaluations: of the gradient.
+    """
+
+    gradient: float
+    pull: float
+    displacement: float
+    evaluations: int
+
 
 KAPPA = 10.0
 """ρ = κ·‖∂Ω(z)‖/‖z‖ at the start: under L1 all weights below a tenth of their root mean square are 0 at most.
@@ -32,6 +51,20 @@ network with 3 % of its weights under Muon ends at a mean loss of .08 instead of
 
 FAR, FAR_OF_COUNTS = 10.0, 3.0
 """How many times larger a later gradient has to be for a ρ that rests on the first one to follow it."""
+
+OFF = 3.0
+"""How many times larger or smaller ρ = κ·‖∂Ω(z)‖/‖z‖ has to be for the weights of now before ρ follows it."""
+
+STEPPED, SEARCHED = 0.5, 4.0
+"""ρ is at most this times ‖gradient‖/‖displacement‖ of the steps that are looked at.
+
+With 1/s for that ratio a weight that is 0 comes within ρ·s of its rest in a step, and from 2 on never rests; where steps
+have one length whatever the gradient, λ/ρ, within which the model sees 0, is then no less than two of them. SEARCHED is
+for steps of several evaluations: with a ρ below the loss's curvature a line search finds no descent and stops for ever.
+"""
+
+FALL, RISE = 4.0, 2.0
+"""By how much that limit may fall and rise in one step, which does not say much."""
 
 SMALLEST, ORDINARY = 0.01, 0.3
 """What stands in for ‖z‖ when ρ is chosen, times √numel/√(inputs): ORDINARY, about what a layer starts with, where all
@@ -60,6 +93,37 @@ def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tens
         return unit
     curvature = norm_of(grad) / norm_of(u)
     return float(torch.maximum(least, curvature.clamp(max=least * (KAPPA / KAPPA_OF_COUNTS))) if counts else least)
+
+
+def refitted_rho(unit: float, now: float) -> float:
+    """ρ, or what `default_rho` gives for the weights of now, where the two are far apart: a start says little of them.
+
+    From weights that start at 0, or far from where they belong, ρ would be off by orders of magnitude for ever.
+    """
+    return now if 0 < now < math.inf and not unit / OFF <= now <= unit * OFF else unit
+
+
+def stepped_limit(limit: float, measured: Measured, *, early: bool) -> float:
+    """The most that ρ may be, after one more step: what is known of an optimizer of which nothing is known.
+
+    A step in proportion to the gradient says the same at all times, one by its sign says that ρ vanishes with the
+    gradient: so ρu stands in for that where it is larger. Later on the limit only falls, but while gradients are large:
+    at the turning points of an oscillation displacements vanish, and say nothing.
+
+    Args:
+        limit: until now; infinite before the first.
+        measured: the step's.
+        early: whether it is one of the first.
+    """
+    gradient, pull, displacement = measured.gradient, measured.pull, measured.displacement
+    if not (0 < displacement < math.inf and 0 < max(gradient, pull) < math.inf):
+        return limit
+    share = SEARCHED if measured.evaluations > 2 else STEPPED
+    least = share * max(gradient, pull) / displacement
+    if least < limit:
+        return max(least, limit / FALL) if limit < math.inf else least
+    most = share * gradient / displacement
+    return max(limit, min(most, limit * RISE)) if early or gradient >= pull else limit
 
 
 def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
