@@ -40,6 +40,7 @@ from torchshrink.regularizer.attachment.rho import (
     coupled_decay,
     default_rho,
     followed_rho,
+    held_rho,
     norm_of,
     refitted_rho,
     start_for_rho,
@@ -172,6 +173,7 @@ class LatentWeights:
         # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
         if size > 0 and bundle.penalty.convex_part is not None and not bundle.penalty.constraint:
             offset.unit_rho = refitted_rho(offset.unit_rho, self._unit_rho(bundle, p, torch.zeros_like(p)))
+        offset.held = held_rho(offset.held, offset.unit_rho, offset.most / offset.scale)
 
     def settle(self) -> None:
         """Give the model its weights back where a step ended in an exception, before anybody looks at them.
@@ -264,14 +266,14 @@ class LatentWeights:
         offset.fit(p)
         self._notice_edit(bundle, name, p, offset)
         if self._rho is not None:
-            offset.unit_rho = self._rho
+            offset.unit_rho = offset.held = self._rho
         elif bundle.penalty.constraint and self._looks():  # the first gradient may have been a small one
             z, grad = p.detach().double(), dense_gradient(p).double() / loss_scale
             offset.unit_rho = followed_rho(bundle.penalty, offset.unit_rho, z, grad, offset.u.double())
+            offset.held = held_rho(offset.held, offset.unit_rho, offset.most)
         if scale > offset.scale:  # a stronger pull lets a ρ be larger by as much; the steps will tell
             offset.most *= scale / offset.scale
-        most = math.inf if self._rho is not None else offset.most
-        rho = self._bounded(min(offset.unit_rho * scale, most), bundle, p)
+        rho = self._bounded(offset.held * scale, bundle, p)
         if (rho, scale) != (offset.rho, offset.scale):
             # What ρu is per unit of strength stays: the pull on a weight that is not 0 is then that of the new one.
             offset.u.mul_((scale / offset.scale) * (offset.rho / rho))
@@ -298,7 +300,7 @@ class LatentWeights:
                 unit, rho, u = 2 * unit, 2 * rho, u / 2
         if self._rho is not None:
             _check_digits(self._rho, z, u)
-        return Offset(u, unit, rho, scale, penalty=penalty)
+        return Offset(u, unit, unit, rho, scale, penalty=penalty)
 
     def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> float:
         """ρ at scale 1; 0, infinite or NaN where nothing tells. In float64: strengths may be tiny, and huge."""

@@ -39,7 +39,8 @@ class Offset:
 
     Attributes:
         u: latent weights minus the model's, shaped like the tensor, in float32 at least.
-        unit_rho: ρ at scale 1.
+        unit_rho: ρ at scale 1 by `default_rho`.
+        held: ρ at scale 1 as it is taken, which the optimizer's steps may limit.
         rho: ρ as u has it now.
         scale: the regularizer's scale as u has it now.
         most: the most that ρ may be, as far as the optimizer's steps have shown (`stepped_limit`).
@@ -51,6 +52,7 @@ class Offset:
 
     u: Tensor
     unit_rho: float
+    held: float
     rho: float
     scale: float
     most: float = math.inf
@@ -64,7 +66,7 @@ class Offset:
         self.u = self.u.to(p.device, torch.promote_types(p.dtype, torch.float32))
 
 
-_NUMBERS = ("unit_rho", "rho", "scale", "most")
+_NUMBERS = ("unit_rho", "held", "rho", "scale", "most")
 
 
 @final

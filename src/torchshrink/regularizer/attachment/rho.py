@@ -66,6 +66,10 @@ for steps of several evaluations: with a ρ below the loss's curvature a line se
 FALL, RISE = 4.0, 2.0
 """By how much that limit may fall and rise in one step, which does not say much."""
 
+SHORT = 2.0
+"""How many times larger than its limit ρ may be. It changes rarely, since an optimizer that knows where the weights
+began (MADGRAD) puts them back into the scale of the ρ that it knew."""
+
 SMALLEST, ORDINARY = 0.01, 0.3
 """What stands in for ‖z‖ when ρ is chosen, times √numel/√(inputs): ORDINARY, about what a layer starts with, where all
 weights start at 0; and at least SMALLEST elsewhere."""
@@ -124,6 +128,12 @@ def stepped_limit(limit: float, measured: Measured, *, early: bool) -> float:
         return max(least, limit / FALL) if limit < math.inf else least
     most = share * gradient / displacement
     return max(limit, min(most, limit * RISE)) if early or gradient >= pull else limit
+
+
+def held_rho(held: float, wanted: float, limit: float) -> float:
+    """ρ as it is taken: ``held`` as long as it is neither far below what is wanted within the limit, nor beyond that."""
+    target = min(wanted, limit)
+    return held if target / OFF <= held <= target * (SHORT if limit < wanted else OFF) else target
 
 
 def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
