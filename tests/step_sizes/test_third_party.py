@@ -88,7 +88,7 @@ ROWS = [
     Row("pytorch_optimizer.QHAdam", {"lr": 0.02}),
     Row("pytorch_optimizer.QHAdam", {"lr": 0.02, "nus": (0.7, 0.9)}),
     Row("transformers.optimization.Adafactor", ADAFACTOR, falls=True),
-    Row("transformers.optimization.Adafactor", {**ADAFACTOR, "scale_parameter": True}, falls=True),
+    Row("transformers.optimization.Adafactor", {**ADAFACTOR, "lr": 1.0, "scale_parameter": True}, falls=True),
     Row("transformers.optimization.AdamW", {"lr": 0.02, "no_deprecation_warning": True}),
     Row("transformers.optimization.AdamW", {"lr": 0.02, "correct_bias": False, "no_deprecation_warning": True}),
 ]
@@ -284,12 +284,14 @@ def test_a_name_imports_nothing_and_is_met_where_the_class_is_or_is_offered(plac
 def test_others_of_that_name_are_not_meant(library: str) -> None:
     register_step_size(f"{library}.inner.Mine", f"{library}.inner.Inner", coordinatewise=False)(rate)
     module = import_module(library)
-    own = {"step": lambda self, closure=None: None}
-    mine = type("Mine", (torch.optim.SGD,), own)
-    inherited = type("Mine", (module.Mine,), {"__module__": "elsewhere", **own})
-    for cls in (mine, inherited, module.Mine.Inner):
+    mine = type("Mine", (torch.optim.SGD,), {"step": lambda self, closure=None: None})
+    inherited = type("Mine", (module.Mine,), {"__module__": "elsewhere", "step": torch.optim.SGD.step})
+    nested = type("Inner", (module.Mine.Inner,), {"step": torch.optim.SGD.step})
+    for cls in (mine, inherited, nested):
         with pytest.raises(StepSizeError, match="is not known"):
             step_size_of(cls([nn.Parameter(torch.ones(1))], lr=0.3))
+    for cls in (type("Mine", (torch.optim.SGD,), {}), module.Mine.Inner):
+        assert step_size_of(cls([nn.Parameter(torch.ones(1))], lr=0.3)).step_size is not rate
 
 
 def test_the_last_word_counts_by_name_or_by_class(library: str) -> None:

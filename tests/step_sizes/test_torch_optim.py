@@ -45,6 +45,7 @@ from torchshrink.step_sizes import (
     PREVIOUS,
     refuse_step_size,
     register_step_size,
+    register_weight_decay,
     same_step_size,
     step_size_of,
     weight_decay_kind,
@@ -595,9 +596,66 @@ def test_an_unknown_class_is_told_how_to_register() -> None:
         Run(lasso(), lambda parameters: Mine(parameters, {}))
 
 
+class Counting(Adam):
+    """Has something of its own, and steps as Adam does."""
+
+    def __init__(self, parameters: Any, **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        self.count = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.count += 1
+        super().zero_grad(set_to_none)
+
+    def more(self) -> int:
+        return self.count
+
+
+class Mixed:
+    """Comes before an optimizer, and stands in the way of its step."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [Counting, type("Below", (Counting,), {}), type("Beside", (type("Empty", (), {"other": 1}), Adam), {})],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_subclass_that_overrides_nothing_of_the_step_steps_as_its_base(cls: type[Adam]) -> None:
+    run = Run(lasso(), functools.partial(cls, lr=0.02)).steps(800)
+    assert run.error <= 1e-9
+    assert weight_decay_kind(run.optimizer, {"decoupled_weight_decay": True}) == "decoupled"
+    register_weight_decay(cls, acts="unknown")
+    assert step_size_of(run.optimizer).step_size is step_size_of(Adam([nn.Parameter(torch.zeros(1))])).step_size
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        type("Own", (Adam,), {"step": Adam.step}),
+        type("Below", (type("Own", (Adam,), {"step": Adam.step}),), {}),
+        type("Group", (Adam,), {"_init_group": Adam._init_group}),
+        type("Beside", (Mixed, Adam), {}),
+        type("Getting", (Adam,), {"__getattribute__": object.__getattribute__}),
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_subclass_that_overrides_something_of_the_step_is_not_known(cls: type[Adam]) -> None:
+    with pytest.raises(StepSizeError, match=rf"same_step_size\({cls.__name__}, like=Adam\) if they agree"):
+        step_size_of(cls([nn.Parameter(torch.zeros(1))]))
+
+
+def test_a_subclass_of_what_has_no_step_size_has_none() -> None:
+    with pytest.raises(StepSizeError, match="dense approximation of the inverse Hessian"):
+        step_size_of(type("Mine", (LBFGS,), {})([nn.Parameter(torch.zeros(1))]))
+
+
 def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
     class LoggingAdam(Adam):
-        pass
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
 
     make = functools.partial(LoggingAdam, lr=0.02)
     with pytest.raises(StepSizeError, match=r"same_step_size\(LoggingAdam, like=Adam\) if they agree"):

@@ -95,7 +95,7 @@ class Attachment:
         self._between: Between | None = None
         if optimizer is not given:
             penalised = [p for bundle in self._bundles for p in bundle.parameters]
-            self._between = Between(type(given).__name__, type(optimizer).__name__, penalised)
+            self._between = Between(given, optimizer, penalised)
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
         for note in self._caveats:
@@ -109,6 +109,8 @@ class Attachment:
         )
         for each in _attached(optimizer):
             each.keep_innermost()
+        if self._between is not None:
+            self._between.install()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -153,6 +155,8 @@ class Attachment:
         self.settle()
         others = [other for other in _attached(self.optimizer) if other is not self]
         self._installation.remove(others=bool(others))
+        if self._between is not None:
+            self._between.remove()
 
     @staticmethod
     def _others(attachments: Sequence[Attachment]) -> list[Bundle]:
@@ -171,7 +175,7 @@ class Attachment:
             check_settings(optimizer, self._bundles)
             self._members = Members(optimizer)
         if self._between is not None:
-            self._between.before_step()
+            self._between.before_step(alone=len(_attached(optimizer)) == 1)
         if self._remembering:
             self._remember()
         if not self._before and self._latent is None:
