@@ -11,7 +11,8 @@ own moves still have one, its *reach*: a prox moves a coordinate by at most twic
 
 A subclass steps as its base does, unless it overrides something that the base's ``step()`` may call.
 `register_step_size` adds a third party's optimizer in the same way as the ones below, `same_step_size` a subclass
-whose own ``step()`` steps like its base, and `refuse_step_size` says why there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
+whose own ``step()`` steps like its base, and `refuse_step_size` says why there is no s and what to do instead.
+docs/optimizers.md has the formulas in one table.
 """
 
 from torchshrink.step_sizes import third_party as third_party

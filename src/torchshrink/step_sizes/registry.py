@@ -102,13 +102,11 @@ class _Known:
     decay: Decay
 
 
-_BESIDE_THE_STEP = frozenset(
-    """
+_BESIDE_THE_STEP = """
     __abstractmethods__ __annotations__ __classcell__ __dict__ __doc__ __eq__ __firstlineno__ __getstate__ __hash__
     __init__ __init_subclass__ __module__ __orig_bases__ __qualname__ __reduce__ __reduce_ex__ __repr__ __setstate__
     __slots__ __static_attributes__ __str__ __weakref__ _abc_impl add_param_group load_state_dict state_dict zero_grad
-    """.split()
-)
+"""
 """What a subclass may have of its own, under a name that its base has too, and step as its base does."""
 
 _KNOWN: dict[Class, _Known] = {}  # the last word comes last
@@ -130,7 +128,8 @@ def _know(optimizer_class: Class, known: _Known) -> None:
 def _known(optimizer_class: type[Optimizer]) -> _Known | None:
     """What has been said of a class, or else of the nearest base that steps as it does."""
     if optimizer_class not in _MET:
-        _MET[optimizer_class] = next(filter(None, map(_key_of, _stepping_alike(optimizer_class))), None)
+        keys = (key for each in _stepping_alike(optimizer_class) if (key := _key_of(each)) is not None)
+        _MET[optimizer_class] = next(keys, None)
     key = _MET[optimizer_class]
     return None if key is None else _KNOWN[key]
 
@@ -147,7 +146,7 @@ def _stepping_alike(optimizer_class: type[Optimizer]) -> Iterator[type[Optimizer
         if issubclass(each, Optimizer):
             yield each
         inherited = {name for base in order[place + 1 :] for name in vars(base)}
-        if not inherited.isdisjoint(vars(each).keys() - _BESIDE_THE_STEP):
+        if not inherited.isdisjoint(vars(each).keys() - {*_BESIDE_THE_STEP.split()}):
             return
 
 
@@ -175,8 +174,9 @@ def register_step_size(
     """Say, as a decorator, what the effective step size of these optimizer classes is.
 
     Args:
-        optimizer_classes: with their subclasses, but for those that override what their ``step()`` may call. A name, such as ``"timm.optim.AdamWLegacy"``,
-            stands for the class that this module has under it, and imports nothing.
+        optimizer_classes: with their subclasses, but for those that override what their ``step()`` may call. A name,
+            such as ``"timm.optim.AdamWLegacy"``, stands for the class that this module has under it, and imports
+            nothing.
         coordinatewise: whether the step size differs between the coordinates of a parameter.
         remember: what the step size needs from before the step (see `StepSizeRule`).
         refuses: which settings of a group leave no step size, and why (see `StepSizeRule`).
@@ -213,7 +213,7 @@ def register_step_size(
 
 
 def same_step_size(optimizer_class: Class, like: type[Optimizer]) -> None:
-    """Say that an optimizer class steps exactly as ``like`` does: a subclass, most likely, with a ``step()`` of its own.
+    """Say that an optimizer class steps exactly as ``like`` does: a subclass, most likely, with its own ``step()``.
 
     Raises:
         StepSizeError: ``like`` has no known step size.

@@ -1,8 +1,8 @@
 """Optimizers of other libraries, by name, so that nothing is imported: step sizes, refusals, and how weight decay acts.
 
 Step sizes stand here where the update is one that `torch_optim` has a formula for, or a line away from it, and in
-`third_party_adaptive` where it needs one of its own. Any other optimizer acts by latent weights, which need none; what matters there is how weight decay acts. Derived from and
-measured with pytorch_optimizer 4.1.0, timm 1.0.31, transformers 5.24.0 (AdamW: 4.46.3, the last major version that has
+`third_party_adaptive` where it needs one of its own. Any other optimizer acts by latent weights, which need none; what
+matters there is how weight decay acts. Derived from and measured with pytorch_optimizer 4.1.0, timm 1.0.31, transformers 5.24.0 (AdamW: 4.46.3, the last major version that has
 it), schedulefree 1.4.1, bitsandbytes 0.50.2 and torchao 0.18.0. tests/step_sizes/test_third_party.py measures again
 with what is installed.
 """

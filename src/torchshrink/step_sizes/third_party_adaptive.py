@@ -41,13 +41,14 @@ _AVERAGED = "averages updates, where a prox comes to rest far later than latent 
 
 
 def _relative_rate(group: Group, state: State) -> float:
-    """lr, or min(.01, 1/√t) with ``relative_step``; times max(ε₂, RMS(w)) with ``scale_parameter``, w before the step."""
-    step = state["step"]
+    """lr, or min(.01, 1/√t) with ``relative_step``; times max(ε₂, RMS(w)) with ``scale_parameter``."""
+    step: int = state["step"]
+    rate: float
     if group["relative_step"]:
         rate = min(1e-6 * step if group["warmup_init"] else 1e-2, step**-0.5)
     else:
         rate = float(group["lr"])
-    return rate * (max(group["eps"][1], float(state["RMS"])) if group["scale_parameter"] else 1.0)
+    return rate * max(float(group["eps"][1]), float(state["RMS"])) if group["scale_parameter"] else rate
 
 
 def _inverse_root(state: State) -> Tensor:
@@ -61,7 +62,8 @@ def _inverse_root(state: State) -> Tensor:
 
 def _clipped_rate(group: Group, state: State, inverse: Tensor) -> float:
     update = inverse * state[PREVIOUS]["parameter"].grad
-    return _relative_rate(group, state) / max(1.0, float(update.square().mean().sqrt()) / group["clip_threshold"])
+    threshold: float = group["clip_threshold"]
+    return _relative_rate(group, state) / max(1.0, float(update.square().mean().sqrt()) / threshold)
 
 
 def _adafactor_reach(group: Group, state: State) -> Step:
@@ -104,7 +106,8 @@ def _rectified(group: Group) -> float:
 
 
 def _rectified_reach(group: Group, state: State) -> Step:
-    return _rectified(group) / (1 - group["betas"][1] ** group["step"]) ** 0.5
+    root: float = (1 - group["betas"][1] ** group["step"]) ** 0.5
+    return _rectified(group) / root
 
 
 @register_step_size(

@@ -329,7 +329,7 @@ class Changing(DuckWrapper, Optimizer):
 
 def changed(change, *, regularizers=1, steps=3):
     """What was warned of, and what is left in the outer optimizer after detaching."""
-    model, *data = problem()
+    model = problem()[0]
     outer = Changing(SGD(model.parameters(), lr=0.1), change)
     regs = [ts.Regularizer(model, penalty) for penalty in (ts.L1(0.1), ts.L2(0.1))[:regularizers]]
     with warnings.catch_warnings(record=True) as caught:

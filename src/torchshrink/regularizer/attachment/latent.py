@@ -167,9 +167,10 @@ class LatentWeights:
             return
         moved = look.before.sub_(p).sub_(offset.u)
         norms = [each.double() for each in (look.gradient, look.pull, norm_of(moved), norm_of(p.detach()))]
-        *three, size = torch.stack(norms).tolist()
+        gradient, pull, displacement, size = torch.stack(norms).tolist()
+        step = Measured(gradient, pull, displacement, look.evaluations)
         early = self._schedule.steps < LOOKS**2
-        offset.most = stepped_limit(offset.most, Measured(*three, look.evaluations), early=early)
+        offset.most = stepped_limit(offset.most, step, early=early)
         # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
         if size > 0 and bundle.penalty.convex_part is not None and not bundle.penalty.constraint:
             offset.unit_rho = refitted_rho(offset.unit_rho, self._unit_rho(bundle, p, torch.zeros_like(p)))

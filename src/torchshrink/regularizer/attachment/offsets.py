@@ -109,9 +109,10 @@ def read_offsets(state: object, parameters: Mapping[str, nn.Parameter]) -> dict[
         for key in _NUMBERS:
             value = saved[key]
             real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not real or not 0 < float(value) or (key != "most" and float(value) == math.inf):
+            if not real or not float(value) > 0 or (key != "most" and float(value) == math.inf):
                 raise InputError(f"load_state_dict: {key}={value!r} of {name!r}: a finite number > 0 expected")
         u = torch.empty_like(p, requires_grad=False, dtype=torch.promote_types(p.dtype, torch.float32))
         u.copy_(distributed.shard_like(saved["offset"], p))
-        found[name] = Offset(u, *(float(saved[key]) for key in _NUMBERS))
+        unit_rho, held, rho, scale, most = (float(saved[key]) for key in _NUMBERS)
+        found[name] = Offset(u, unit_rho, held, rho, scale, most)
     return found

@@ -58,8 +58,9 @@ OFF = 3.0
 STEPPED, SEARCHED = 0.5, 4.0
 """ρ is at most this times ‖gradient‖/‖displacement‖ of the steps that are looked at.
 
-With 1/s for that ratio a weight that is 0 comes within ρ·s of its rest in a step, and from 2 on never rests; where steps
-have one length whatever the gradient, λ/ρ, within which the model sees 0, is then no less than two of them. SEARCHED is
+With 1/s for that ratio a weight that is 0 comes within ρ·s of its rest in a step, and from 2 on never rests; where
+steps have one length whatever the gradient, λ/ρ, within which the model sees 0, is then no less than two of
+them. SEARCHED is
 for steps of several evaluations: with a ρ below the loss's curvature a line search finds no descent and stops for ever.
 """
 
@@ -131,7 +132,7 @@ def stepped_limit(limit: float, measured: Measured, *, early: bool) -> float:
 
 
 def held_rho(held: float, wanted: float, limit: float) -> float:
-    """ρ as it is taken: ``held`` as long as it is neither far below what is wanted within the limit, nor beyond that."""
+    """ρ as it is taken: ``held``, as long as it is not far below what is wanted within the limit, nor beyond that."""
     target = min(wanted, limit)
     return held if target / OFF <= held <= target * (SHORT if limit < wanted else OFF) else target
 
