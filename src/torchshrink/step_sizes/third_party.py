@@ -2,9 +2,9 @@
 
 Step sizes stand here where the update is one that `torch_optim` has a formula for, or a line away from it, and in
 `third_party_adaptive` where it needs one of its own. Any other optimizer acts by latent weights, which need none; what
-matters there is how weight decay acts. Derived from and measured with pytorch_optimizer 4.1.0, timm 1.0.31, transformers 5.24.0 (AdamW: 4.46.3, the last major version that has
-it), schedulefree 1.4.1, bitsandbytes 0.50.2 and torchao 0.18.0. tests/step_sizes/test_third_party.py measures again
-with what is installed.
+matters there is how weight decay acts. Derived from and measured with pytorch_optimizer 4.1.0, timm 1.0.31,
+transformers 5.24.0 (AdamW: 4.46.3, the last major version that has it), schedulefree 1.4.1, bitsandbytes 0.50.2 and
+torchao 0.18.0. tests/step_sizes/test_third_party.py measures again with what is installed.
 """
 
 from __future__ import annotations
