@@ -12,7 +12,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
-from torchshrink.regularizer.attachment.rho import Measured, held_rho, stepped_limit
+from torchshrink.regularizer.attachment.rho import Fit, Measured, held_rho, looked_back, refitted_rho, stepped_limit
 
 STRENGTH = 5.0
 
@@ -102,9 +102,14 @@ def test_a_rho_that_is_given_stays(problem):
     assert reg.state_dict()["latent"]["weight"]["rho"] == 1e3
 
 
+def number(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
 def test_the_limit_follows_what_a_step_shows_and_no_single_one_far():
     def limit(before, gradient, pull, displacement, early=True, evaluations=1):
-        return stepped_limit(before, Measured(gradient, pull, displacement, evaluations), early=early)
+        measured = Measured(number(gradient), number(pull), number(displacement), evaluations)
+        return stepped_limit(number(before), measured, early=early)
 
     assert limit(math.inf, 4.0, 1.0, 2.0) == 1.0
     assert limit(8.0, 4.0, 1.0, 1e9) == 2.0
@@ -114,11 +119,26 @@ def test_the_limit_follows_what_a_step_shows_and_no_single_one_far():
     assert limit(8.0, 1.0, 4.0, 1.0, evaluations=20) == 8.0
     for nothing in (0.0, math.nan, math.inf):
         assert limit(8.0, 1.0, 1.0, nothing) == 8.0
+        assert limit(8.0, nothing, 0.0, 1.0) == 8.0
 
 
 def test_rho_changes_only_where_it_is_far_off():
-    assert held_rho(10.0, 10.0, math.inf) == 10.0
-    assert held_rho(10.0, 25.0, math.inf) == 10.0
-    assert held_rho(10.0, 31.0, math.inf) == 31.0
-    assert held_rho(10.0, 10.0, 5.1) == 10.0
-    assert held_rho(10.0, 10.0, 4.9) == 4.9
+    held = number([10.0, 10.0, 10.0, 10.0, 10.0, 10.0])
+    wanted = number([10.0, 25.0, 31.0, 10.0, 10.0, 3.0])
+    limit = number([math.inf, math.inf, math.inf, 5.1, 4.9, math.inf])
+    assert held_rho(held, wanted, limit).tolist() == [10.0, 10.0, 31.0, 10.0, 4.9, 3.0]
+
+
+def test_rho_follows_weights_that_say_anything():
+    unit, now = number([10.0] * 5), number([29.0, 31.0, math.nan, math.inf, 0.0])
+    assert refitted_rho(unit, now).tolist() == [10.0, 31.0, 10.0, 10.0, 10.0]
+
+
+def test_rho_at_scale_1_is_limited_by_steps_at_the_scale_of_now():
+    measured = Measured(number(4.0), number(1.0), number(1.0), 1)  # ρ is at most 2 here, at a scale of a quarter
+    fit = looked_back(
+        Fit(number(10.0), number(10.0), number(math.inf)), measured, number(math.nan), steps=0, scale=0.25
+    )
+    assert [float(each) for each in fit] == [10.0, 10.0, 2.0]
+    fit = looked_back(fit, measured, number(math.nan), steps=1)
+    assert [float(each) for each in fit] == [10.0, 2.0, 2.0]

@@ -4,18 +4,37 @@ from torchshrink.regularizer.attachment.attachment import Attachment
 from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolve_method, shared_out
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
 from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
-from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, start_for_rho
+from torchshrink.regularizer.attachment.rho import (
+    Fit,
+    Measured,
+    bounded_rho,
+    coupled_decay,
+    default_rho,
+    followed_rho,
+    held_rho,
+    is_looked_at,
+    looked_back,
+    norm_of,
+    start_for_rho,
+)
 
 __all__ = [
     "DECOUPLED_NOTE",
     "Attachment",
+    "Fit",
+    "Measured",
     "Method",
     "Offsets",
     "Resolved",
     "bounded_rho",
     "coupled_decay",
     "default_rho",
+    "followed_rho",
+    "held_rho",
+    "is_looked_at",
     "is_plain_descent",
+    "looked_back",
+    "norm_of",
     "read_offsets",
     "resolve_method",
     "shared_out",

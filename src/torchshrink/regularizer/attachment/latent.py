@@ -35,16 +35,17 @@ from torchshrink.penalties.base import working
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
 from torchshrink.regularizer.attachment.offsets import Look, Offset, Offsets
 from torchshrink.regularizer.attachment.rho import (
+    Fit,
     Measured,
     bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
     held_rho,
+    is_looked_at,
+    looked_back,
     norm_of,
-    refitted_rho,
     start_for_rho,
-    stepped_limit,
 )
 from torchshrink.regularizer.terms import Schedule
 from torchshrink.step_sizes import climbs
@@ -53,7 +54,6 @@ from torchshrink.support.precision import without_autocast
 from torchshrink.support.private_torch import steps_under_way, version_of
 
 SAME = 1e-4  # in relation: how far the prox of the latent weights may be from the model's before that is an edit
-LOOKS = 16  # the first steps, and then each so many: in these ρ is looked at
 DOUBLINGS = 60  # of ρ, until the weights are a prox at all under a penalty whose convexity is not known
 
 
@@ -101,7 +101,7 @@ class LatentWeights:
         d·z: so d·u is taken off.
         """
         self._forget_idle()
-        looks = self._rho is None and self._looks()
+        looks = self._rho is None and is_looked_at(self._schedule.steps)
         for bundle in self._acting():
             group = self._optimizer.param_groups[bundle.group]
             coupled = coupled_decay(self._optimizer, group)
@@ -165,16 +165,16 @@ class LatentWeights:
         look, offset.look = offset.look, None
         if look is None or look.before is None:
             return
-        moved = look.before.sub_(p).sub_(offset.u)
-        norms = [each.double() for each in (look.gradient, look.pull, norm_of(moved), norm_of(p.detach()))]
-        gradient, pull, displacement, size = torch.stack(norms).tolist()
-        step = Measured(gradient, pull, displacement, look.evaluations)
-        early = self._schedule.steps < LOOKS**2
-        offset.most = stepped_limit(offset.most, step, early=early)
+        moved = norm_of(look.before.sub_(p).sub_(offset.u))
         # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
-        if size > 0 and bundle.penalty.convex_part is not None and not bundle.penalty.constraint:
-            offset.unit_rho = refitted_rho(offset.unit_rho, self._unit_rho(bundle, p, torch.zeros_like(p)))
-        offset.held = held_rho(offset.held, offset.unit_rho, offset.most / offset.scale)
+        follows = bundle.penalty.convex_part is not None and not bundle.penalty.constraint
+        natural = self._unit_rho(bundle, p, torch.zeros_like(p)) if follows else moved.new_full((), math.nan)
+        natural = torch.where(norm_of(p.detach()) > 0, natural, math.nan)
+        # In one transfer, and then on the CPU: what follows are few numbers.
+        numbers = torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural)]).cpu()
+        measured = Measured(numbers[0], numbers[1], numbers[2], look.evaluations)
+        fit = looked_back(_fit_of(offset), measured, numbers[3], steps=self._schedule.steps, scale=offset.scale)
+        offset.unit_rho, offset.held, offset.most = map(float, fit)
 
     def settle(self) -> None:
         """Give the model its weights back where a step ended in an exception, before anybody looks at them.
@@ -268,10 +268,10 @@ class LatentWeights:
         self._notice_edit(bundle, name, p, offset)
         if self._rho is not None:
             offset.unit_rho = offset.held = self._rho
-        elif bundle.penalty.constraint and self._looks():  # the first gradient may have been a small one
-            z, grad = p.detach().double(), dense_gradient(p).double() / loss_scale
-            offset.unit_rho = followed_rho(bundle.penalty, offset.unit_rho, z, grad, offset.u.double())
-            offset.held = held_rho(offset.held, offset.unit_rho, offset.most)
+        elif bundle.penalty.constraint and is_looked_at(self._schedule.steps):  # the first gradient may be a small one
+            z, grad, fit = p.detach().double(), dense_gradient(p).double() / loss_scale, _fit_of(offset)
+            unit = followed_rho(bundle.penalty, fit.unit.to(p.device), z, grad, offset.u.double()).cpu()
+            offset.unit_rho, offset.held = float(unit), float(held_rho(fit.held, unit, fit.most))
         if scale > offset.scale:  # a stronger pull lets a ρ be larger by as much; the steps will tell
             offset.most *= scale / offset.scale
         rho = self._bounded(offset.held * scale, bundle, p)
@@ -289,7 +289,7 @@ class LatentWeights:
             StepSizeError: the ρ that was given leaves no digits of u, or none of z.
         """
         penalty, z = self._convex(bundle), working(p.detach())
-        unit = self._rho if self._rho is not None else self._unit_rho(bundle, p, grad)
+        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p, grad))
         if not 0 < unit * scale < math.inf:
             return None  # a constraint, or an anchor, without a gradient yet
         rho = self._bounded(unit * scale, bundle, p)
@@ -303,15 +303,12 @@ class LatentWeights:
             _check_digits(self._rho, z, u)
         return Offset(u, unit, unit, rho, scale, penalty=penalty)
 
-    def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> float:
+    def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> Tensor:
         """ρ at scale 1; 0, infinite or NaN where nothing tells. In float64: strengths may be tiny, and huge."""
         penalty = bundle.penalty.at_step(self._schedule.steps) if bundle.penalty.scheduled else bundle.penalty
         z = p.detach().double()
         pull = distributed.gradients(penalty.convex_part or penalty, [start_for_rho(z)], 1.0)[0]
-        return float(default_rho(penalty, z, pull, grad.double()))
-
-    def _looks(self) -> bool:
-        return self._schedule.steps < LOOKS or self._schedule.steps % LOOKS == 0
+        return default_rho(penalty, z, pull, grad.double())
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
         group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})
@@ -346,6 +343,10 @@ class LatentWeights:
                 "anew, detach() and attach()"
             )
             warnings.warn(self._edited[name], ObjectiveWarning, stacklevel=6)
+
+
+def _fit_of(offset: Offset) -> Fit:
+    return Fit(*torch.tensor([offset.unit_rho, offset.held, offset.most], dtype=torch.float64))
 
 
 def _check_digits(rho: float, z: Tensor, u: Tensor) -> None:
