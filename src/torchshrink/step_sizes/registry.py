@@ -146,8 +146,17 @@ def _stepping_alike(optimizer_class: type[Optimizer]) -> Iterator[type[Optimizer
         if issubclass(each, Optimizer):
             yield each
         inherited = {name for base in order[place + 1 :] for name in vars(base)}
-        if not inherited.isdisjoint(vars(each).keys() - {*_BESIDE_THE_STEP.split()}):
+        own = {name for name in vars(each) if name != "step" or not _is_torchs_wrapper(each, order[place + 1 :])}
+        if not inherited.isdisjoint(own - {*_BESIDE_THE_STEP.split()}):
             return
+
+
+def _is_torchs_wrapper(optimizer_class: type, bases: Sequence[type]) -> bool:
+    """Whether a class's ``step`` is what torch wraps its bases' in, where it is the first to have an optimizer."""
+    step = vars(optimizer_class)["step"]
+    inherited: Any = next((vars(base)["step"] for base in bases if "step" in vars(base)), None)
+    plain = inherited.__wrapped__ if getattr(inherited, "hooked", False) else inherited
+    return bool(getattr(step, "hooked", False) and step.__wrapped__ is plain)
 
 
 def _is_name_of(key: Class, optimizer_class: type[Optimizer]) -> bool:
