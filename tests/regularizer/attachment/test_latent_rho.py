@@ -142,3 +142,24 @@ def test_rho_at_scale_1_is_limited_by_steps_at_the_scale_of_now():
     assert [float(each) for each in fit] == [10.0, 10.0, 2.0]
     fit = looked_back(fit, measured, number(math.nan), steps=1)
     assert [float(each) for each in fit] == [10.0, 2.0, 2.0]
+
+
+def test_a_line_search_that_stands_still_is_told(problem):
+    notes = {}
+    for search in (None, "strong_wolfe"):
+        model = nn.Linear(10, 1, bias=False).double()
+        nn.init.zeros_(model.weight)
+        optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn=search)
+        reg = ts.Regularizer(model, ts.L1(STRENGTH)).attach(optimizer)
+
+        def closure(model=model):
+            w = model.weight
+            model.weight.grad = w.detach() @ problem[0] - problem[1]
+            return (0.5 * (w @ problem[0] @ w.T).sum() - (problem[1] * w).sum()).detach()
+
+        for _ in range(20):
+            optimizer.step(closure)
+        notes[search] = reg._attachments[0].notes
+    assert notes[None] == ()
+    assert len(notes["strong_wolfe"]) == 1
+    assert "moved nothing" in notes["strong_wolfe"][0]

@@ -43,6 +43,7 @@ from torchshrink.regularizer.attachment.rho import (
     followed_rho,
     held_rho,
     is_looked_at,
+    is_stuck,
     looked_back,
     norm_of,
     start_for_rho,
@@ -81,14 +82,17 @@ class LatentWeights:
         self._optimizer, self._bundles, self._schedule = optimizer, bundles, schedule
         self._offsets, self._rho = offsets, rho
         self._shown: list[tuple[Bundle, nn.Parameter, Offset]] = []  # the tensors that hold latent weights now
-        self._looked: list[tuple[Bundle, nn.Parameter, Offset]] = []  # those whose displacement this step is measured
+        self._looked: list[
+            tuple[Bundle, str, nn.Parameter, Offset]
+        ] = []  # those whose displacement this step is measured
         self._edited: dict[str, str] = {}
+        self._stuck: dict[str, str] = {}
         self._rates: dict[int, tuple[Tensor, int, float]] = {}  # by group: the tensor, its version, the rate
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which tensors were changed between the steps, in words."""
-        return tuple(self._edited.values())
+        """Which tensors were changed between the steps, and which no search moves, in words."""
+        return (*self._edited.values(), *self._stuck.values())
 
     # --- around a step ---
 
@@ -117,7 +121,7 @@ class LatentWeights:
                     dense_gradient(p).add_(offset.u, alpha=pull)
                 if looks and offset.look is None:  # in its first evaluation, where a step has several
                     offset.look = Look(norm_of(dense_gradient(p)) / loss_scale, offset.rho * norm_of(offset.u))
-                    self._looked.append((bundle, p, offset))
+                    self._looked.append((bundle, name, p, offset))
                 if offset.look is not None:
                     offset.look.evaluations += 1
         self._show()
@@ -156,11 +160,11 @@ class LatentWeights:
     def end_step(self) -> None:
         """`leave`; and where this step was looked at, see whether ρ suits it."""
         self.leave()
-        for bundle, p, offset in self._looked:
-            self._look_back(bundle, p, offset)
+        for bundle, name, p, offset in self._looked:
+            self._look_back(bundle, name, p, offset)
         self._looked.clear()
 
-    def _look_back(self, bundle: Bundle, p: nn.Parameter, offset: Offset) -> None:
+    def _look_back(self, bundle: Bundle, name: str, p: nn.Parameter, offset: Offset) -> None:
         """Another ρ, from the next step on, where the optimizer or the weights ask for it."""
         look, offset.look = offset.look, None
         if look is None or look.before is None:
@@ -169,10 +173,18 @@ class LatentWeights:
         # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
         follows = bundle.penalty.convex_part is not None and not bundle.penalty.constraint
         natural = self._unit_rho(bundle, p, torch.zeros_like(p)) if follows else moved.new_full((), math.nan)
-        natural = torch.where(norm_of(p.detach()) > 0, natural, math.nan)
+        size = norm_of(p.detach())
+        natural = torch.where(size > 0, natural, math.nan)
         # In one transfer, and then on the CPU: what follows are few numbers.
-        numbers = torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural)]).cpu()
+        numbers = torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural, size)]).cpu()
         measured = Measured(numbers[0], numbers[1], numbers[2], look.evaluations)
+        self._stuck.pop(name, None)
+        if is_stuck(measured, torch.finfo(p.dtype).eps * (numbers[4] + numbers[1] / offset.rho)):
+            self._stuck[name] = (
+                f"{name}: {type(self._optimizer).__name__} took {look.evaluations} gradients in a step and moved "
+                "nothing, where they are not 0: a line search finds no descent where rho is below the loss's "
+                "curvature; attach with rho=, about the largest one, or take no line search"
+            )
         fit = looked_back(_fit_of(offset), measured, numbers[3], steps=self._schedule.steps, scale=offset.scale)
         offset.unit_rho, offset.held, offset.most = map(float, fit)
 

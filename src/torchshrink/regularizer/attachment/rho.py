@@ -86,6 +86,9 @@ them. SEARCHED is
 for steps of several evaluations: with a ρ below the loss's curvature a line search finds no descent and stops for ever.
 """
 
+STUCK = 1e-3
+"""A search that moves nothing at a gradient of more than this times ‖ρu‖ is not at its end."""
+
 FALL, RISE = 4.0, 2.0
 """By how much that limit may fall and rise in one step, which does not say much."""
 
@@ -141,6 +144,17 @@ def followed_rho(penalty: Penalty, unit: Tensor, z: Tensor, grad: Tensor, u: Ten
         return torch.where(far, least, unit)
     curvature = norm_of(grad) / norm_of(u)
     return torch.where(far, torch.maximum(least, torch.minimum(curvature, least * (KAPPA / KAPPA_OF_COUNTS))), unit)
+
+
+def is_stuck(measured: Measured, rounding: Tensor) -> bool:
+    """Whether a step of several evaluations moved the weights by no more than rounding, and not for want of a gradient.
+
+    Args:
+        measured: the step's.
+        rounding: of the latent weights.
+    """
+    still = (measured.displacement <= 4 * rounding) & (measured.gradient > STUCK * measured.pull)
+    return bool(still & (torch.as_tensor(measured.evaluations) > 2))
 
 
 def refitted_rho(unit: Tensor, now: Tensor) -> Tensor:
