@@ -51,12 +51,18 @@ def found(name: str) -> type[Optimizer]:
 
 @dataclass(frozen=True)
 class Row:
-    """An optimizer with its settings, from which step on s is exact, and how many steps a lasso takes."""
+    """An optimizer with its settings, and how it is measured.
+
+    ``limit``: s is exact in the limit only. ``count``: a lasso's steps. ``first``: the first step that moves anything.
+    ``falls``: at a constant rate it comes to rest nowhere, without a penalty either.
+    """
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     limit: bool = False
     count: int = 800
+    first: int = 1
+    falls: bool = False
 
     def make(self, parameters: Any, **more: Any) -> Optimizer:
         return found(self.name)(parameters, **{**self.settings, **more})
@@ -65,6 +71,7 @@ class Row:
         return f"{self.name}({', '.join(f'{key}={value}' for key, value in self.settings.items())})"
 
 
+ADAFACTOR = {"lr": 0.1, "relative_step": False, "scale_parameter": False}
 ROWS = [
     Row("pytorch_optimizer.Yogi", {"lr": 0.02, "initial_accumulator": 0.0}),
     Row("pytorch_optimizer.Yogi", {"lr": 0.02}, limit=True),
@@ -77,6 +84,11 @@ ROWS = [
     Row("timm.optim.SGDW", {"lr": 0.1, "momentum": 0.9}, limit=True),
     Row("timm.optim.RMSpropTF", {"lr": 0.01}),
     Row("timm.optim.RMSpropTF", {"lr": 0.001, "momentum": 0.9, "lr_in_momentum": False}, limit=True, count=2000),
+    Row("pytorch_optimizer.RAdam", {"lr": 0.02}, first=6),
+    Row("pytorch_optimizer.QHAdam", {"lr": 0.02}),
+    Row("pytorch_optimizer.QHAdam", {"lr": 0.02, "nus": (0.7, 0.9)}),
+    Row("transformers.optimization.Adafactor", ADAFACTOR, falls=True),
+    Row("transformers.optimization.Adafactor", {**ADAFACTOR, "lr": 1.0, "scale_parameter": True}, falls=True),
     Row("transformers.optimization.AdamW", {"lr": 0.02, "no_deprecation_warning": True}),
     Row("transformers.optimization.AdamW", {"lr": 0.02, "correct_bias": False, "no_deprecation_warning": True}),
 ]
@@ -84,13 +96,17 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_displaces_a_constant_gradient_by_s(row: Row) -> None:
-    at = (800,) if row.limit else (1, 2, 5, 6, 7, 200)
+    at = (800,) if row.limit else tuple(t for t in (1, 2, 5, 6, 7, 200) if t >= row.first)
     assert max(displacement_errors(functools.partial(row.make, weight_decay=0.0), at)) <= 1e-9
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_lasso_by_its_prox_is_that_of_scikit_learn(row: Row) -> None:
-    run = Run(lasso(), functools.partial(row.make, weight_decay=0.0)).steps(row.count)
+    run = Run(lasso(), functools.partial(row.make, weight_decay=0.0))
+    for rate in row.settings["lr"] * 0.1 ** torch.linspace(0, 6, 60) if row.falls else ():
+        run.optimizer.param_groups[0]["lr"] = float(rate)
+        run.steps(20)
+    run.steps(row.count)
     assert run.error <= 1e-9
     assert torch.equal(run.weight == 0, run.problem.solution == 0)
 
@@ -111,6 +127,8 @@ def test_every_step_size_is_measured() -> None:
         ("pytorch_optimizer.AdaMax", {"adam_debias": True}),
         ("pytorch_optimizer.AdaMax", {"adanorm": True}),
         ("pytorch_optimizer.Yogi", {"adam_debias": True}),
+        ("pytorch_optimizer.RAdam", {"adam_debias": True}),
+        ("transformers.optimization.Adafactor", {**ADAFACTOR, "beta1": 0.9}),
         ("pytorch_optimizer.SGDW", {"momentum": 0.9, "nesterov": True, "dampening": 0.5}),
     ],
 )
@@ -266,11 +284,14 @@ def test_a_name_imports_nothing_and_is_met_where_the_class_is_or_is_offered(plac
 def test_others_of_that_name_are_not_meant(library: str) -> None:
     register_step_size(f"{library}.inner.Mine", f"{library}.inner.Inner", coordinatewise=False)(rate)
     module = import_module(library)
-    mine = type("Mine", (torch.optim.SGD,), {})
-    inherited = type("Mine", (module.Mine,), {"__module__": "elsewhere"})
-    for cls in (mine, inherited, module.Mine.Inner):
+    mine = type("Mine", (torch.optim.SGD,), {"step": lambda self, closure=None: None})
+    inherited = type("Mine", (module.Mine,), {"__module__": "elsewhere", "step": torch.optim.SGD.step})
+    nested = type("Inner", (module.Mine.Inner,), {"step": torch.optim.SGD.step})
+    for cls in (mine, inherited, nested):
         with pytest.raises(StepSizeError, match="is not known"):
             step_size_of(cls([nn.Parameter(torch.ones(1))], lr=0.3))
+    for cls in (type("Mine", (torch.optim.SGD,), {}), module.Mine.Inner):
+        assert step_size_of(cls([nn.Parameter(torch.ones(1))], lr=0.3)).step_size is not rate
 
 
 def test_the_last_word_counts_by_name_or_by_class(library: str) -> None:

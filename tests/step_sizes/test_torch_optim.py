@@ -45,6 +45,7 @@ from torchshrink.step_sizes import (
     PREVIOUS,
     refuse_step_size,
     register_step_size,
+    register_weight_decay,
     same_step_size,
     step_size_of,
     weight_decay_kind,
@@ -503,7 +504,8 @@ def test_a_flag_that_torch_does_not_read_says_nothing(optimizer: type[Optimizer]
 
 def test_decay_of_an_unknown_class_is_called_unknown() -> None:
     class Mine(SGD):
-        pass
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
 
     linear = nn.Linear(2, 1)
     optimizer = Mine(linear.parameters(), lr=0.1, weight_decay=0.1)
@@ -595,9 +597,102 @@ def test_an_unknown_class_is_told_how_to_register() -> None:
         Run(lasso(), lambda parameters: Mine(parameters, {}))
 
 
+class Counting(Adam):
+    """Has something of its own, and steps as Adam does."""
+
+    def __init__(self, parameters: Any, **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        self.count = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.count += 1
+        super().zero_grad(set_to_none)
+
+    def more(self) -> int:
+        return self.count
+
+
+def test_a_subclass_steps_as_its_base_of_which_there_is_no_optimizer_yet(monkeypatch) -> None:
+    """Torch then puts a wrapper of the base's step into the subclass."""
+
+    def logged(step: Any) -> Any:
+        return functools.wraps(step)(lambda self, closure=None: step(self, closure))
+
+    def kinds() -> list[str]:
+        made = [
+            type("Alike", (Adam,), {}),
+            type("Below", (type("Alike", (Adam,), {}),), {}),
+            type("Logged", (Adam,), {"step": logged(Adam.step)}),
+        ]
+        return [
+            weight_decay_kind(cls([nn.Parameter(torch.zeros(1))]), {"decoupled_weight_decay": True}) for cls in made
+        ]
+
+    Adam([nn.Parameter(torch.zeros(1))])
+    assert kinds() == ["decoupled", "decoupled", "unknown"]
+    monkeypatch.setattr(Adam, "step", Adam.step.__wrapped__)
+    assert kinds() == ["decoupled", "decoupled", "unknown"]
+    Adam([nn.Parameter(torch.zeros(1))])
+    assert kinds() == ["decoupled", "decoupled", "unknown"]
+
+
+def own_step(self: Adam, closure: Any = None) -> None:
+    Adam.step(self, closure)
+
+
+class Mixed:
+    """Comes before an optimizer, and stands in the way of its step."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        Counting,
+        type("Below", (type("Between", (Counting,), {}),), {}),
+        type("Beside", (type("Empty", (), {"other": 1}), Adam), {}),
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_subclass_that_overrides_nothing_of_the_step_steps_as_its_base(cls: type[Adam]) -> None:
+    run = Run(lasso(), functools.partial(cls, lr=0.02)).steps(800)
+    assert run.error <= 1e-9
+    assert weight_decay_kind(run.optimizer, {"decoupled_weight_decay": True}) == "decoupled"
+    below = type("Last", (cls,), {})([nn.Parameter(torch.zeros(1))])
+    register_weight_decay(type(below), acts="unknown")
+    assert weight_decay_kind(run.optimizer, {"decoupled_weight_decay": True}) == "decoupled"
+    assert weight_decay_kind(below, {"decoupled_weight_decay": True}) == "unknown"
+    assert step_size_of(below).step_size is step_size_of(run.optimizer).step_size
+    assert step_size_of(run.optimizer).step_size is step_size_of(Adam([nn.Parameter(torch.zeros(1))])).step_size
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        type("Own", (Adam,), {"step": own_step}),
+        type("Below", (type("Own", (Adam,), {"step": own_step}),), {}),
+        type("Group", (Adam,), {"_init_group": Adam._init_group}),
+        type("Beside", (Mixed, Adam), {}),
+        type("Getting", (Adam,), {"__getattribute__": object.__getattribute__}),
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_subclass_that_overrides_something_of_the_step_is_not_known(cls: type[Adam]) -> None:
+    with pytest.raises(StepSizeError, match=rf"same_step_size\({cls.__name__}, like=Adam\) if they agree"):
+        step_size_of(cls([nn.Parameter(torch.zeros(1))]))
+
+
+def test_a_subclass_of_what_has_no_step_size_has_none() -> None:
+    with pytest.raises(StepSizeError, match="dense approximation of the inverse Hessian"):
+        step_size_of(type("Mine", (LBFGS,), {})([nn.Parameter(torch.zeros(1))]))
+
+
 def test_a_subclass_may_say_that_it_steps_like_its_base() -> None:
     class LoggingAdam(Adam):
-        pass
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
 
     make = functools.partial(LoggingAdam, lr=0.02)
     with pytest.raises(StepSizeError, match=r"same_step_size\(LoggingAdam, like=Adam\) if they agree"):

@@ -9,12 +9,14 @@ One short function per optimizer class gives s, for the very step just taken: wh
 for its start from 0, so does s. A weight that has had no gradient yet may have an s without a bound. The optimizer's
 own moves still have one, its *reach*: a prox moves a coordinate by at most twice that.
 
-Classes are matched exactly: a subclass may step differently. `register_step_size` adds a third party's optimizer in
-the same way as the ones below, `same_step_size` a subclass that steps like its base, and `refuse_step_size` says why
-there is no s and what to do instead. docs/optimizers.md has the formulas in one table.
+A subclass steps as its base does, unless it overrides something that the base's ``step()`` may call.
+`register_step_size` adds a third party's optimizer in the same way as the ones below, `same_step_size` a subclass
+whose own ``step()`` steps like its base, and `refuse_step_size` says why there is no s and what to do instead.
+docs/optimizers.md has the formulas in one table.
 """
 
 from torchshrink.step_sizes import third_party as third_party
+from torchshrink.step_sizes import third_party_adaptive as third_party_adaptive
 from torchshrink.step_sizes.group_settings import WeightDecay, climbs, weight_decay_kind, weight_decays
 from torchshrink.step_sizes.registry import (
     PREVIOUS,

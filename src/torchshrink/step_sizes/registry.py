@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,6 +102,13 @@ class _Known:
     decay: Decay
 
 
+_BESIDE_THE_STEP = """
+    __abstractmethods__ __annotations__ __classcell__ __dict__ __doc__ __eq__ __firstlineno__ __getstate__ __hash__
+    __init__ __init_subclass__ __module__ __orig_bases__ __qualname__ __reduce__ __reduce_ex__ __repr__ __setstate__
+    __slots__ __static_attributes__ __str__ __weakref__ _abc_impl add_param_group load_state_dict state_dict zero_grad
+"""
+"""What a subclass may have of its own, under a name that its base has too, and step as its base does."""
+
 _KNOWN: dict[Class, _Known] = {}  # the last word comes last
 _MET: dict[type[Optimizer], Class | None] = {}  # under which key of _KNOWN a class was found, if any
 
@@ -119,11 +126,37 @@ def _know(optimizer_class: Class, known: _Known) -> None:
 
 
 def _known(optimizer_class: type[Optimizer]) -> _Known | None:
+    """What has been said of a class, or else of the nearest base that steps as it does."""
     if optimizer_class not in _MET:
-        found = (key for key in reversed(_KNOWN) if key is optimizer_class or _is_name_of(key, optimizer_class))
-        _MET[optimizer_class] = next(found, None)
+        keys = (key for each in _stepping_alike(optimizer_class) if (key := _key_of(each)) is not None)
+        _MET[optimizer_class] = next(keys, None)
     key = _MET[optimizer_class]
     return None if key is None else _KNOWN[key]
+
+
+def _key_of(optimizer_class: type[Optimizer]) -> Class | None:
+    found = (key for key in reversed(_KNOWN) if key is optimizer_class or _is_name_of(key, optimizer_class))
+    return next(found, None)
+
+
+def _stepping_alike(optimizer_class: type[Optimizer]) -> Iterator[type[Optimizer]]:
+    """A class, and its bases as far as nothing that their ``step()`` is or may call has been overridden."""
+    order = optimizer_class.__mro__
+    for place, each in enumerate(order):
+        if issubclass(each, Optimizer):
+            yield each
+        inherited = {name for base in order[place + 1 :] for name in vars(base)}
+        own = {name for name in vars(each) if name != "step" or not _is_torchs_wrapper(each, order[place + 1 :])}
+        if not inherited.isdisjoint(own - {*_BESIDE_THE_STEP.split()}):
+            return
+
+
+def _is_torchs_wrapper(optimizer_class: type, bases: Sequence[type]) -> bool:
+    """Whether a class's ``step`` is what torch wraps its bases' in, where it is the first to have an optimizer."""
+    step = vars(optimizer_class)["step"]
+    inherited: Any = next((vars(base)["step"] for base in bases if "step" in vars(base)), None)
+    plain = inherited.__wrapped__ if getattr(inherited, "hooked", False) else inherited
+    return bool(getattr(step, "hooked", False) and step.__wrapped__ is plain)
 
 
 def _is_name_of(key: Class, optimizer_class: type[Optimizer]) -> bool:
@@ -150,8 +183,9 @@ def register_step_size(
     """Say, as a decorator, what the effective step size of these optimizer classes is.
 
     Args:
-        optimizer_classes: matched exactly, subclasses not included. A name, such as ``"timm.optim.AdamWLegacy"``,
-            stands for the class that this module has under it, and imports nothing.
+        optimizer_classes: with their subclasses, but for those that override what their ``step()`` may call. A name,
+            such as ``"timm.optim.AdamWLegacy"``, stands for the class that this module has under it, and imports
+            nothing.
         coordinatewise: whether the step size differs between the coordinates of a parameter.
         remember: what the step size needs from before the step (see `StepSizeRule`).
         refuses: which settings of a group leave no step size, and why (see `StepSizeRule`).
@@ -188,7 +222,7 @@ def register_step_size(
 
 
 def same_step_size(optimizer_class: Class, like: type[Optimizer]) -> None:
-    """Say that an optimizer class, a subclass most likely, steps exactly as ``like`` does.
+    """Say that an optimizer class steps exactly as ``like`` does: a subclass, most likely, with its own ``step()``.
 
     Raises:
         StepSizeError: ``like`` has no known step size.
@@ -196,7 +230,9 @@ def same_step_size(optimizer_class: Class, like: type[Optimizer]) -> None:
     Example:
         >>> import torch
         >>> class LoggingAdam(torch.optim.Adam):
-        ...     pass
+        ...     def step(self, closure=None):
+        ...         print("step")
+        ...         return super().step(closure)
         >>> same_step_size(LoggingAdam, like=torch.optim.Adam)
     """
     rule, known = _look_up(like), _known(like)
@@ -220,7 +256,7 @@ def register_weight_decay(*optimizer_classes: Class, acts: Decay) -> None:
         >>> register_weight_decay(MySign, acts="decoupled")
     """
     for optimizer_class in optimizer_classes:
-        known = _KNOWN.get(optimizer_class)
+        known = _KNOWN.get(optimizer_class) if isinstance(optimizer_class, str) else _known(optimizer_class)
         _know(optimizer_class, _Known(None if known is None else known.rule, acts))
 
 
@@ -250,7 +286,7 @@ def step_size_of(optimizer: Optimizer, group: Group | None = None) -> StepSizeRu
     """The step size rule of an optimizer, under the settings that a parameter group of it has now.
 
     Args:
-        optimizer: its class decides, by exact match.
+        optimizer: its class decides, or the base whose ``step()`` it has.
         group: whose settings must leave a step size; None: those of every group.
 
     Raises:

@@ -1,10 +1,10 @@
 """Optimizers of other libraries, by name, so that nothing is imported: step sizes, refusals, and how weight decay acts.
 
-Step sizes stand here where the update is one that `torch_optim` has a formula for, or a line away from it. Any other
-optimizer acts by latent weights, which need none; what matters there is how weight decay acts. Derived from and
-measured with pytorch_optimizer 4.1.0, timm 1.0.31, transformers 5.24.0 (AdamW: 4.46.3, the last major version that has
-it), schedulefree 1.4.1, bitsandbytes 0.50.2 and torchao 0.18.0. tests/step_sizes/test_third_party.py measures again
-with what is installed.
+Step sizes stand here where the update is one that `torch_optim` has a formula for, or a line away from it, and in
+`third_party_adaptive` where it needs one of its own. Any other optimizer acts by latent weights, which need none; what
+matters there is how weight decay acts. Derived from and measured with pytorch_optimizer 4.1.0, timm 1.0.31,
+transformers 5.24.0 (AdamW: 4.46.3, the last major version that has it), schedulefree 1.4.1, bitsandbytes 0.50.2 and
+torchao 0.18.0. tests/step_sizes/test_third_party.py measures again with what is installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _names(module: str, classes: str) -> tuple[str, ...]:
     return tuple(f"{module}.{name}" for name in classes.split())
 
 
-def _by(setting: str, *, otherwise: DecayKind = "coupled") -> Callable[[Group], DecayKind]:
+def by_setting(setting: str, *, otherwise: DecayKind = "coupled") -> Callable[[Group], DecayKind]:
     """Decoupled where a setting of the group says so."""
 
     def acts(group: Group) -> DecayKind:
@@ -43,7 +43,7 @@ def _by(setting: str, *, otherwise: DecayKind = "coupled") -> Callable[[Group], 
 # --- step sizes ---
 
 
-def _without(**settings: str) -> Refuses:
+def without(**settings: str) -> Refuses:
     """Refuses settings that change the update, each with what it does."""
 
     def refuses(group: Group) -> str | None:
@@ -66,7 +66,7 @@ def _rate(group: Group, state: State) -> Step:
 register_step_size(
     "timm.optim.AdamWLegacy",
     coordinatewise=True,
-    refuses=_without(caution=_CAUTION, clipping_threshold=_CLIPPED),
+    refuses=without(caution=_CAUTION, clipping_threshold=_CLIPPED),
     reach=_rate,
     weight_decay="decoupled",
 )(adam)
@@ -82,7 +82,7 @@ def _nesterov_rate(group: Group, state: State) -> Step:
 @register_step_size(
     "timm.optim.NAdamW",
     coordinatewise=True,
-    refuses=_without(caution=_CAUTION, clipping_threshold=_CLIPPED),
+    refuses=without(caution=_CAUTION, clipping_threshold=_CLIPPED),
     reach=_nesterov_rate,
     weight_decay="decoupled",
 )
@@ -93,7 +93,7 @@ def _nadamw(group: Group, state: State) -> Step:
 def _cautious_or_momentum(group: Group) -> str | None:
     if group.get("nesterov") and group["dampening"]:
         return "nesterov=True with a dampening weighs the gradient twice; take dampening=0"
-    return _without(caution=_CAUTION)(group) or momentum_without_limit(group)
+    return without(caution=_CAUTION)(group) or momentum_without_limit(group)
 
 
 register_step_size(
@@ -113,9 +113,9 @@ def _rmsprop_rate(group: Group, state: State) -> Step:
 @register_step_size(
     "timm.optim.RMSpropTF",
     coordinatewise=True,
-    refuses=_without(caution=_CAUTION, centered="divides by the gradient's deviation from its average, 0 at the end"),
+    refuses=without(caution=_CAUTION, centered="divides by the gradient's deviation from its average, 0 at the end"),
     reach=_rmsprop_rate,
-    weight_decay=_by("decoupled_decay"),
+    weight_decay=by_setting("decoupled_decay"),
 )
 def _rmsprop_tf(group: Group, state: State) -> Tensor:
     """lr/(1−μ)/√(v + ε), ε inside the root."""
@@ -148,18 +148,18 @@ _DEBIAS = "leaves its average uncorrected for its start from 0"
 register_step_size(
     "pytorch_optimizer.AdaMax",
     coordinatewise=True,
-    refuses=_without(adam_debias=_DEBIAS, adanorm="rescales gradients by the size of all together"),
+    refuses=without(adam_debias=_DEBIAS, adanorm="rescales gradients by the size of all together"),
     reach=_rate,
-    weight_decay=_by("weight_decouple"),
+    weight_decay=by_setting("weight_decouple"),
 )(adamax)
 
 
 @register_step_size(
     "pytorch_optimizer.Yogi",
     coordinatewise=True,
-    refuses=_without(adam_debias=_DEBIAS),
+    refuses=without(adam_debias=_DEBIAS),
     reach=_rate,
-    weight_decay=_by("weight_decouple"),
+    weight_decay=by_setting("weight_decouple"),
 )
 def _yogi(group: Group, state: State) -> Step:
     """Adam's, with another v, and the steps counted in the group."""
@@ -205,7 +205,7 @@ refuse_step_size(
 _PYTORCH_OPTIMIZER_BY_FLAG = """
     ADOPT APOLLO AdEMAMix AdaBelief AdaBound AdaDelta AdaFactor AdaGC AdaGO AdaMod AdaMuon AdaNorm AdaPNM AdaTAM Adalite
     AdamC AdamG AdamS AggMo Aida Alice Ano AvaGrad CAME DAdaptAdaGrad DAdaptAdam DAdaptLion DiffGrad DualAdam EXAdam
-    EmoFact EmoLynx EmoNavi Kate Kron Lion MADGRAD Muon NorMuon PAdam PID PNM QHAdam QHM RACS ROSE SCION SCIONLight SGDW
+    EmoFact EmoLynx EmoNavi Kate Kron Lion MADGRAD Muon NorMuon PAdam PID PNM QHM RACS ROSE SCION SCIONLight SGDW
     SPlus SWATS Shampoo SignSGD SimplifiedAdEMAMix SpectralSphere StableAdamW Tiger VSGD
 """
 _PYTORCH_OPTIMIZER_DECOUPLED = """
@@ -213,14 +213,14 @@ _PYTORCH_OPTIMIZER_DECOUPLED = """
     SPAM ScheduleFreeAdamW ScheduleFreeRAdam StableSPAM
 """
 # With weight_decouple=False these add it to a gradient that is not looked at any more.
-_PYTORCH_OPTIMIZER_DECOUPLED_OR_NOTHING = "AdamP AdamWSN Grams LaProp Prodigy RAdam Ranger21 SGDP SGDSaI TAM"
+_PYTORCH_OPTIMIZER_DECOUPLED_OR_NOTHING = "AdamP AdamWSN Grams LaProp Prodigy Ranger21 SGDP SGDSaI TAM"
 
-register_weight_decay(*_names("pytorch_optimizer", _PYTORCH_OPTIMIZER_BY_FLAG), acts=_by("weight_decouple"))
-register_weight_decay("pytorch_optimizer.ScalableShampoo", acts=_by("decoupled_weight_decay"))
+register_weight_decay(*_names("pytorch_optimizer", _PYTORCH_OPTIMIZER_BY_FLAG), acts=by_setting("weight_decouple"))
+register_weight_decay("pytorch_optimizer.ScalableShampoo", acts=by_setting("decoupled_weight_decay"))
 register_weight_decay(*_names("pytorch_optimizer", _PYTORCH_OPTIMIZER_DECOUPLED), acts="decoupled")
 register_weight_decay(
     *_names("pytorch_optimizer", _PYTORCH_OPTIMIZER_DECOUPLED_OR_NOTHING),
-    acts=_by("weight_decouple", otherwise="unknown"),
+    acts=by_setting("weight_decouple", otherwise="unknown"),
 )
 register_weight_decay(*_names("pytorch_optimizer", "ASGD AccSGD Adai ApolloDQN LARS ScheduleFreeSGD"), acts="coupled")
 register_weight_decay(
@@ -229,9 +229,8 @@ register_weight_decay(
     acts="decoupled",
 )
 register_weight_decay(*_names("timm.optim", "Lars NAdamLegacy"), acts="coupled")
-register_weight_decay(*_names("timm.optim", "AdaBelief MADGRAD"), acts=_by("decoupled_decay"))
-register_weight_decay("timm.optim.Adopt", acts=_by("decoupled"))
-register_weight_decay("transformers.optimization.Adafactor", acts="decoupled")
+register_weight_decay(*_names("timm.optim", "AdaBelief MADGRAD"), acts=by_setting("decoupled_decay"))
+register_weight_decay("timm.optim.Adopt", acts=by_setting("decoupled"))
 register_weight_decay(*_names("schedulefree", "AdamWScheduleFree RAdamScheduleFree"), acts="decoupled")
 register_weight_decay("schedulefree.SGDScheduleFree", acts="coupled")
 

@@ -1,5 +1,6 @@
 """The lanes engine against the plain one."""
 
+import itertools
 import warnings
 from functools import partial
 
@@ -215,6 +216,60 @@ class TestAgreement:
         stacks = stacks_of(spec, folds, family)
         for stack in stacks:
             stack.train()
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+    @pytest.mark.parametrize("zero", [False, True])
+    def test_constraints_by_latent_weights(self, optimizer, zero):
+        def build():
+            model = mlp(16, 3, hidden=(8, 6))
+            if zero:  # hidden1 and hidden2 have no gradient in the first step, and begin in the second
+                with torch.no_grad():
+                    model.output.weight.zero_()
+            return model
+
+        def made(s):
+            return {"hidden1.weight": ts.L0Ball(0.3), "hidden2.weight": ts.L1(s), "output.weight": ts.NonNegative()}
+
+        spec, folds, family = spec_of(build, made, optimizer=optimizer, method="latent", epochs=5)
+        stacks = stacks_of(spec, folds, family)
+        for stack in stacks:
+            stack.train()
+            assert float((stack.parameters["hidden1.weight"] == 0).double().mean()) > 0.69
+        assert largest_difference(spec, folds, family, stacks) < 1e-8
+
+    @pytest.mark.filterwarnings("ignore:.*not known to be convex:torchshrink.errors.ObjectiveWarning")
+    def test_latent_weights_of_unknown_convexity_are_left_to_the_plain_engine(self):
+        class Own(ts.L1):
+            convex = False
+
+        spec, folds, family = spec_of(partial(mlp, 16, 3), Own, method="latent")
+        with pytest.raises(CannotStackError, match="not known to be convex"):
+            Stack(spec, {0: folds[0]}, family, STRENGTHS)
+
+    @pytest.mark.parametrize("factor", [0.0, 1e-3])
+    @pytest.mark.parametrize(
+        "optimizer", [partial(torch.optim.SGD, lr=1e-3, momentum=0.9), partial(torch.optim.RMSprop, lr=0.02)]
+    )
+    def test_each_lane_changes_its_rho_as_a_model_alone_does(self, optimizer, factor):
+        def build():
+            model = nn.Linear(16, 3)
+            with torch.no_grad():
+                model.weight.mul_(factor)
+            return model
+
+        spec, folds, family = spec_of(build, ts.L1, optimizer=optimizer, method="latent", epochs=5)
+        stacks = stacks_of(spec, folds, family)
+        changes = 0
+        for stack in stacks:
+            rhos = []
+            stack.train(lambda *_, of=stack, seen=rhos: seen.append([each.rho for each in of._latent._offset.values()]))
+            changes += sum(
+                int((one != other).sum())
+                for before, after in itertools.pairwise(rhos)
+                for one, other in zip(before, after, strict=True)
+            )
+        assert changes
         assert largest_difference(spec, folds, family, stacks) < 1e-8
 
     @pytest.mark.parametrize(

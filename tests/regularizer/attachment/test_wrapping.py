@@ -200,6 +200,7 @@ def in_training_mode(wrapper):
 
 
 MOVED, PUT_BACK = "moves the weights between the steps", "moves the weights and puts them back"
+CHANGED = "changes the gradients before the steps"
 WRAPPERS = {  # name -> how it is made of a model and a base, how a step is taken, what is warned of
     "SAM": (lambda m, base: SAM(m.parameters(), base, lr=0.05), two_half_steps, PUT_BACK),
     "SAM by closure": (lambda m, base: SAM(m.parameters(), base, lr=0.05), step_after, PUT_BACK),
@@ -230,7 +231,7 @@ WRAPPERS = {  # name -> how it is made of a model and a base, how a step is take
     "pytorch_optimizer.GSAM": (gsam, gsam_step, PUT_BACK),
     "pytorch_optimizer.Lookahead": (lambda m, base: po.Lookahead(base(m.parameters(), lr=0.05)), plain_step, MOVED),
     "pytorch_optimizer.PCGrad": (lambda m, base: po.PCGrad(base(m.parameters(), lr=0.05)), plain_step, None),
-    "pytorch_optimizer.OrthoGrad": (lambda m, base: po.OrthoGrad(base(m.parameters(), lr=0.05)), plain_step, None),
+    "pytorch_optimizer.OrthoGrad": (lambda m, base: po.OrthoGrad(base(m.parameters(), lr=0.05)), plain_step, CHANGED),
     "pytorch_optimizer.Magma": (lambda m, base: po.Magma(base(m.parameters(), lr=0.05)), plain_step, MOVED),
     "pytorch_optimizer.ScheduleFreeWrapper": (
         lambda m, base: in_training_mode(po.ScheduleFreeWrapper(base(m.parameters(), lr=0.05))),
@@ -307,6 +308,66 @@ def test_sam_ends_where_its_own_loss_and_the_penalty_balance():
             two_half_steps(outer, closure_for(model, X, y, outer))
     assert reg.certify(closure_for(model, X, y)).ok(1e-8)
     assert int((model.weight == 0).sum()) == 5
+
+
+class Changing(DuckWrapper, Optimizer):
+    """Changes the gradients before each step, in one way or another."""
+
+    def __init__(self, inner, change):
+        DuckWrapper.__init__(self, inner)
+        self.change = change
+        self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
+        self._patch_step_function()
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.copy_(self.change(p.grad))
+        return super().step(closure)
+
+
+def changed(change, *, regularizers=1, steps=3):
+    """What was warned of, and what is left in the outer optimizer after detaching."""
+    model = problem()[0]
+    outer = Changing(SGD(model.parameters(), lr=0.1), change)
+    regs = [ts.Regularizer(model, penalty) for penalty in (ts.L1(0.1), ts.L2(0.1))[:regularizers]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ObjectiveWarning)
+        for reg in regs:
+            reg.attach(outer)
+        for _ in range(steps):
+            model(torch.ones(2, model.in_features, dtype=model.weight.dtype)).square().sum().backward()
+            outer.step()
+            outer.zero_grad()
+    for reg in regs:
+        reg.detach()
+    return [str(one.message) for one in caught], outer._optimizer_step_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda g: g.clamp(-1e-3, 1e-3), lambda g: g - g.mean(), lambda g: 0.3 * g, lambda g: g + 1e-3, lambda g: -g],
+)
+def test_a_wrapper_that_changes_gradients_is_warned_of(change):
+    said, left = changed(change)
+    assert len(said) == 1
+    assert "Changing changes the gradients before the steps of its SGD" in said[0]
+    assert not left
+
+
+@pytest.mark.parametrize("change", [lambda g: g, lambda g: g / 1024, lambda g: g * 2])
+@pytest.mark.parametrize("regularizers", [1, 2])
+def test_one_that_divides_by_a_loss_scale_is_not(change, regularizers):
+    assert changed(change, regularizers=regularizers) == ([], {})
+
+
+def test_one_that_is_known_to_change_them_is_warned_of_with_a_closure_too():
+    model, X, y = problem()
+    outer = po.OrthoGrad(SGD(model.parameters(), lr=0.1))
+    ts.Regularizer(model, ts.L1(0.1)).attach(outer)
+    with pytest.warns(ObjectiveWarning, match=r"OrthoGrad changes the gradients before the steps of its SGD"):
+        outer.step(closure_for(model, X, y, outer))
 
 
 def test_what_is_around_the_steps_is_looked_at_in_the_first_ones_only():

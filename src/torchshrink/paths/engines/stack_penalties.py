@@ -225,6 +225,8 @@ def _one(
     method = "loss" if how == "loss" else resolve_method(reference, how, optimizer, optimizer.param_groups[0])
     if method == "decoupled":
         raise CannotStackError("method 'decoupled' has no lanes")
+    if method == "latent" and reference.convex_part is None and not reference.constraint:
+        raise CannotStackError(f"{name}: {reference} is not known to be convex, and each model finds a ρ for it")
     if method == "prox" and step_size_of(optimizer).remember is not None:
         raise CannotStackError(f"{type(optimizer).__name__}'s step size needs a look before each step")
     return LanePenalty(reference, strengths, method, folds)

@@ -5,20 +5,39 @@ from torchshrink.regularizer.attachment.bundling import Method, Resolved, resolv
 from torchshrink.regularizer.attachment.caveats import DECOUPLED_NOTE, is_plain_descent
 from torchshrink.regularizer.attachment.hooks import let_copy
 from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
-from torchshrink.regularizer.attachment.rho import bounded_rho, coupled_decay, default_rho, start_for_rho
+from torchshrink.regularizer.attachment.rho import (
+    Fit,
+    Measured,
+    bounded_rho,
+    coupled_decay,
+    default_rho,
+    followed_rho,
+    held_rho,
+    is_looked_at,
+    looked_back,
+    norm_of,
+    start_for_rho,
+)
 from torchshrink.regularizer.attachment.wrapping import stepping
 
 __all__ = [
     "DECOUPLED_NOTE",
     "Attachment",
+    "Fit",
+    "Measured",
     "Method",
     "Offsets",
     "Resolved",
     "bounded_rho",
     "coupled_decay",
     "default_rho",
+    "followed_rho",
+    "held_rho",
+    "is_looked_at",
     "is_plain_descent",
     "let_copy",
+    "looked_back",
+    "norm_of",
     "read_offsets",
     "resolve_method",
     "shared_out",

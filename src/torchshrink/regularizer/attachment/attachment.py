@@ -94,7 +94,7 @@ class Attachment:
         self._between: Between | None = None
         if optimizer is not given:
             penalised = [p for bundle in self._bundles for p in bundle.parameters]
-            self._between = Between(type(given).__name__, type(optimizer).__name__, penalised)
+            self._between = Between(given, optimizer, penalised)
         self._earlier = _attached(optimizer)
         self._caveats = caveats(optimizer, self._bundles, self._others(self._earlier))
         for note in self._caveats:
@@ -108,6 +108,8 @@ class Attachment:
         )
         for each in _attached(optimizer):
             each.keep_innermost()
+        if self._between is not None:
+            self._between.install()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -152,6 +154,8 @@ class Attachment:
         self.settle()
         others = [other for other in _attached(self.optimizer) if other is not self]
         self._installation.remove(others=bool(others))
+        if self._between is not None:
+            self._between.remove()
 
     @staticmethod
     def _others(attachments: Sequence[Attachment]) -> list[Bundle]:
@@ -163,14 +167,15 @@ class Attachment:
         if self._nesting and is_nested(optimizer):
             return None
         if self._latent is not None:
-            self._leave()  # the last step may have ended in an exception
+            with torch.no_grad(), without_autocast():
+                self._latent.begin_step()
             self._installation.make_first_after()
         self.schedule.begin(self)
         if self._members.changed():
             check_settings(optimizer, self._bundles)
             self._members = Members(optimizer)
         if self._between is not None:
-            self._between.before_step()
+            self._between.before_step(alone=len(_attached(optimizer)) == 1)
         if self._remembering:
             self._remember()
         if not self._before and self._latent is None:
@@ -195,7 +200,8 @@ class Attachment:
             return
         self.stepped = True
         if self._latent is not None:
-            self._leave()
+            with torch.no_grad(), without_autocast():
+                self._latent.end_step()
             self._installation.make_last_before()  # of the next step: others may have come since
         if self._loaded:
             self._check_resumed()

@@ -33,12 +33,18 @@ from torchshrink.errors import AttachmentError, ObjectiveWarning, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
-from torchshrink.regularizer.attachment.offsets import Offset, Offsets
+from torchshrink.regularizer.attachment.offsets import Look, Offset, Offsets
 from torchshrink.regularizer.attachment.rho import (
+    Fit,
+    Measured,
     bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
+    held_rho,
+    is_looked_at,
+    is_stuck,
+    looked_back,
     norm_of,
     start_for_rho,
 )
@@ -49,7 +55,6 @@ from torchshrink.support.precision import without_autocast
 from torchshrink.support.private_torch import steps_under_way, version_of
 
 SAME = 1e-4  # in relation: how far the prox of the latent weights may be from the model's before that is an edit
-LOOKS = 16  # the first steps, and then each so many: in these a ρ that rests on gradients is looked at
 DOUBLINGS = 60  # of ρ, until the weights are a prox at all under a penalty whose convexity is not known
 
 
@@ -77,13 +82,17 @@ class LatentWeights:
         self._optimizer, self._bundles, self._schedule = optimizer, bundles, schedule
         self._offsets, self._rho = offsets, rho
         self._shown: list[tuple[Bundle, nn.Parameter, Offset]] = []  # the tensors that hold latent weights now
+        self._looked: list[
+            tuple[Bundle, str, nn.Parameter, Offset]
+        ] = []  # those whose displacement this step is measured
         self._edited: dict[str, str] = {}
+        self._stuck: dict[str, str] = {}
         self._rates: dict[int, tuple[Tensor, int, float]] = {}  # by group: the tensor, its version, the rate
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which tensors were changed between the steps, in words."""
-        return tuple(self._edited.values())
+        """Which tensors were changed between the steps, and which no search moves, in words."""
+        return (*self._edited.values(), *self._stuck.values())
 
     # --- around a step ---
 
@@ -96,6 +105,7 @@ class LatentWeights:
         d·z: so d·u is taken off.
         """
         self._forget_idle()
+        looks = self._rho is None and is_looked_at(self._schedule.steps)
         for bundle in self._acting():
             group = self._optimizer.param_groups[bundle.group]
             coupled = coupled_decay(self._optimizer, group)
@@ -109,6 +119,11 @@ class LatentWeights:
                     dense_gradient(p).add_(offset.u * pull)
                 else:
                     dense_gradient(p).add_(offset.u, alpha=pull)
+                if looks and offset.look is None:  # in its first evaluation, where a step has several
+                    offset.look = Look(norm_of(dense_gradient(p)) / loss_scale, offset.rho * norm_of(offset.u))
+                    self._looked.append((bundle, name, p, offset))
+                if offset.look is not None:
+                    offset.look.evaluations += 1
         self._show()
 
     @uncompiled
@@ -133,6 +148,45 @@ class LatentWeights:
                 offset.u.sub_(p)
             offset.version = version_of(p)
             self._shown.pop()
+
+    def begin_step(self) -> None:
+        """Before a step: the last one may have ended in an exception."""
+        self.leave()
+        for *_, offset in self._looked:
+            offset.look = None
+        self._looked.clear()
+
+    @uncompiled
+    def end_step(self) -> None:
+        """`leave`; and where this step was looked at, see whether ρ suits it."""
+        self.leave()
+        for bundle, name, p, offset in self._looked:
+            self._look_back(bundle, name, p, offset)
+        self._looked.clear()
+
+    def _look_back(self, bundle: Bundle, name: str, p: nn.Parameter, offset: Offset) -> None:
+        """Another ρ, from the next step on, where the optimizer or the weights ask for it."""
+        look, offset.look = offset.look, None
+        if look is None or look.before is None:
+            return
+        moved = norm_of(look.before.sub_(p).sub_(offset.u))
+        # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
+        follows = bundle.penalty.convex_part is not None and not bundle.penalty.constraint
+        natural = self._unit_rho(bundle, p, torch.zeros_like(p)) if follows else moved.new_full((), math.nan)
+        size = norm_of(p.detach())
+        natural = torch.where(size > 0, natural, math.nan)
+        # In one transfer, and then on the CPU: what follows are few numbers.
+        numbers = torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural, size)]).cpu()
+        measured = Measured(numbers[0], numbers[1], numbers[2], look.evaluations)
+        self._stuck.pop(name, None)
+        if is_stuck(measured, torch.finfo(p.dtype).eps * (numbers[4] + numbers[1] / offset.rho)):
+            self._stuck[name] = (
+                f"{name}: {type(self._optimizer).__name__} took {look.evaluations} gradients in a step and moved "
+                "nothing, where they are not 0: a line search finds no descent where rho is below the loss's "
+                "curvature; attach with rho=, about the largest one, or take no line search"
+            )
+        fit = looked_back(_fit_of(offset), measured, numbers[3], steps=self._schedule.steps, scale=offset.scale)
+        offset.unit_rho, offset.held, offset.most = map(float, fit)
 
     def settle(self) -> None:
         """Give the model its weights back where a step ended in an exception, before anybody looks at them.
@@ -172,6 +226,8 @@ class LatentWeights:
                 else:
                     offset.latent = offset.u + p
                     p.copy_(offset.latent)
+                if offset.look is not None and offset.look.before is None:
+                    offset.look.before = (p if offset.latent is None else offset.latent).detach().clone()
                 self._shown.append((bundle, p, offset))
 
     # --- which ---
@@ -223,11 +279,14 @@ class LatentWeights:
         offset.fit(p)
         self._notice_edit(bundle, name, p, offset)
         if self._rho is not None:
-            offset.unit_rho = self._rho
-        elif bundle.penalty.constraint and self._looks():  # the first gradient may have been a small one
-            z, grad = p.detach().double(), dense_gradient(p).double() / loss_scale
-            offset.unit_rho = followed_rho(bundle.penalty, offset.unit_rho, z, grad, offset.u.double())
-        rho = self._bounded(offset.unit_rho * scale, bundle, p)
+            offset.unit_rho = offset.held = self._rho
+        elif bundle.penalty.constraint and is_looked_at(self._schedule.steps):  # the first gradient may be a small one
+            z, grad, fit = p.detach().double(), dense_gradient(p).double() / loss_scale, _fit_of(offset)
+            unit = followed_rho(bundle.penalty, fit.unit.to(p.device), z, grad, offset.u.double()).cpu()
+            offset.unit_rho, offset.held = float(unit), float(held_rho(fit.held, unit, fit.most))
+        if scale > offset.scale:  # a stronger pull lets a ρ be larger by as much; the steps will tell
+            offset.most *= scale / offset.scale
+        rho = self._bounded(offset.held * scale, bundle, p)
         if (rho, scale) != (offset.rho, offset.scale):
             # What ρu is per unit of strength stays: the pull on a weight that is not 0 is then that of the new one.
             offset.u.mul_((scale / offset.scale) * (offset.rho / rho))
@@ -242,7 +301,7 @@ class LatentWeights:
             StepSizeError: the ρ that was given leaves no digits of u, or none of z.
         """
         penalty, z = self._convex(bundle), working(p.detach())
-        unit = self._rho if self._rho is not None else self._unit_rho(bundle, p, grad)
+        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p, grad))
         if not 0 < unit * scale < math.inf:
             return None  # a constraint, or an anchor, without a gradient yet
         rho = self._bounded(unit * scale, bundle, p)
@@ -254,17 +313,14 @@ class LatentWeights:
                 unit, rho, u = 2 * unit, 2 * rho, u / 2
         if self._rho is not None:
             _check_digits(self._rho, z, u)
-        return Offset(u, unit, rho, scale, penalty)
+        return Offset(u, unit, unit, rho, scale, penalty=penalty)
 
-    def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> float:
+    def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> Tensor:
         """ρ at scale 1; 0, infinite or NaN where nothing tells. In float64: strengths may be tiny, and huge."""
         penalty = bundle.penalty.at_step(self._schedule.steps) if bundle.penalty.scheduled else bundle.penalty
         z = p.detach().double()
         pull = distributed.gradients(penalty.convex_part or penalty, [start_for_rho(z)], 1.0)[0]
-        return float(default_rho(penalty, z, pull, grad.double()))
-
-    def _looks(self) -> bool:
-        return self._schedule.steps < LOOKS or self._schedule.steps % LOOKS == 0
+        return default_rho(penalty, z, pull, grad.double())
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
         group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})
@@ -299,6 +355,10 @@ class LatentWeights:
                 "anew, detach() and attach()"
             )
             warnings.warn(self._edited[name], ObjectiveWarning, stacklevel=6)
+
+
+def _fit_of(offset: Offset) -> Fit:
+    return Fit(*torch.tensor([offset.unit_rho, offset.held, offset.most], dtype=torch.float64))
 
 
 def _check_digits(rho: float, z: Tensor, u: Tensor) -> None:

@@ -17,33 +17,56 @@ from torchshrink.penalties import Penalty
 
 
 @dataclass
+class Look:
+    """A step whose displacement is measured.
+
+    Attributes:
+        gradient: ∇L + ρu's norm, as the optimizer was given it.
+        pull: ρu's norm.
+        before: the latent weights.
+        evaluations: of the gradient, until now.
+    """
+
+    gradient: Tensor
+    pull: Tensor
+    evaluations: int = 0
+    before: Tensor | None = None
+
+
+@dataclass
 class Offset:
     """What is kept beside one tensor z.
 
     Attributes:
         u: latent weights minus the model's, shaped like the tensor, in float32 at least.
-        unit_rho: ρ at scale 1.
+        unit_rho: ρ at scale 1 by `default_rho`.
+        held: ρ at scale 1 as it is taken, which the optimizer's steps may limit.
         rho: ρ as u has it now.
         scale: the regularizer's scale as u has it now.
+        most: the most that ρ may be, as far as the optimizer's steps have shown (`stepped_limit`).
         penalty: whose prox z is; None where u comes from another process.
         version: of the tensor when u was made; None likewise.
         latent: z + u, while a tensor of less precision holds its rounded values; else None.
+        look: what is known so far of the step that is being looked at; else None.
     """
 
     u: Tensor
     unit_rho: float
+    held: float
     rho: float
     scale: float
+    most: float = math.inf
     penalty: Penalty | None = None
     version: int | None = None
     latent: Tensor | None = None
+    look: Look | None = None
 
     def fit(self, p: Tensor) -> None:
         """Follow a tensor that has been moved to another device, or given another dtype."""
         self.u = self.u.to(p.device, torch.promote_types(p.dtype, torch.float32))
 
 
-_NUMBERS = ("unit_rho", "rho", "scale")
+_NUMBERS = ("unit_rho", "held", "rho", "scale", "most")
 
 
 @final
@@ -86,9 +109,10 @@ def read_offsets(state: object, parameters: Mapping[str, nn.Parameter]) -> dict[
         for key in _NUMBERS:
             value = saved[key]
             real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not real or not 0 < float(value) < math.inf:
+            if not real or not float(value) > 0 or (key != "most" and float(value) == math.inf):
                 raise InputError(f"load_state_dict: {key}={value!r} of {name!r}: a finite number > 0 expected")
         u = torch.empty_like(p, requires_grad=False, dtype=torch.promote_types(p.dtype, torch.float32))
         u.copy_(distributed.shard_like(saved["offset"], p))
-        found[name] = Offset(u, float(saved["unit_rho"]), float(saved["rho"]), float(saved["scale"]))
+        unit_rho, held, rho, scale, most = (float(saved[key]) for key in _NUMBERS)
+        found[name] = Offset(u, unit_rho, held, rho, scale, most)
     return found

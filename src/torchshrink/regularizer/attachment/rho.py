@@ -1,10 +1,15 @@
-"""Which ρ the prox of latent weights is given."""
+"""Which ρ the prox of latent weights is given.
+
+What is said of one tensor here holds of several at once, and of lanes: ρ and what it rests on are scalars, or tensors
+of one shape, in float64.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +19,39 @@ from torchshrink import distributed
 from torchshrink.errors import StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.step_sizes import step_size_of, weight_decays
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step did to one tensor.
+
+    Attributes:
+        gradient: ‖∇L + ρu‖, which the step was given.
+        pull: ‖ρu‖.
+        displacement: of the latent weights, a norm too.
+        evaluations: of the gradient.
+    """
+
+    gradient: Tensor
+    pull: Tensor
+    displacement: Tensor
+    evaluations: Tensor | int
+
+
+class Fit(NamedTuple):
+    """ρ at scale 1, and what it rests on.
+
+    Attributes:
+        unit: by `default_rho`.
+        held: as it is taken, which the optimizer's steps may limit.
+        most: the most that it may be, as far as these have shown (`stepped_limit`), at the scale of now; infinite
+            before the first.
+    """
+
+    unit: Tensor
+    held: Tensor
+    most: Tensor
+
 
 KAPPA = 10.0
 """ρ = κ·‖∂Ω(z)‖/‖z‖ at the start: under L1 all weights below a tenth of their root mean square are 0 at most.
@@ -33,6 +71,31 @@ network with 3 % of its weights under Muon ends at a mean loss of .08 instead of
 FAR, FAR_OF_COUNTS = 10.0, 3.0
 """How many times larger a later gradient has to be for a ρ that rests on the first one to follow it."""
 
+LOOKS = 16
+"""The first steps, and then each so many: in these ρ is looked at."""
+
+OFF = 3.0
+"""How many times larger or smaller ρ = κ·‖∂Ω(z)‖/‖z‖ has to be for the weights of now before ρ follows it."""
+
+STEPPED, SEARCHED = 0.5, 4.0
+"""ρ is at most this times ‖gradient‖/‖displacement‖ of the steps that are looked at.
+
+With 1/s for that ratio a weight that is 0 comes within ρ·s of its rest in a step, and from 2 on never rests; where
+steps have one length whatever the gradient, λ/ρ, within which the model sees 0, is then no less than two of
+them. SEARCHED is
+for steps of several evaluations: with a ρ below the loss's curvature a line search finds no descent and stops for ever.
+"""
+
+STUCK = 1e-3
+"""A search that moves nothing at a gradient of more than this times ‖ρu‖ is not at its end."""
+
+FALL, RISE = 4.0, 2.0
+"""By how much that limit may fall and rise in one step, which does not say much."""
+
+SHORT = 2.0
+"""How many times larger than its limit ρ may be. It changes rarely, since an optimizer that knows where the weights
+began (MADGRAD) puts them back into the scale of the ρ that it knew."""
+
 SMALLEST, ORDINARY = 0.01, 0.3
 """What stands in for ‖z‖ when ρ is chosen, times √numel/√(inputs): ORDINARY, about what a layer starts with, where all
 weights start at 0; and at least SMALLEST elsewhere."""
@@ -43,7 +106,27 @@ def start_for_rho(z: Tensor) -> Tensor:
     return torch.where(norm_of(z) > 0, z, ORDINARY * _unit(z))
 
 
-def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tensor) -> float:
+def is_looked_at(steps: int) -> bool:
+    """Whether ρ is looked at in the step after so many."""
+    return steps < LOOKS or steps % LOOKS == 0
+
+
+def looked_back(fit: Fit, measured: Measured, natural: Tensor, *, steps: int, scale: float = 1.0) -> Fit:
+    """What ρ is from the next step on, after one that was looked at.
+
+    Args:
+        fit: until now.
+        measured: what the step did.
+        natural: `default_rho` for the weights of now; NaN where ρ does not follow the weights.
+        steps: that came before it.
+        scale: the regularizer's.
+    """
+    most = stepped_limit(fit.most, measured, early=steps < LOOKS**2)
+    unit = refitted_rho(fit.unit, natural)
+    return Fit(unit, held_rho(fit.held, unit, most / scale), most)
+
+
+def followed_rho(penalty: Penalty, unit: Tensor, z: Tensor, grad: Tensor, u: Tensor) -> Tensor:
     """ρ of a constraint at a later gradient: ``unit``, unless that rests on one that was far smaller.
 
     Args:
@@ -56,10 +139,61 @@ def followed_rho(penalty: Penalty, unit: float, z: Tensor, grad: Tensor, u: Tens
     """
     counts = penalty.bounds_support
     least = default_rho(penalty, z, torch.zeros_like(z), grad)
-    if not (FAR_OF_COUNTS if counts else FAR) * unit < float(least) < math.inf:
-        return unit
+    far = ((FAR_OF_COUNTS if counts else FAR) * unit < least) & least.isfinite()
+    if not counts:
+        return torch.where(far, least, unit)
     curvature = norm_of(grad) / norm_of(u)
-    return float(torch.maximum(least, curvature.clamp(max=least * (KAPPA / KAPPA_OF_COUNTS))) if counts else least)
+    return torch.where(far, torch.maximum(least, torch.minimum(curvature, least * (KAPPA / KAPPA_OF_COUNTS))), unit)
+
+
+def is_stuck(measured: Measured, rounding: Tensor) -> bool:
+    """Whether a step of several evaluations moved the weights by no more than rounding, and not for want of a gradient.
+
+    Args:
+        measured: the step's.
+        rounding: of the latent weights.
+    """
+    still = (measured.displacement <= 4 * rounding) & (measured.gradient > STUCK * measured.pull)
+    return bool(still & (torch.as_tensor(measured.evaluations) > 2))
+
+
+def refitted_rho(unit: Tensor, now: Tensor) -> Tensor:
+    """ρ, or what `default_rho` gives for the weights of now, where the two are far apart: a start says little of them.
+
+    From weights that start at 0, or far from where they belong, ρ would be off by orders of magnitude for ever.
+    """
+    off = (now < unit / OFF) | (now > unit * OFF)
+    return torch.where(off & (now > 0) & now.isfinite(), now, unit)
+
+
+def stepped_limit(limit: Tensor, measured: Measured, *, early: bool) -> Tensor:
+    """The most that ρ may be, after one more step: what is known of an optimizer of which nothing is known.
+
+    A step in proportion to the gradient says the same at all times, one by its sign says that ρ vanishes with the
+    gradient: so ρu stands in for that where it is larger. Later on the limit only falls, but while gradients are large:
+    at the turning points of an oscillation displacements vanish, and say nothing.
+
+    Args:
+        limit: until now; infinite before the first.
+        measured: the step's.
+        early: whether it is one of the first.
+    """
+    gradient, pull, displacement = measured.gradient, measured.pull, measured.displacement
+    larger = torch.maximum(gradient, pull)
+    tells = (displacement > 0) & displacement.isfinite() & (larger > 0) & larger.isfinite()
+    share = torch.where(torch.as_tensor(measured.evaluations) > 2, SEARCHED, STEPPED).to(limit)
+    least = share * larger / displacement
+    fallen = torch.where(limit.isfinite(), torch.maximum(least, limit / FALL), least)
+    risen = torch.maximum(limit, torch.minimum(share * gradient / displacement, limit * RISE))
+    risen = risen if early else torch.where(gradient >= pull, risen, limit)
+    return torch.where(tells, torch.where(least < limit, fallen, risen), limit)
+
+
+def held_rho(held: Tensor, wanted: Tensor, limit: Tensor) -> Tensor:
+    """ρ as it is taken: ``held``, as long as it is not far below what is wanted within the limit, nor beyond that."""
+    target = torch.minimum(wanted, limit)
+    beyond = target * torch.where(limit < wanted, SHORT, OFF).to(target)
+    return torch.where((target / OFF <= held) & (held <= beyond), held, target)
 
 
 def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:

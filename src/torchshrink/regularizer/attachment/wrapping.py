@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
@@ -12,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, InputError, ObjectiveWarning
@@ -21,6 +23,7 @@ WATCHED = 50  # steps in which the weights are looked at: the averages of Lookah
 SAME = 1e-5  # in relation: what adding a perturbation and subtracting it again may leave
 
 _OPAQUE = (str, bytes, int, float, type(None), type, FunctionType, MethodType, BuiltinFunctionType, ModuleType, Tensor)
+_CHANGE_GRADIENTS = ("OrthoGrad",)  # in a closure too, where it cannot be seen
 _DEEP = 3  # objects in objects
 _LONG = 1000  # of a longer list or mapping the beginning is looked at
 
@@ -142,21 +145,75 @@ def _related(outer: object, inner: object) -> bool:
 
 @final
 class Between:
-    """Looks at what happens to the weights between the steps of an optimizer that another one wraps.
+    """Looks at what happens to weights and gradients around the steps of an optimizer that another one wraps.
 
     Args:
-        outer: the class that was given.
-        inner: the class whose steps move the weights.
+        outer: the one that was given.
+        inner: the one whose steps move the weights.
         parameters: the penalised ones.
     """
 
-    def __init__(self, outer: str, inner: str, parameters: Sequence[nn.Parameter]) -> None:
-        self._outer, self._inner = outer, inner
+    def __init__(self, outer: object, inner: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        self._given, self._stepping = outer, inner
+        self._outer, self._inner = type(outer).__name__, type(inner).__name__
         self._parameters = parameters
+        self._entered: Tensor | None = None  # what the gradients were where the outer step began
+        self._handle: RemovableHandle | None = None
         self._left = WATCHED
         self._kept: tuple[list[int], torch.Tensor] | None = None
         self._put_back = self._in_a_row = 0  # how often
         self.notes: tuple[str, ...] = ()
+
+    def install(self) -> None:
+        """Look at the gradients as the outer step gets them, where that has a place for hooks of its own."""
+        table = getattr(self._given, "__dict__", {}).get("_optimizer_step_pre_hooks")
+        own = isinstance(table, dict) and table is not vars(self._stepping).get("_optimizer_step_pre_hooks")
+        if own and isinstance(self._given, Optimizer):
+            self._handle = self._given.register_step_pre_hook(self._enter)
+
+    def remove(self) -> None:
+        """Take the hook out again."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _enter(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # it would make the gradients anew
+        looks = self._left and closure is None and not torch.compiler.is_compiling()
+        self._entered = self._look_at_gradients() if looks else None
+
+    def _look_at_gradients(self) -> Tensor:
+        """Of each tensor's gradient the norm, and what it has along two directions that are always the same."""
+        with torch.no_grad():
+            found = []
+            for p in self._parameters:
+                grad = p.grad
+                if grad is not None and grad.layout is torch.strided and not distributed.is_spread(p):
+                    g = grad.flatten().to("cpu", torch.float64)
+                    along = torch.arange(len(g), dtype=g.dtype).cos_() @ g
+                    found.append(
+                        torch.stack([g.norm(), g.sum() / max(len(g), 1) ** 0.5, along / max(len(g), 1) ** 0.5])
+                    )
+            return torch.stack(found) if found else torch.zeros(0, 3)
+
+    def _compare_gradients(self) -> None:
+        if self._entered is None:
+            return
+        before, self._entered = self._entered, None
+        now = self._look_at_gradients()
+        if before.shape != now.shape or not (before.isfinite().all() and now.isfinite().all()):
+            return
+        ratio = float(now[:, 0].norm() / before[:, 0].norm())
+        unscaled = ratio > 0 and math.log2(ratio) % 1 in (0.0, 1.0)  # by a loss scale, which is a power of two
+        factor = ratio if unscaled else 1.0
+        if not bool(((now - factor * before).abs() <= SAME * factor * before[:, :1]).all()):
+            self._say(self._of_gradients())
+
+    def _of_gradients(self) -> str:
+        return (
+            f"{self._outer} changes the gradients before the steps of its {self._inner}: where these vanish, that of "
+            "the mean loss need not, so that the end need not be a stationary point of mean loss + penalty; only a "
+            "certificate tells"
+        )
 
     def after_step(self) -> None:
         """The step is over: remember the weights."""
@@ -165,12 +222,20 @@ class Between:
             self._left -= 1
             self._kept = self._look()
 
-    def before_step(self) -> None:
-        """The next step begins: compare the weights with those that the last one left.
+    def before_step(self, *, alone: bool) -> None:
+        """The next step begins: compare the weights with those that the last one left, and the gradients.
+
+        Args:
+            alone: whether nobody else acts on the gradients in the inner optimizer.
 
         Warns:
-            ObjectiveWarning: they are not; or they were elsewhere in between, twice in a row or three times.
+            ObjectiveWarning: they are not; or they were elsewhere in between, twice in a row or three times; or the
+                gradients are not those with which the outer step began.
         """
+        if type(self._given).__module__.split(".")[0] == "pytorch_optimizer" and self._outer in _CHANGE_GRADIENTS:
+            self._say(self._of_gradients())
+        if alone:
+            self._compare_gradients()
         if self._kept is None or torch.compiler.is_compiling():
             return
         (versions, sizes), (versions_now, sizes_now) = self._kept, self._look()
