@@ -389,7 +389,7 @@ class TestInputs:
             ({"seed": -1}, "seed=-1"),
             ({"seed": 0.5}, "seed=0.5"),
             ({"method": "proximal"}, "method='proximal'"),
-            ({"on": "weights"}, "on: str"),
+            ({"on": 3}, "on: int 3"),
             ({"device": "cuda:99"}, "device='cuda:99'"),
             ({"device": "nowhere"}, "device='nowhere'"),
             ({"optimizer": lambda p: 3}, "returned int"),
