@@ -8,6 +8,7 @@ at strength 0 as scikit-learn takes it: where the slopes are small.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from torchshrink.data.lazy import LazyRows, subset
 from torchshrink.errors import InputError
 from torchshrink.models import Preprocess, fit_preprocessing
 from torchshrink.optimum import Optimum, Strengths, solve
+from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
@@ -93,6 +95,10 @@ def solve_fold(
     downwards = sorted(task.strengths, reverse=True)
     penalties = [_strengths(spec, model, linear, family, strength) for strength in downwards]
     for strength, optimum in zip(downwards, solve(linear, penalties), strict=True):
+        if not (optimum.settled or optimum.gap == math.inf):  # the steps stalled on the way
+            key = TrainingKey(task.family, strength, task.fold)
+            found[key] = train_one(spec, fold, family, key)[0]
+            continue
         on_train = evaluate(after, _outputs(linear.features, optimum), wide.y[train], loss=wide.loss)
         on_held_out = evaluate(after, _outputs(elsewhere.features, optimum), wide.y[held_out], loss=wide.loss)
         _put(optimum, linear.layer)
@@ -113,6 +119,8 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
     model, linear = _on(spec, every, part=WHOLE)
     penalty = _strengths(spec, model, linear, family, strength)
     (optimum,) = solve(linear, [penalty], exactly=True)
+    if not (optimum.settled or optimum.gap == math.inf):
+        return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
     with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
         model = spec.fresh()
         fit_preprocessing(model, spec.X, spec.y)
