@@ -142,7 +142,7 @@ def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12) -> Minimum:
         # Of a model that is far from F, the minimum is not worth many digits; near it they double with each step.
         near = max(0.1 * tol * scale, min(0.1, largest / scale) * largest)
         move[at] = model.minimum(tol=near) - W[at]
-        found = _searched(problem, W, Z, move, slope)
+        found = _searched(problem, (W, Z), move, smooth, slope)
         if found is None:
             return Minimum(W, Z, largest <= STALLED * scale, steps)
         W, Z = found
@@ -159,10 +159,13 @@ def _faced(w: Tensor, smooth: Tensor, l1: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(side == 0, 0.0, smooth + torch.where(side == 0, 0.0, l1) * side), side
 
 
-def _searched(problem: Problem, W: Tensor, Z: Tensor, move: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The first of t = 1, ½, ¼… times the move at which F falls enough, and the outputs there."""
+def _searched(
+    problem: Problem, at: tuple[Tensor, Tensor], move: Tensor, smooth: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """The first of t = 1, ½, ¼… times the move from (W, Z) at which F falls enough, and the outputs there."""
+    W, Z = at
     value, shift = problem.value(W, Z), problem.outputs(move)
-    promised = float((problem.slope(W, Z) * move).sum() + _kinks(W + move, problem.l1) - _kinks(W, problem.l1))
+    promised = float((smooth * move).sum() + _kinks(W + move, problem.l1) - _kinks(W, problem.l1))
     rounding = 4 * torch.finfo(W.dtype).eps * abs(value)
     t = 1.0
     for _ in range(_HALVINGS):

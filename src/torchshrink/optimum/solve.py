@@ -69,6 +69,15 @@ class Optimum:
     gap: float | None
     settled: bool
 
+    @property
+    def stalled(self) -> bool:
+        """Whether there may be a minimum, and the steps did not arrive."""
+        return not self.settled and self.gap != math.inf
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """What the layer gives for features (n, d): (n, k)."""
+        return features @ self.weight.mT + (0.0 if self.bias is None else self.bias)
+
 
 @torch.no_grad()
 def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool = False) -> list[Optimum]:
@@ -141,16 +150,16 @@ def _proved(model: LinearModel, penalty: Strengths, W: Tensor, *, settled: bool)
     layer = model.layer
     weight, bias = (W, None) if layer.bias is None else (W[:, :-1].contiguous(), W[:, -1].contiguous())
     optimum = Optimum(weight, bias, None, settled)
+    outputs = optimum.outputs(model.features)
     penalised = penalty.l1 + penalty.l2 > 0
     if not bool(penalised.all()):
-        outputs = model.features @ weight.mT + (0.0 if bias is None else bias)
         endless = penalty.free and model.row_loss.separated(outputs)
         return dataclasses.replace(optimum, gap=math.inf if endless else None, settled=settled and not endless)
-    there = dataclasses.replace(model, outputs=model.features @ weight.mT + (0.0 if bias is None else bias))
+    there = dataclasses.replace(model, outputs=outputs)
     on_intercept = penalty.intercept
     if on_intercept is not None and not bool((on_intercept[0] + on_intercept[1] > 0).any()):
         on_intercept = None
-    value = float(model.row_loss.value(there.outputs))
+    value = float(model.row_loss.value(outputs))
     value += float((penalty.l1 * weight.abs() + penalty.l2 * weight.square()).sum())
     try:
         gap = gap_of(there, weight, bias, (penalty.l1, penalty.l2), on_intercept) / max(value, 1e-300)

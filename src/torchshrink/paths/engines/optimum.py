@@ -8,7 +8,6 @@ at strength 0 as scikit-learn takes it: where the slopes are small.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +65,7 @@ def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
         return "order='warm' says how to train"
     few = torch.arange(min(2, len(spec.X)), device=spec.device)
     try:
-        model, linear = _on(spec, few, part=WHOLE)
+        model, linear = _on(spec, spec.in_float64(), few, part=WHOLE)
         _check_front(model)
         k, d = linear.layer.weight.shape
         if len(spec.X) * float(k * d) ** 2 > MOST_WORK:
@@ -86,21 +85,22 @@ def solve_fold(
     """What comes out of one task."""
     family, fold = families[task.family], folds[task.fold]
     train, held_out = fold.train.to(spec.device), fold.validation.to(spec.device)
-    model, linear = _on(spec, train, part=task.fold)
-    _, elsewhere = _on(spec, held_out, part=task.fold, model=model)
-    wide, after = spec.in_float64(), nn.Sequential(*linear.after)
+    wide = spec.in_float64()
+    model, linear = _on(spec, wide, train, part=task.fold)
+    elsewhere = _seen(model, wide, held_out)
+    after = nn.Sequential(*linear.after)
     with without_repeated_warnings():
         counted = Regularizer(model, family.make(1.0), spec.settings.on)
     found: dict[TrainingKey, TrainingResult] = {}
     downwards = sorted(task.strengths, reverse=True)
     penalties = [_strengths(spec, model, linear, family, strength) for strength in downwards]
     for strength, optimum in zip(downwards, solve(linear, penalties), strict=True):
-        if not (optimum.settled or optimum.gap == math.inf):  # the steps stalled on the way
+        if optimum.stalled:  # the steps stalled on the way
             key = TrainingKey(task.family, strength, task.fold)
             found[key] = train_one(spec, fold, family, key)[0]
             continue
-        on_train = evaluate(after, _outputs(linear.features, optimum), wide.y[train], loss=wide.loss)
-        on_held_out = evaluate(after, _outputs(elsewhere.features, optimum), wide.y[held_out], loss=wide.loss)
+        on_train = evaluate(after, optimum.outputs(linear.features), wide.y[train], loss=wide.loss)
+        on_held_out = evaluate(after, optimum.outputs(elsewhere.features), wide.y[held_out], loss=wide.loss)
         _put(optimum, linear.layer)
         sparsity = counted.sparsity()
         found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
@@ -116,10 +116,10 @@ def solve_fold(
 def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: float) -> tuple[nn.Module, Regularizer]:
     """The model with the optimum of all rows, and its regularizer."""
     every = torch.arange(len(spec.X), device=spec.device)
-    model, linear = _on(spec, every, part=WHOLE)
+    model, linear = _on(spec, spec.in_float64(), every, part=WHOLE)
     penalty = _strengths(spec, model, linear, family, strength)
     (optimum,) = solve(linear, [penalty], exactly=True)
-    if not (optimum.settled or optimum.gap == math.inf):
+    if optimum.stalled:
         return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
     with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
         model = spec.fresh()
@@ -129,19 +129,18 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
     return model, regularizer
 
 
-def _on(
-    spec: TrainingSpec, rows: Tensor, *, part: int, model: nn.Module | None = None
-) -> tuple[nn.Module, LinearModel]:
-    """A model in float64, fitted to these rows if it is not given, and what it is on them."""
-    wide = spec.in_float64()
-    X, y = subset(wide.X, rows), wide.y[rows]
-    if model is None:
-        with seeded(spec.part_seed(part)), without_repeated_warnings():
-            model = spec.fresh()
-            fit_preprocessing(model, subset(spec.X, rows), spec.y[rows])
-        model.double().eval()
-    with torch.no_grad():
-        return model, linear_model(FullLoss(model, X, y, wide.loss))
+def _on(spec: TrainingSpec, wide: TrainingSpec, rows: Tensor, *, part: int) -> tuple[nn.Module, LinearModel]:
+    """A model in float64, fitted to these rows, and what it is on them."""
+    with seeded(spec.part_seed(part)), without_repeated_warnings():
+        model = spec.fresh()
+        fit_preprocessing(model, subset(spec.X, rows), spec.y[rows])
+    model.double().eval()
+    return model, _seen(model, wide, rows)
+
+
+@torch.no_grad()
+def _seen(model: nn.Module, wide: TrainingSpec, rows: Tensor) -> LinearModel:
+    return linear_model(FullLoss(model, subset(wide.X, rows), wide.y[rows], wide.loss))
 
 
 def _check_front(model: nn.Module) -> None:
@@ -164,10 +163,6 @@ def _strengths(
     l1, l2 = elastic_net_on(linear.layer.weight, regularizer)
     on_intercept = None if linear.layer.bias is None else elastic_net_on(linear.layer.bias, regularizer)
     return Strengths(l1, l2, on_intercept)
-
-
-def _outputs(features: Tensor, optimum: Optimum) -> Tensor:
-    return features @ optimum.weight.mT + (0.0 if optimum.bias is None else optimum.bias)
 
 
 def _put(optimum: Optimum, layer: nn.Linear) -> None:
