@@ -19,13 +19,13 @@ from torchshrink.paths.engines.stack_penalties import LanePenalty
 from torchshrink.regularizer.attachment import (
     Fit,
     Measured,
-    bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
     held_rho,
     is_looked_at,
     looked_back,
+    rho_limit,
     start_for_rho,
 )
 
@@ -37,7 +37,7 @@ class LaneOffset:
     Attributes:
         u: latent weights minus the model's.
         rho: ρ as u has it now.
-        fit: what ρ is to be in the next step, but for `bounded_rho`.
+        fit: what ρ is to be in the next step, but for `rho_limit`.
         begun: the lanes in which a gradient has told a ρ; None: all.
     """
 
@@ -162,19 +162,15 @@ class LatentLanes:
         offset.begun = None if fresh.begun is None or bool((begun | fresh.begun).all()) else begun | fresh.begun
 
     def _bounded(self, p: nn.Parameter, rho: Tensor) -> Tensor:
-        bounded: Tensor = bounded_rho(
-            rho, self._optimizer, self._group[p], {}
-        )  # one for all lanes: it rests on no state
-        return bounded
+        # One for all lanes: it rests on no state.
+        return rho.clamp(max=rho_limit(self._optimizer, self._group[p], {}))
 
     def _natural(self, p: nn.Parameter) -> Tensor:
         """`default_rho` for the weights of now, where ρ follows these; NaN elsewhere."""
         penalty, z = self._penalties[p], p.detach()
         if penalty.penalty.constraint:
             return z.new_full(p.shape[:2], torch.nan)
-        natural = penalty.each_lane(
-            lambda penalty, z: default_rho(penalty, z, penalty.grad(start_for_rho(z)), torch.zeros_like(z)), z
-        )
+        natural = penalty.each_lane(lambda penalty, z: default_rho(penalty, z, penalty.grad(z), None), z)
         return torch.where(_norms(z) > 0, natural.view(p.shape[:2]).double(), torch.nan)
 
 

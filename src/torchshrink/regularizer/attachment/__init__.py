@@ -8,7 +8,6 @@ from torchshrink.regularizer.attachment.offsets import Offsets, read_offsets
 from torchshrink.regularizer.attachment.rho import (
     Fit,
     Measured,
-    bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
@@ -16,6 +15,7 @@ from torchshrink.regularizer.attachment.rho import (
     is_looked_at,
     looked_back,
     norm_of,
+    rho_limit,
     start_for_rho,
 )
 from torchshrink.regularizer.attachment.wrapping import stepping
@@ -28,7 +28,6 @@ __all__ = [
     "Method",
     "Offsets",
     "Resolved",
-    "bounded_rho",
     "coupled_decay",
     "default_rho",
     "followed_rho",
@@ -40,6 +39,7 @@ __all__ = [
     "norm_of",
     "read_offsets",
     "resolve_method",
+    "rho_limit",
     "shared_out",
     "start_for_rho",
     "stepping",

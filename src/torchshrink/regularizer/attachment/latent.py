@@ -37,7 +37,6 @@ from torchshrink.regularizer.attachment.offsets import Look, Offset, Offsets
 from torchshrink.regularizer.attachment.rho import (
     Fit,
     Measured,
-    bounded_rho,
     coupled_decay,
     default_rho,
     followed_rho,
@@ -46,6 +45,7 @@ from torchshrink.regularizer.attachment.rho import (
     is_stuck,
     looked_back,
     norm_of,
+    rho_limit,
     start_for_rho,
 )
 from torchshrink.regularizer.terms import Schedule
@@ -124,13 +124,13 @@ class LatentWeights:
                     self._looked.append((bundle, name, p, offset))
                 if offset.look is not None:
                     offset.look.evaluations += 1
-        self._show()
+                self._show(bundle, p, offset)  # at once, while u is in the cache
 
     @uncompiled
     def enter_closure(self) -> None:
         """Latent weights in the place of all tensors that have some, before a closure makes the gradients."""
         self._forget_idle()
-        self._show(without_gradient=True)
+        self._show_all()
 
     @uncompiled
     def leave(self) -> None:
@@ -160,33 +160,47 @@ class LatentWeights:
     def end_step(self) -> None:
         """`leave`; and where this step was looked at, see whether ρ suits it."""
         self.leave()
-        for bundle, name, p, offset in self._looked:
-            self._look_back(bundle, name, p, offset)
+        looked = [(*each, each[3].look) for each in self._looked if each[3].look is not None]
         self._looked.clear()
+        if looked:
+            self._look_back(looked)
 
-    def _look_back(self, bundle: Bundle, name: str, p: nn.Parameter, offset: Offset) -> None:
+    def _look_back(self, looked: Sequence[tuple[Bundle, str, nn.Parameter, Offset, Look]]) -> None:
         """Another ρ, from the next step on, where the optimizer or the weights ask for it."""
-        look, offset.look = offset.look, None
-        if look is None or look.before is None:
-            return
-        moved = norm_of(look.before.sub_(p).sub_(offset.u))
-        # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
-        follows = bundle.penalty.convex_part is not None and not bundle.penalty.constraint
-        natural = self._unit_rho(bundle, p, torch.zeros_like(p)) if follows else moved.new_full((), math.nan)
-        size = norm_of(p.detach())
-        natural = torch.where(size > 0, natural, math.nan)
+        device = looked[0][2].device
+        seen = torch.stack([self._seen(bundle, p, offset.u, look).to(device) for bundle, _, p, offset, look in looked])
         # In one transfer, and then on the CPU: what follows are few numbers.
-        numbers = torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural, size)]).cpu()
-        measured = Measured(numbers[0], numbers[1], numbers[2], look.evaluations)
-        self._stuck.pop(name, None)
-        if is_stuck(measured, torch.finfo(p.dtype).eps * (numbers[4] + numbers[1] / offset.rho)):
-            self._stuck[name] = (
-                f"{name}: {type(self._optimizer).__name__} took {look.evaluations} gradients in a step and moved "
-                "nothing, where they are not 0: a line search finds no descent where rho is below the loss's "
-                "curvature; attach with rho=, about the largest one, or take no line search"
-            )
-        fit = looked_back(_fit_of(offset), measured, numbers[3], steps=self._schedule.steps, scale=offset.scale)
-        offset.unit_rho, offset.held, offset.most = map(float, fit)
+        gradient, pull, moved, natural, size = seen.cpu().unbind(1)
+        measured = Measured(gradient, pull, moved, torch.tensor([look.evaluations for *_, look in looked]))
+        held = [(each.unit_rho, each.held, each.most, each.rho, each.scale) for *_, each, _ in looked]
+        unit, as_held, most, rho, scale = torch.tensor(held, dtype=torch.float64).unbind(1)
+        digits = torch.tensor([torch.finfo(p.dtype).eps for _, _, p, *_ in looked], dtype=torch.float64)
+        stuck = is_stuck(measured, digits * (size + pull / rho)).tolist()
+        fits = looked_back(Fit(unit, as_held, most), measured, natural, steps=self._schedule.steps, scale=scale)
+        for (_, name, _, offset, look), still, *fit in zip(
+            looked, stuck, *(each.tolist() for each in fits), strict=True
+        ):
+            self._stuck.pop(name, None)
+            if still:
+                self._stuck[name] = (
+                    f"{name}: {type(self._optimizer).__name__} took {look.evaluations} gradients in a step and "
+                    "moved nothing, where they are not 0: a line search finds no descent where rho is below the "
+                    "loss's curvature; attach with rho=, about the largest one, or take no line search"
+                )
+            offset.look = None
+            offset.unit_rho, offset.held, offset.most = fit
+
+    def _seen(self, bundle: Bundle, p: nn.Parameter, u: Tensor, look: Look) -> Tensor:
+        """‖∇L + ρu‖, ‖ρu‖, ‖Δw‖ of the step just taken, ρ for the weights of now, ‖z‖: (5,), in float64."""
+        z = working(p.detach())
+        moved = z.new_full((), math.nan) if look.before is None else norm_of(look.before.sub_(p).sub_(u))
+        size = norm_of(z)
+        # A constraint's ρ follows its gradients (`followed_rho`); one of unknown convexity has what makes z a prox.
+        if bundle.penalty.convex_part is None or bundle.penalty.constraint:
+            natural = moved.new_full((), math.nan)
+        else:
+            natural = torch.where(size > 0, self._unit_rho(bundle, z, None), math.nan)
+        return torch.stack([each.double() for each in (look.gradient, look.pull, moved, natural, size)])
 
     def settle(self) -> None:
         """Give the model its weights back where a step ended in an exception, before anybody looks at them.
@@ -208,27 +222,30 @@ class LatentWeights:
     def shown(self) -> Iterator[None]:
         """Inside, the tensors hold their latent weights, for an optimizer that moves them between its steps."""
         with torch.no_grad(), without_autocast():
-            self._show(without_gradient=True)
+            self._show_all()
             try:
                 yield
             finally:
                 self.leave()
 
-    def _show(self, *, without_gradient: bool = False) -> None:
+    def _show_all(self) -> None:
+        """Latent weights in the place of every tensor that has some, whether or not it has a gradient."""
         for bundle in self._acting():
-            for name, p in bundle.by_name() if without_gradient else bundle.live_by_name():
+            for name, p in bundle.by_name():
                 offset = self._offsets.of.get(name)
-                if offset is None:
-                    continue
-                offset.fit(p)
-                if offset.u.dtype == p.dtype:
-                    p.add_(offset.u)
-                else:
-                    offset.latent = offset.u + p
-                    p.copy_(offset.latent)
-                if offset.look is not None and offset.look.before is None:
-                    offset.look.before = (p if offset.latent is None else offset.latent).detach().clone()
-                self._shown.append((bundle, p, offset))
+                if offset is not None:
+                    offset.fit(p)
+                    self._show(bundle, p, offset)
+
+    def _show(self, bundle: Bundle, p: nn.Parameter, offset: Offset) -> None:
+        if offset.u.dtype == p.dtype:
+            p.add_(offset.u)
+        else:
+            offset.latent = offset.u + p
+            p.copy_(offset.latent)
+        if offset.look is not None and offset.look.before is None:
+            offset.look.before = (p if offset.latent is None else offset.latent).detach().clone()
+        self._shown.append((bundle, p, offset))
 
     # --- which ---
 
@@ -301,7 +318,8 @@ class LatentWeights:
             StepSizeError: the ρ that was given leaves no digits of u, or none of z.
         """
         penalty, z = self._convex(bundle), working(p.detach())
-        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p, grad))
+        # In float64: strengths may be tiny, and huge.
+        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p.detach().double(), grad.double()))
         if not 0 < unit * scale < math.inf:
             return None  # a constraint, or an anchor, without a gradient yet
         rho = self._bounded(unit * scale, bundle, p)
@@ -315,12 +333,11 @@ class LatentWeights:
             _check_digits(self._rho, z, u)
         return Offset(u, unit, unit, rho, scale, penalty=penalty)
 
-    def _unit_rho(self, bundle: Bundle, p: nn.Parameter, grad: Tensor) -> Tensor:
-        """ρ at scale 1; 0, infinite or NaN where nothing tells. In float64: strengths may be tiny, and huge."""
+    def _unit_rho(self, bundle: Bundle, z: Tensor, grad: Tensor | None) -> Tensor:
+        """ρ at scale 1; 0, infinite or NaN where nothing tells."""
         penalty = bundle.penalty.at_step(self._schedule.steps) if bundle.penalty.scheduled else bundle.penalty
-        z = p.detach().double()
-        pull = distributed.gradients(penalty.convex_part or penalty, [start_for_rho(z)], 1.0)[0]
-        return default_rho(penalty, z, pull, grad.double())
+        start = z if grad is None else start_for_rho(z)
+        return default_rho(penalty, z, distributed.gradients(penalty.convex_part or penalty, [start], 1.0)[0], grad)
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
         group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})
@@ -330,7 +347,7 @@ class LatentWeights:
             if read is None or read[0] is not lr or read[1] != version_of(lr):
                 read = self._rates[bundle.group] = (lr, version_of(lr), lr.item())
             group = {**group, "lr": read[2]}
-        return float(bounded_rho(torch.tensor(rho, dtype=torch.float64), self._optimizer, group, state))
+        return min(rho, rho_limit(self._optimizer, group, state))
 
     def _is_prox(self, penalty: Penalty, z: Tensor, u: Tensor, rho: float, dtype: torch.dtype) -> bool:
         """Whether z is the prox of z + u but for rounding."""

@@ -111,7 +111,7 @@ def is_looked_at(steps: int) -> bool:
     return steps < LOOKS or steps % LOOKS == 0
 
 
-def looked_back(fit: Fit, measured: Measured, natural: Tensor, *, steps: int, scale: float = 1.0) -> Fit:
+def looked_back(fit: Fit, measured: Measured, natural: Tensor, *, steps: int, scale: float | Tensor = 1.0) -> Fit:
     """What ρ is from the next step on, after one that was looked at.
 
     Args:
@@ -146,7 +146,7 @@ def followed_rho(penalty: Penalty, unit: Tensor, z: Tensor, grad: Tensor, u: Ten
     return torch.where(far, torch.maximum(least, torch.minimum(curvature, least * (KAPPA / KAPPA_OF_COUNTS))), unit)
 
 
-def is_stuck(measured: Measured, rounding: Tensor) -> bool:
+def is_stuck(measured: Measured, rounding: Tensor) -> Tensor:
     """Whether a step of several evaluations moved the weights by no more than rounding, and not for want of a gradient.
 
     Args:
@@ -154,7 +154,7 @@ def is_stuck(measured: Measured, rounding: Tensor) -> bool:
         rounding: of the latent weights.
     """
     still = (measured.displacement <= 4 * rounding) & (measured.gradient > STUCK * measured.pull)
-    return bool(still & (torch.as_tensor(measured.evaluations) > 2))
+    return still & (torch.as_tensor(measured.evaluations) > 2)
 
 
 def refitted_rho(unit: Tensor, now: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def held_rho(held: Tensor, wanted: Tensor, limit: Tensor) -> Tensor:
     return torch.where((target / OFF <= held) & (held <= beyond), held, target)
 
 
-def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tensor:
+def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor | None) -> Tensor:
     """ρ = κ·‖∂Ω(z)‖/‖z‖, a scalar, in proportion to the penalty and inversely to the weights.
 
     Args:
@@ -211,25 +211,29 @@ def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor) -> Tens
     norm, unit = norm_of(z), _unit(z) * math.sqrt(z.numel())
     size = torch.where(norm > 0, norm.clamp(min=SMALLEST * unit), ORDINARY * unit)
     against = norm_of(pull)
-    kappa = KAPPA_OF_COUNTS if penalty.bounds_support else KAPPA
-    return kappa * torch.where(against > 0, against, norm_of(grad)) / size
+    if grad is not None:
+        against = torch.where(against > 0, against, norm_of(grad))
+    return (KAPPA_OF_COUNTS if penalty.bounds_support else KAPPA) * against / size
 
 
-def bounded_rho(rho: Tensor, optimizer: Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
-    """ρ, at most 1/s where one step size s is known for the whole tensor, as after SGD: there it is the prox."""
+def rho_limit(optimizer: Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]) -> float:
+    """1/s, the most that ρ is to be, where one step size s is known for the whole tensor, as after SGD; else infinite.
+
+    There the latent step is the prox step.
+    """
     try:
         rule = step_size_of(optimizer, group)
     except StepSizeError:
-        return rho
+        return math.inf
     if rule.coordinatewise or rule.remember is not None:
-        return rho
+        return math.inf
     try:
         step = float(rule.step_size(group, state))
     except KeyError:
         if state:
             raise
-        return rho  # the optimizer has not taken a step yet
-    return rho.clamp(max=1 / step) if step > 0 else rho
+        return math.inf  # the optimizer has not taken a step yet
+    return 1 / step if step > 0 else math.inf
 
 
 def coupled_decay(optimizer: Optimizer, group: Mapping[str, Any]) -> float:
