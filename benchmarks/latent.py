@@ -3,7 +3,8 @@
 Networks on minibatches, under Adam, SGD with momentum, and Muon (with Adam for what is no matrix). For each task,
 optimizer and method the rate is chosen from three by F after training with seed 0, all alike; then three seeds.
 Columns: F on the training rows; the certificate's relative distance; loss on other rows; the share of zeros; zeros
-that changed in the second half, per weight; and the time of a training over that of bare Adam.
+that changed in the second half, per weight; and the processor time of a training over the
+bare optimizer's.
 
 ``python benchmarks/latent.py --tasks digits conv --seeds 3``
 """
@@ -173,13 +174,13 @@ def train(task: Task, optimizer: str, method: str, *, rate: float, seed: int, ep
     flips, last, seconds = 0, None, 0.0
     for epoch in range(epochs):
         for rows in torch.randperm(len(X)).split(BATCH):
-            start = time.perf_counter()
+            start = time.process_time()
             for each in made:
                 each.zero_grad()
             cross_entropy(model(X[rows]), y[rows]).backward()
             for each in made:
                 each.step()
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
             if epoch >= epochs // 2 and method != "none":
                 zeros = torch.cat([(term.parameter == 0).flatten() for term in whole.terms])
                 flips += 0 if last is None else int((zeros != last).sum())
