@@ -163,7 +163,7 @@ class Groups:
             if x.numel() == 0:
                 return x.clone()
             return secular_soft_threshold(
-                x, threshold.expand(x.shape), total=self.total, largest=self.largest, norm=self.norm, spread=self.spread
+                x, threshold.expand(x.shape), total=self.total, largest=self.largest, spread=self.spread
             )
         if not self.parts:
             return block_soft_threshold(x, step * radius, self.dims)

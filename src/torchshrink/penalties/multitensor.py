@@ -125,7 +125,8 @@ def _(penalty: L1, tensors: Sequence[Tensor], steps: Sequence[Step], limits: Seq
         prox_.dispatch(Penalty)(penalty, tensors, steps, limits)
         return
     per_coordinate = [step for step in steps if isinstance(step, Tensor) and step.ndim > 0]
-    if len(per_coordinate) == len(steps) and not isinstance(penalty.strength, Tensor) and _accumulates_exactly(tensors):
+    several = len(steps) > 1 and len(per_coordinate) == len(steps)
+    if several and not isinstance(penalty.strength, Tensor) and _accumulates_exactly(tensors):
         torch._foreach_mul_(per_coordinate, penalty.strength)
         if limits is not None:  # the threshold is as far as any coordinate is moved
             _clamp_max_(per_coordinate, limits)

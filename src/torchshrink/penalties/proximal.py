@@ -111,7 +111,7 @@ def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, .
 
     With t_i = s_i·λ the stationarity condition gives u_i = x_i·θ/(θ + t_i), where θ = ‖u‖ solves the secular equation
     ψ(θ) = Σ x_i²/(θ + t_i)² = 1, unless ‖x/t‖ ≤ 1, and then u = 0. ψ^(−1/2) − 1 is concave and increasing, so
-    Newton from a lower bound of θ climbs monotonically to it.
+    Newton climbs monotonically from its first step's end to it.
 
     Args:
         x: any shape.
@@ -136,7 +136,6 @@ def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, .
         threshold,
         total=lambda t: t.sum(dim=reduced, keepdim=True),
         largest=lambda t: t.amax(dim=reduced, keepdim=True),
-        norm=lambda t: scaled_norm(t, reduced),
         spread=lambda kept: kept,
     )
 
@@ -147,7 +146,6 @@ def secular_soft_threshold(
     *,
     total: Callable[[Tensor], Tensor],
     largest: Callable[[Tensor], Tensor],
-    norm: Callable[[Tensor], Tensor],
     spread: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The solution of `metric_block_soft_threshold` for groups of any kind.
@@ -157,29 +155,34 @@ def secular_soft_threshold(
         threshold: t_i ≥ 0, shaped like ``x``.
         total: the sum over each group.
         largest: the largest of each group.
-        norm: the Euclidean norm of each group, where neither huge nor tiny entries are lost.
-        spread: what broadcasts to ``x`` from one number per group, as the other three return it.
+        spread: what broadcasts to ``x`` from one number per group, as the other two return it.
     """
     tiny = torch.finfo(x.dtype).tiny
-    zero = torch.zeros((), dtype=x.dtype, device=x.device)
-    scaled = torch.where(x == 0, zero, x / threshold)  # a zero step leaves a nonzero x alone: inf > 1
-    is_zero = total(scaled.square()).sqrt() <= 1
-
+    # A step of 0 leaves what is not 0 alone: the quotient is huge.
+    is_zero = total((x / threshold.clamp(min=tiny)).square()) <= 1
     # θ ≥ |x_i| − t_i for every i makes each quotient below at most 1, so nothing overflows.
-    theta = torch.maximum(largest(x.abs() - threshold), norm(x) - largest(threshold)).clamp(min=0)
+    lower = largest(x.abs() - threshold).clamp(min=0)
+    # The root, where all t_i are alike; else near it as a rule. A tangent of a concave function lies above it: so
+    # Newton's first step ends at a lower bound from wherever it starts, and climbs from there on.
+    size = total(x.square()).sqrt()
+    theta = size - total((x / spread(size.clamp(min=tiny))).square() * threshold)
+    theta = torch.where(theta.isfinite(), torch.maximum(theta, lower), lower)
     moving = torch.ones_like(theta, dtype=torch.bool)
-    for _ in range(NEWTON_ITERATIONS):
+    for first in (True, *[False] * (NEWTON_ITERATIONS - 1)):
         denominator = (spread(theta) + threshold).clamp(min=tiny)
         squares = (x / denominator).square()
         psi = total(squares)
         slope = total(squares / denominator)  # −ψ'/2
         climb = psi * (psi.sqrt() - 1) / slope.clamp(min=tiny)
-        theta, moving = _climbed(theta, climb, moving)
-        if _all_settled(moving):
+        if first:
+            theta = torch.maximum(theta + climb, lower)
+        else:
+            theta, moving = _climbed(theta, climb, moving)
+        if not first and _all_settled(moving):
             break
-    theta = spread(theta)
+    theta = spread(torch.where(is_zero, 0.0, theta))
     u = x * (theta / (theta + threshold).clamp(min=tiny))
-    return torch.where(spread(is_zero), zero, u)
+    return u + 0.0  # no −0
 
 
 def _climbed(at: Tensor, climb: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:

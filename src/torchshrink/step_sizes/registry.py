@@ -52,6 +52,8 @@ class StepSizeRule:
         reach: from a parameter group and a parameter's state, both as they are after the step, to the largest
             displacement s·|g| that the step makes of a constant gradient g, however small v and however large s are:
             a number, or a new tensor shaped like the parameter. None: without a limit.
+        elementwise: whether s and the reach at a coordinate rest on the same coordinate of the state alone, so that
+            they may be asked for a part of a parameter. False is never wrong, but takes more time and memory.
     """
 
     step_size: StepSize
@@ -60,6 +62,7 @@ class StepSizeRule:
     refuses: Refuses | None = None
     many: StepSizes | None = None
     reach: Reach | None = None
+    elementwise: bool = False
 
     def step_sizes(self, group: Group, states: Sequence[State]) -> list[Step]:
         """s for each of these states."""
@@ -178,6 +181,7 @@ def register_step_size(
     refuses: Refuses | None = None,
     many: StepSizes | None = None,
     reach: Reach | None = None,
+    elementwise: bool = False,
     weight_decay: Decay = "unknown",
 ) -> Callable[[StepSize], StepSize]:
     """Say, as a decorator, what the effective step size of these optimizer classes is.
@@ -192,6 +196,7 @@ def register_step_size(
         many: the same for several parameters at once, where that is faster (see `StepSizeRule`).
         reach: the largest displacement of a coordinate under a constant gradient (see `StepSizeRule`). Where step sizes
             differ it is to be said: without it, a prox may set a weight that has had no gradient yet to 0 at once.
+        elementwise: whether they may be asked for a part of a parameter (see `StepSizeRule`).
         weight_decay: whether the group's ``weight_decay`` is added to the gradient ("coupled") or shrinks the weights
             beside it ("decoupled"); a function of the group where that depends on its settings.
 
@@ -213,7 +218,7 @@ def register_step_size(
         )
 
     def register(step_size: StepSize) -> StepSize:
-        rule = StepSizeRule(step_size, coordinatewise, remember, refuses, many, reach)
+        rule = StepSizeRule(step_size, coordinatewise, remember, refuses, many, reach, elementwise)
         for optimizer_class in optimizer_classes:
             _know(optimizer_class, _Known(rule, weight_decay))
         return step_size

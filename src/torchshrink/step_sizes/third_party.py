@@ -68,6 +68,7 @@ register_step_size(
     coordinatewise=True,
     refuses=without(caution=_CAUTION, clipping_threshold=_CLIPPED),
     reach=_rate,
+    elementwise=True,
     weight_decay="decoupled",
 )(adam)
 
@@ -84,6 +85,7 @@ def _nesterov_rate(group: Group, state: State) -> Step:
     coordinatewise=True,
     refuses=without(caution=_CAUTION, clipping_threshold=_CLIPPED),
     reach=_nesterov_rate,
+    elementwise=True,
     weight_decay="decoupled",
 )
 def _nadamw(group: Group, state: State) -> Step:
@@ -115,6 +117,7 @@ def _rmsprop_rate(group: Group, state: State) -> Step:
     coordinatewise=True,
     refuses=without(caution=_CAUTION, centered="divides by the gradient's deviation from its average, 0 at the end"),
     reach=_rmsprop_rate,
+    elementwise=True,
     weight_decay=by_setting("decoupled_decay"),
 )
 def _rmsprop_tf(group: Group, state: State) -> Tensor:
@@ -136,7 +139,13 @@ def _bert_reach(group: Group, state: State) -> Step:
     return _bert_rate(group, state) / root
 
 
-@register_step_size("transformers.optimization.AdamW", coordinatewise=True, reach=_bert_reach, weight_decay="decoupled")
+@register_step_size(
+    "transformers.optimization.AdamW",
+    coordinatewise=True,
+    reach=_bert_reach,
+    elementwise=True,
+    weight_decay="decoupled",
+)
 def _adamw_of_transformers(group: Group, state: State) -> Tensor:
     """lr·√(1−β₂^t)/(√v + ε): ε is added to the root before it is corrected, or nothing is."""
     root = (1 - group["betas"][1] ** state["step"]) ** 0.5 if group["correct_bias"] else 1.0
@@ -150,6 +159,7 @@ register_step_size(
     coordinatewise=True,
     refuses=without(adam_debias=_DEBIAS, adanorm="rescales gradients by the size of all together"),
     reach=_rate,
+    elementwise=True,
     weight_decay=by_setting("weight_decouple"),
 )(adamax)
 
@@ -159,6 +169,7 @@ register_step_size(
     coordinatewise=True,
     refuses=without(adam_debias=_DEBIAS),
     reach=_rate,
+    elementwise=True,
     weight_decay=by_setting("weight_decouple"),
 )
 def _yogi(group: Group, state: State) -> Step:

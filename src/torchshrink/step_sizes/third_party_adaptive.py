@@ -115,6 +115,7 @@ def _rectified_reach(group: Group, state: State) -> Step:
     coordinatewise=True,
     refuses=without(adam_debias=_DEBIAS, adanorm=_ADANORM),
     reach=_rectified_reach,
+    elementwise=True,
     weight_decay=by_setting("weight_decouple", otherwise="unknown"),
 )
 def _radam(group: Group, state: State) -> Tensor:

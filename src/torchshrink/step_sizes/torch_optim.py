@@ -133,6 +133,7 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     coordinatewise=True,
     many=_adam_of_many,
     reach=_rate,
+    elementwise=True,
     weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "coupled",
 )
 @register_step_size(
@@ -140,6 +141,7 @@ def _adam_of_many(group: Group, states: Sequence[State]) -> list[Step]:
     coordinatewise=True,
     many=_adam_of_many,
     reach=_rate,
+    elementwise=True,
     weight_decay=_decay_by_flag if _ADAM_HAS_FLAG else "decoupled",
 )
 def adam(group: Group, state: State) -> Tensor:
@@ -163,7 +165,7 @@ def _nadam_rate(group: Group, state: State) -> Step:
     return rate
 
 
-@register_step_size(NAdam, coordinatewise=True, reach=_nadam_rate, weight_decay=_decay_by_flag)
+@register_step_size(NAdam, coordinatewise=True, reach=_nadam_rate, elementwise=True, weight_decay=_decay_by_flag)
 def nadam(group: Group, state: State) -> Tensor:
     """lr·((1−μ_t)/(1−Π_t) + μ_{t+1}·(1−β₁^t)/(1−Π_t·μ_{t+1}))/(√v̂ + ε), with Π_t the product of μ_1 … μ_t.
 
@@ -193,7 +195,7 @@ def _radam_reach(group: Group, state: State) -> Step:
     return rate if rho > 5 else math.inf
 
 
-@register_step_size(RAdam, coordinatewise=True, reach=_radam_reach, weight_decay=_decay_by_flag)
+@register_step_size(RAdam, coordinatewise=True, reach=_radam_reach, elementwise=True, weight_decay=_decay_by_flag)
 def radam(group: Group, state: State) -> Step:
     """lr·r_t·√(1−β₂^t)/(√v + ε) once ρ_t > 5, and lr before. ε is added to the uncorrected root."""
     rho, rate = _rectified_rate(group, state)
@@ -204,7 +206,7 @@ def radam(group: Group, state: State) -> Step:
     return torch.where(rho > 5, rectified, _read(group["lr"])) if isinstance(rho, Tensor) else rectified
 
 
-@register_step_size(Adamax, coordinatewise=True, reach=_rate, weight_decay="coupled")
+@register_step_size(Adamax, coordinatewise=True, reach=_rate, elementwise=True, weight_decay="coupled")
 def adamax(group: Group, state: State) -> Tensor:
     """lr/u, with u the running maximum, which has ε inside: u ← max(β₂u, |g| + ε)."""
     return working(state["exp_inf"]).reciprocal().mul_(_read(group["lr"]))
@@ -228,7 +230,12 @@ def _rmsprop_reach(group: Group, state: State) -> Step:
 
 
 @register_step_size(
-    RMSprop, coordinatewise=True, refuses=_centered_or_momentum, reach=_rmsprop_reach, weight_decay="coupled"
+    RMSprop,
+    coordinatewise=True,
+    refuses=_centered_or_momentum,
+    reach=_rmsprop_reach,
+    elementwise=True,
+    weight_decay="coupled",
 )
 def rmsprop(group: Group, state: State) -> Tensor:
     """lr/(1−μ)/(√v + ε), μ the momentum: a buffer b ← μb + g/(√v + ε) has the limit g/(√v + ε)/(1−μ)."""
@@ -241,7 +248,7 @@ def _decayed_rate(group: Group, state: State) -> Step:
     return rate
 
 
-@register_step_size(Adagrad, coordinatewise=True, reach=_decayed_rate, weight_decay="coupled")
+@register_step_size(Adagrad, coordinatewise=True, reach=_decayed_rate, elementwise=True, weight_decay="coupled")
 def adagrad(group: Group, state: State) -> Tensor:
     """lr/(1 + (t−1)·lr_decay)/(√sum + ε)."""
     return _over_root(_decayed_rate(group, state), state["sum"], group["eps"])

@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning
+from torchshrink.regularizer.attachment.blocks import batches, blocks, is_cut
 from torchshrink.regularizer.attachment.bundling import (
     Bundle,
     Members,
@@ -42,7 +43,7 @@ from torchshrink.regularizer.attachment.latent import LatentWeights
 from torchshrink.regularizer.attachment.offsets import Offsets
 from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
-from torchshrink.step_sizes import PREVIOUS, State, climbs, step_size_of
+from torchshrink.step_sizes import PREVIOUS, State, StepSizeRule, climbs, step_size_of
 from torchshrink.support.precision import without_autocast
 
 
@@ -213,10 +214,7 @@ class Attachment:
                 for bundle in self._after:
                     live = bundle.live()
                     if live:
-                        steps, limits = self._steps(bundle, live, taken)
-                        penalty = self.schedule.scaled(bundle.penalty)
-                        convex = penalty.convex_part if bundle.has_rest else None
-                        distributed.prox_(convex or penalty, live, steps, limits)
+                        self._take_prox(bundle, live, taken)
         self.schedule.advance(taken, self)
         if self._between is not None:
             self._between.after_step()
@@ -320,20 +318,34 @@ class Attachment:
             if self._latent is not None:
                 self._latent.enter_step(self._loss_scale())
 
-    def _steps(
-        self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None
-    ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
-        """The step size of each parameter: the optimizer's effective one, or lr for ``decoupled``; and its limits."""
+    def _take_prox(self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None) -> None:
         group = self.optimizer.param_groups[bundle.group]
+        penalty = self.schedule.scaled(bundle.penalty)
+        convex = penalty.convex_part if bundle.has_rest else None
+        penalty = convex or penalty
         if bundle.rule is None:
-            return [_masked(group["lr"], taken, p) for p in live], None
+            distributed.prox_(penalty, live, [_masked(group["lr"], taken, p) for p in live])
+            return
         rule = step_size_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
-        states = [self._state(p) for p in live]
+        large = [p for p in live if is_cut(penalty, p)] if rule.elementwise else []
+        together = [p for p in live if all(p is not each for each in large)] if large else live
+        for batch in batches(together):
+            steps = self._steps(bundle, rule, [(p, self._state(p)) for p in batch], taken)
+            distributed.prox_(penalty, batch, *steps)
+        for p in large:
+            for part, w, state in blocks(penalty, p, self._state(p)):
+                distributed.prox_(part, [w], *self._steps(bundle, rule, [(w, state)], taken))
+
+    def _steps(
+        self, bundle: Bundle, rule: StepSizeRule, at: Sequence[tuple[Tensor, State]], taken: Tensor | None
+    ) -> tuple[list[float | Tensor], list[float | Tensor] | None]:
+        """The optimizer's effective step size for each of these weights, and how far a prox may move a coordinate."""
+        group, states = self.optimizer.param_groups[bundle.group], [state for _, state in at]
         # A projection that is cut short may end outside the set, so a constraint has no limit.
         limits = None if bundle.penalty.constraint else rule.limits(group, states)
         steps = rule.step_sizes(group, states)
         if taken is not None:
-            steps = [_masked(step, taken, p) for step, p in zip(steps, live, strict=True)]
+            steps = [_masked(step, taken, w) for step, (w, _) in zip(steps, at, strict=True)]
         return steps, limits
 
     def _state(self, parameter: nn.Parameter) -> State:
