@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.paths.dealing import dealt, dealt_by_class
 from torchshrink.paths.settings import Folds
 from torchshrink.support.optional import needed
 from torchshrink.support.randomness import mix_seed, seeded
@@ -138,13 +138,8 @@ def _drawn(y: Tensor, folds: int, *, seed: int, ignored: int | None) -> tuple[Fo
         )
     if folds > len(y):
         raise InputError(f"folds={folds} and only {len(y)} rows: at most one fold per row, so give fewer folds")
-    # Imported here: scikit-learn takes a second to load, and this module is loaded with the public names.
-    with needed("drawing folds"):
-        from sklearn.model_selection import KFold, StratifiedKFold
-
-    draw = {"n_splits": folds, "shuffle": True, "random_state": mix_seed(seed)}
     if y.is_floating_point() or y.ndim > 1:
-        parts = KFold(**draw).split(np.empty(len(y)))
+        fold_of = dealt(len(y), folds, seed=mix_seed(seed))
     else:
         codes, counts = torch.unique(y[y != ignored], return_counts=True)
         rare = int(counts.argmin())
@@ -153,10 +148,9 @@ def _drawn(y: Tensor, folds: int, *, seed: int, ignored: int | None) -> tuple[Fo
                 f"folds={folds} and only {int(counts[rare])} rows of class {int(codes[rare])}: every fold needs one, "
                 "so give fewer folds, or merge or leave out the class"
             )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of ignored targets that are fewer than the folds
-            parts = list(StratifiedKFold(**draw).split(np.empty(len(y)), y.numpy()))
-    return tuple(Fold(torch.from_numpy(train), torch.from_numpy(validation)) for train, validation in parts)
+        fold_of = dealt_by_class(y.numpy(), folds, seed=mix_seed(seed))
+    held_out = [torch.from_numpy(fold_of == fold) for fold in range(folds)]
+    return tuple(Fold((~out).nonzero().view(-1), out.nonzero().view(-1)) for out in held_out)
 
 
 def held_back(y: Tensor, test: object, *, seed: int, ignored: int | None = None) -> Tensor:
