@@ -108,3 +108,14 @@ def test_a_split_gives_the_prox_and_what_it_took(penalty, dtype):
         expected = penalty.prox(w, 0.7).to(w.dtype)
         assert_same([z], [expected])
         assert_same([rest], [w - expected])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e22, 1e37])
+def test_norms_of_groups_whose_squares_would_be_lost(scale):
+    w = torch.randn(5, 7) * scale
+    w[2] = 0.0
+    w[3] = 1e-44  # a number, whose square is none
+    penalty = GroupLasso(0.3)
+    torch.testing.assert_close(total(penalty, [w]), penalty.value(w), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradients(penalty, [w], 0.7)[0], 0.7 * penalty.grad(w), rtol=1e-6, atol=1e-30)
+    assert gradients(penalty, [w], 0.7)[0][3].abs().min() > 0
