@@ -1,23 +1,36 @@
-"""Claim: a penalty costs next to nothing per training step. Whole steps (forward, backward, update), against bare.
+"""Claim: a penalty costs little beside the fastest optimizer that people have, and solves for the strength given.
 
-Budgets: ``value()`` in the loss ≤ 1.15; attached to SGD ≤ 1.08; Adam with the exact prox ≤ 1.25.
+The base is the same step without a penalty, under ``fused=True``. Each way to penalise is timed twice, the optimizer's
+step alone and the whole step (forward, backward, update), as medians of interleaved pairs; beside that stand the peak
+of memory in training, and what the way solves: the strength at its end and the zeros, on a lasso whose answer is known
+(`truth`).
+
+``python benchmarks/steps.py --models "2 M MLP" --threads 1``
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
+import resource
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam, Optimizer
 
 import torchshrink as ts
 from timing import ratios, table
+from torchshrink.penalties import Penalty
+from truth import STRENGTH, Problem
 
-STRENGTH = 1e-4
-BATCH = 64
+SMALL = 1e-5
+"""The strength while time is taken: nothing becomes zero so soon, so that all do the same work."""
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -27,81 +40,181 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-MODELS: dict[str, tuple[Callable[[], nn.Sequential], int]] = {
-    "small MLP (64-64-32-10)": (lambda: mlp(64, 64, 32, 10), 100),
-    "1.9 M MLP (784-1024-1024-10)": (lambda: mlp(784, 1024, 1024, 10), 3),
-    "48 layers (64 wide)": (lambda: mlp(*[64] * 48, 10), 10),
+def conv(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4 * width, 10))
+
+
+def transformer(width: int, layers: int) -> nn.Sequential:
+    layer = nn.TransformerEncoderLayer(width, 8, 4 * width, dropout=0.0, batch_first=True)
+    return nn.Sequential(nn.TransformerEncoder(layer, layers), nn.Flatten(), nn.Linear(16 * width, 10))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, the shape of a row, and how many rows are in a batch."""
+
+    build: Callable[[], nn.Sequential]
+    row: tuple[int, ...]
+    batch: int = 64
+    repeats: int = 1
+
+
+MODELS = {
+    "0.1 M MLP": Task(partial(mlp, 64, 256, 256, 10), (64,), repeats=20),
+    "2 M MLP": Task(partial(mlp, 784, 1024, 1024, 10), (784,), repeats=2),
+    "20 M MLP": Task(partial(mlp, 784, 3072, 3072, 2560, 10), (784,)),
+    "100 M MLP": Task(partial(mlp, 1024, 7168, 7168, 5632, 10), (1024,)),
+    "0.4 M conv net": Task(partial(conv, 64), (3, 16, 16)),
+    "13 M transformer": Task(partial(transformer, 512, 4), (16, 512), batch=8),
 }
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "SGD": lambda p, **more: torch.optim.SGD(p, lr=1e-3, momentum=0.9, **more),
-    "Adam": lambda p, **more: torch.optim.Adam(p, lr=1e-3, **more),
-    "fused Adam": lambda p, **more: torch.optim.Adam(p, lr=1e-3, fused=True, **more),
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "SGD": partial(SGD, lr=1e-3, momentum=0.9, fused=True),
+    "Adam": partial(Adam, lr=1e-4, fused=True),
+}
+
+Attach = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a penalty acts: added to the loss, by the optimizer's own decay, or attached."""
+
+    make: Callable[[float], Penalty] = ts.L1
+    term: bool = False
+    value: bool = False
+    decay: bool = False
+    attach: Attach | None = None
+
+
+def _elastic(strength: float) -> Penalty:
+    return ts.ElasticNet(strength, strength / 10)
+
+
+WAYS = {
+    "no penalty": Way(),
+    "torch's weight_decay (L2)": Way(decay=True),
+    "λ·Σ\\|w\\| in the loss": Way(term=True),
+    "`value()`, L1": Way(value=True),
+    "`attach`, L1": Way(attach={}),
+    "`attach`, L1, compiled": Way(attach={"compile": True}),
+    "`attach`, L1, latent": Way(attach={"method": "latent"}),
+    "`attach`, L1, latent, compiled": Way(attach={"method": "latent", "compile": True}),
+    "`attach`, elastic net": Way(_elastic, attach={}),
+    "`attach`, elastic net, compiled": Way(_elastic, attach={"compile": True}),
+    "`attach`, group lasso": Way(ts.GroupLasso, attach={}),
+    "`attach`, group lasso, compiled": Way(ts.GroupLasso, attach={"compile": True}),
 }
 
 
-def weights(model: nn.Module) -> list[nn.Parameter]:
-    return [p for name, p in model.named_parameters() if name.endswith("weight")]
-
-
-def step(make_model: Callable[[], nn.Sequential], make_optimizer: Callable[..., torch.optim.Optimizer], how: str):
-    """One whole training step as a callable, the penalty acting as ``how`` says."""
+def training(task: Task, make: Callable[..., Optimizer], way: Way) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The optimizer's step alone, and the whole step."""
     torch.manual_seed(0)
-    model = make_model()
-    x = torch.randn(BATCH, model[0].in_features)
-    y = torch.randint(10, (BATCH,))
-    criterion = nn.CrossEntropyLoss()
-    more = {"weight_decay": 2 * STRENGTH} if how == "torch weight_decay" else {}
-    optimizer = make_optimizer(model.parameters(), **more)
-    penalised = weights(model)
-    reg = ts.Regularizer(model, ts.L1(STRENGTH) if how.endswith("L1") else ts.L2(STRENGTH))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if how.startswith("attached"):
-            reg.attach(optimizer, method="latent" if "latent" in how else "auto")
-    extra: Callable[[], torch.Tensor] | None = {
-        "tutorial's loop L1": lambda: STRENGTH * sum(p.abs().sum() for p in penalised),
-        "tutorial's loop L2": lambda: STRENGTH * sum(p.pow(2).sum() for p in penalised),
-        "value() L1": reg.value,
-        "value() L2": reg.value,
-    }.get(how)
+    model = task.build()
+    x, y = torch.randn(task.batch, *task.row), torch.randint(10, (task.batch,))
+    optimizer = make(model.parameters(), **({"weight_decay": 2 * SMALL} if way.decay else {}))
+    reg = ts.Regularizer(model, way.make(SMALL))
+    if way.attach is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ts.errors.ObjectiveWarning)
+            reg.attach(optimizer, **{"method": "prox", **way.attach})  # type: ignore[arg-type]
+    weights = [p for name, p in model.named_parameters() if p.ndim > 1]
 
-    def run() -> None:
+    def whole() -> None:
         optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        if extra is not None:
-            loss = loss + extra()
+        loss = cross_entropy(model(x), y)
+        if way.value:
+            loss = loss + reg.value()
+        elif way.term:
+            loss = loss + SMALL * sum((p.abs().sum() for p in weights), torch.zeros(()))
         loss.backward()
         optimizer.step()
 
-    return run
+    whole()  # the optimizer's state, and what is compiled
+    return optimizer.step, whole
 
 
-WAYS = [
-    "bare",
-    "tutorial's loop L1",
-    "tutorial's loop L2",
-    "value() L1",
-    "value() L2",
-    "attached gradient L2",
-    "attached prox L1",
-    "attached latent L1",
-    "torch weight_decay",
-]
+def timed(model: str, optimizer: str, *, rounds: int) -> dict[str, tuple[float, float]]:
+    """By way, both ratios: one way after another beside the base, so that no more than two models are in memory."""
+    task, make, found = MODELS[model], OPTIMIZERS[optimizer], {}
+    base = training(task, make, WAYS["no penalty"])
+    for name, way in WAYS.items():
+        mine = training(task, make, way)
+        alone, whole = (
+            ratios({"base": base[i], name: mine[i]}, baseline="base", rounds=rounds, repeats=task.repeats)[name]
+            for i in range(2)
+        )
+        found[name] = alone, whole
+    return found
+
+
+def peak(model: str, optimizer: str, name: str) -> float:
+    """Bytes at most in five steps, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_peak, args=(model, optimizer, name, there))
+    process.start()
+    found: float = here.recv()
+    process.join()
+    return found
+
+
+def _peak(model: str, optimizer: str, name: str, out: object) -> None:
+    torch.set_num_threads(1)
+    _, whole = training(MODELS[model], OPTIMIZERS[optimizer], WAYS[name])
+    for _ in range(5):
+        whole()
+    out.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # type: ignore[attr-defined]
+
+
+def solved(way: Way, make: Callable[..., Optimizer]) -> str:
+    """The strength at the end of a lasso, and how many of ten weights are zero."""
+    problem = Problem()
+
+    def term(w: Tensor) -> Tensor:
+        return STRENGTH * w.abs().sum()
+
+    rate = {"lr": 0.1}
+    w = problem.train(
+        partial(make, **rate),
+        attached=ts.L1(STRENGTH) if way.attach is not None else None,
+        term=term if way.term or way.value else None,
+    )
+    asked = (-problem.gradient(w) * w.sign())[w != 0]
+    middle = float(asked.median())
+    agreed = bool((asked - middle).abs().max() <= 1e-6 * abs(middle))
+    strength = "none" if not agreed else "λ" if abs(middle / STRENGTH - 1) < 1e-6 else f"{middle / STRENGTH:.3g}·λ"
+    return f"{strength}, {int((w == 0).sum())} zeros"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=41)
-    rounds = parser.parse_args().rounds
-    columns = list(itertools.product(MODELS, OPTIMIZERS))
-    found = {}
-    for model, optimizer in columns:
-        make_model, repeats = MODELS[model]
-        variants = {how: step(make_model, OPTIMIZERS[optimizer], how) for how in WAYS}
-        found[model, optimizer] = ratios(variants, baseline="bare", rounds=rounds, repeats=repeats)
-    rows = [[how, *(f"{found[column][how]:.2f}" for column in columns)] for how in WAYS]
-    header = ["whole step, × bare", *(f"{model}, {optimizer}" for model, optimizer in columns)]
-    print(table(f"Training steps ({torch.get_num_threads()} threads, batch {BATCH})", header, rows))
+    parser.add_argument("--models", nargs="+", default=["0.1 M MLP", "2 M MLP", "20 M MLP"], choices=MODELS)
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--memory", action="store_true", help="measure the peak of memory too")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for model, optimizer in itertools.product(arguments.models, arguments.optimizers):
+        found = timed(model, optimizer, rounds=arguments.rounds)
+        bare = peak(model, optimizer, "no penalty") if arguments.memory else 0.0
+        rows = []
+        for name, (alone, whole) in found.items():
+            way = WAYS[name]
+            truth = "" if name == "no penalty" or way.decay else _solved_of(name, optimizer)
+            memory = f"{peak(model, optimizer, name) / bare:.3f}" if arguments.memory else ""
+            rows.append([name, f"{alone:.2f}", f"{whole:.2f}", memory, truth])
+        title = f"{model}, fused {optimizer}, threads: {arguments.threads}"
+        header = ["how", "optimizer's step", "whole step", "peak memory", "solves, of 3 zeros"]
+        print(table(title, header, rows), flush=True)
+
+
+def _solved_of(name: str, optimizer: str) -> str:
+    """L1's ways alone: what a lasso's end is for."""
+    return solved(WAYS[name], OPTIMIZERS[optimizer]) if WAYS[name].make is ts.L1 else ""
 
 
 if __name__ == "__main__":
