@@ -1,5 +1,10 @@
+import os
+
 import pytest
 import torch
+
+# Compiled in this process: a pool of compiling ones imports torch in each, which is most of what a test of it costs.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
