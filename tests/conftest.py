@@ -7,6 +7,11 @@ import torch
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebook, pages, wheel and sharded trainings first: at the end one worker would wait for another."""
+    items.sort(key=lambda item: item.path.parent.name != "tests")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed():
     """Small tensors are fastest on one thread, and every test starts from the same random numbers."""
