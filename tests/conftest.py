@@ -1,5 +1,15 @@
+import os
+
 import pytest
 import torch
+
+# Compiled in this process: a pool of compiling ones imports torch in each, which is most of what a test of it costs.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The notebook, pages, wheel and sharded trainings first: at the end one worker would wait for another."""
+    items.sort(key=lambda item: item.path.parent.name != "tests")
 
 
 @pytest.fixture(autouse=True)

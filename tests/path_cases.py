@@ -3,7 +3,6 @@
 import json
 
 import torch
-from sklearn.datasets import load_iris
 from torch import nn
 
 import torchshrink as ts
@@ -13,6 +12,8 @@ from torchshrink.paths.training_spec import make_training_spec
 
 
 def iris():
+    from sklearn.datasets import load_iris  # here, as a worker that builds a model need not wait for it
+
     X, y = load_iris(return_X_y=True)
     return X.astype("f4"), y
 

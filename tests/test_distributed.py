@@ -121,7 +121,7 @@ def test_the_trainings_have_something_to_lose(alone):
     # Zeros that would go missing, zero rows and zero columns; else the comparison above would show little.
     for penalty in ("L1", "rows", "columns"):
         for optimizer in ("sgd", "adam"):
-            found = alone(("train", "fsdp", penalty, optimizer, "auto", cases.STEPS))["sparsity"]
+            found = alone(("train", "fsdp", penalty, optimizer, "auto", cases.STEPS[penalty]))["sparsity"]
             assert 0 < found["zeros"] < found["total"]
             assert penalty == "L1" or 0 < found["groups_zero"] < found["groups"]
 

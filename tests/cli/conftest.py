@@ -40,6 +40,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def pictures() -> None:
+    """Asked for by the tests that look at them: pictures are drawn as they are for a user."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw one takes most of a small run; in its place stands all that it would have been drawn from."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(
+            "torchshrink.report.page.png", lambda view: b"\x89PNG" + repr(view).encode(errors="backslashreplace")
+        )
+
+
+@pytest.fixture
 def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """``run("train", "digits", …)`` -> its status and what it printed."""
 

@@ -9,7 +9,7 @@ from torchshrink import load_path
 
 BASE = (
     "path", "small.csv", "--target", "kind", "--hidden", "4", "--epochs", "3", "--batch-size", "20", "--folds", "3",
-    "--strengths", "1e-3,0.03,1", "--lr", "0.02",
+    "--repeats", "1", "--strengths", "1e-3,0.03,1", "--lr", "0.02",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def contents(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
-def test_what_it_says_and_writes(run, small_csv):
+def test_what_it_says_and_writes(run, small_csv, pictures):
     ran = run(*BASE, "--penalty", "l1", "--out", "out")
     assert ran.status == 0, ran.err
     assert set(contents("out")) == FILES
@@ -64,7 +64,7 @@ def test_json_is_one_object(run, small_csv):
     assert printed == json.loads(Path("out/path.json").read_text())
 
 
-def test_several_penalties_share_everything_but_the_penalty(run, small_csv):
+def test_several_penalties_share_everything_but_the_penalty(run, small_csv, pictures):
     command = (*BASE, "--penalty", "l2,group_lasso", "--penalty", "elastic_net", "--dim", "1", "--l1-ratio", "0.9")
     ran = run(*command, "--quiet", "--out", "out")
     assert ran.status == 0, ran.err
@@ -138,7 +138,7 @@ def test_numbers_have_no_accuracy(run, here):
     assert Path("runs/path-diabetes/path.json").exists()
 
 
-def test_equal_runs_give_equal_bytes(run, small_csv):
+def test_equal_runs_give_equal_bytes(run, small_csv, pictures):
     for out in ("a", "b"):
         assert run(*BASE, "--penalty", "l1", "--quiet", "--out", out).status == 0
     assert contents("a") == contents("b")
@@ -230,8 +230,8 @@ def test_resume_of_what_is_no_path(run, small_csv):
 
 
 LONG = (
-    "path", "iris", "--hidden", "8", "--epochs", "12", "--batch-size", "30", "--folds", "3", "--strengths", "5",
-    "--penalty", "l1",
+    "path", "iris", "--hidden", "8", "--epochs", "12", "--batch-size", "30", "--folds", "3", "--repeats", "2",
+    "--strengths", "5", "--penalty", "l1",
 )  # fmt: skip
 
 

@@ -120,8 +120,8 @@ def test_what_is_ignored_stays_ignored(server, here):
 SHORT = {
     "train": ("train", "iris", "--epochs", "3", "--hidden", "2", "--quiet", "--out", "out"),
     "path": (
-        "path", "iris", "--epochs", "1", "--hidden", "2", "--folds", "2", "--strengths", "0.1", "--engine",
-        "sequential", "--quiet", "--out", "out",
+        "path", "iris", "--epochs", "1", "--hidden", "2", "--folds", "2", "--repeats", "1", "--strengths", "0.1",
+        "--engine", "sequential", "--quiet", "--out", "out",
     ),
 }  # fmt: skip
 

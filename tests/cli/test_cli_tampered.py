@@ -19,7 +19,7 @@ from torchshrink.support.storage import read_tensors, write_tensors
 
 PATH = (
     "path", "small.csv", "--target", "kind", "--penalty", "l1", "--hidden", "2", "--epochs", "1", "--folds", "2",
-    "--strengths", "0.01,0.1", "--engine", "sequential", "--quiet",
+    "--repeats", "1", "--strengths", "0.01,0.1", "--engine", "sequential", "--quiet",
 )  # fmt: skip
 TRAIN = ("train", "small.csv", "--target", "kind", "--hidden", "2", "--epochs", "2", "--quiet")
 
@@ -119,8 +119,6 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, run, command: tuple[str, ...], fo
 
 @pytest.mark.parametrize("order", ["cold", "warm"])
 def test_an_interrupted_path(run, small_csv, monkeypatch, order):
-    # What is drawn takes most of the time, and is not what this is about.
-    monkeypatch.setattr("torchshrink.paths.result.PathResult.report", lambda self, path: Path(path).write_text("drawn"))
     command = (*PATH, "--order", order)
     stopped = interrupt(monkeypatch, run, command, "stopped", 4)
     assert run(*command, "--out", "whole").status == 0
@@ -130,8 +128,7 @@ def test_an_interrupted_path(run, small_csv, monkeypatch, order):
     assert refused >= len(ways) - 1  # the run's own settings
 
 
-def test_a_finished_path(run, small_csv, monkeypatch):
-    monkeypatch.setattr("torchshrink.paths.result.PathResult.report", lambda self, path: Path(path).write_text("drawn"))
+def test_a_finished_path(run, small_csv):
     assert run(*PATH, "--out", "whole").status == 0
     same, refused = every_file_in_every_way(run, PATH, Path("whole"), Path("whole"))
     assert refused > 40 > same

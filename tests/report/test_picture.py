@@ -1,3 +1,4 @@
+import base64
 import re
 import sys
 
@@ -20,8 +21,8 @@ from torchshrink.paths.refit import Source
 from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.verdict_evidence import Evidence
 from torchshrink.regularizer.selection import WEIGHTS
-from torchshrink.report.page import page
-from torchshrink.report.picture import draw, png, save_picture
+from torchshrink.report.page import page, write_report
+from torchshrink.report.picture import draw, png
 
 
 def made(penalty=ts.L1, **settings):
@@ -113,13 +114,23 @@ def test_one_column_per_penalty_on_the_same_scale():
     assert [axis.get_title().split(":")[0] for axis in figure.axes[:2]] == ["l1", "l2"]
 
 
-def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
+def test_is_a_png_that_depends_on_the_result_alone():
     first = png(made().view())
     assert first.startswith(b"\x89PNG")
     assert first == png(made().view())
     assert first != png(made(strengths=(1e-4, 1e-3, 2e-2)).view())
-    save_picture(made().view(), tmp_path / "path.png")
+
+
+def test_several_files_share_one_picture(tmp_path, monkeypatch):
+    first, drawn = png(made().view()), []
+    monkeypatch.setattr("torchshrink.report.page.png", lambda view: drawn.append(view) or png(view))
+    write_report(made().view(), tmp_path / "path.png", tmp_path / "report.HTML")
+    assert len(drawn) == 1
     assert (tmp_path / "path.png").read_bytes() == first
+    assert base64.b64encode(first).decode() in (tmp_path / "report.HTML").read_text()
+    with pytest.raises(InputError, match="expected"):
+        write_report(made().view(), tmp_path / "another.png", tmp_path / "another.txt")
+    assert not (tmp_path / "another.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -138,22 +149,21 @@ def test_is_a_png_that_depends_on_the_result_alone(tmp_path):
 )
 def test_draws_whatever_comes(result):
     assert png(result.view(), dpi=30).startswith(b"\x89PNG")
-    assert "<table>" in page(result.view())
+    assert "<table>" in page(result.view(), b"")
 
 
 @pytest.mark.parametrize("name", ["重さ", "$a_{$", "\\alpha", "<b>", "two\nlines", "\N{SNOWMAN}\udcff"])
 def test_whatever_a_penalty_is_called(name, tmp_path):
     result = made()
     object.__setattr__(result, "penalty", name)
-    for ending in ("png", "html"):
-        result.report(tmp_path / f"report.{ending}")
+    write_report(result.view(), tmp_path / "report.png", tmp_path / "report.html")
 
 
 def test_diverged_points_are_left_out():
     result = made(diverged=(1e-2,))
     upper, _ = draw(result.view()).axes
     assert len(lines(upper, "validation").get_ydata()) == 3
-    assert "diverged" in page(result.view())
+    assert "diverged" in page(result.view(), b"")
 
 
 def test_leaves_no_global_state_and_no_pyplot(monkeypatch):
@@ -180,7 +190,7 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
 def test_names_are_escaped():
     result = made(lambda s: ts.L1(s))
     object.__setattr__(result, "penalty", "<script>")
-    assert "<script>" not in page(result.view())
+    assert "<script>" not in page(result.view(), b"")
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.png.txt"])

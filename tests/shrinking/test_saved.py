@@ -154,18 +154,18 @@ def test_a_plan_that_was_changed_or_another_model_is_one_line(folder, tmp_path):
         ts.load_shrunk(tmp_path / "nowhere", FAMILIES["mlp"][0])
 
 
-@pytest.mark.parametrize("count", [0, -1, 99, True, 2.5, "2", None, [1]])
-def test_a_hostile_number_of_groups_is_one_line(tmp_path, count):
+def test_a_hostile_number_of_groups_is_one_line(tmp_path):
     build, size = SAVED["grouped"]
     model = build()
     zero(model[3].weight, range(12))
     shrunk = ts.shrink(model, torch.randn(size))
     shrunk.save(tmp_path / "a")
     plan = read_json(tmp_path / "a" / "shrunk.json", what="shrunk plan")
-    write_json(tmp_path / "a" / "shrunk.json", {**plan, "groups": {"3": count}}, what="shrunk plan")
-    with pytest.raises(ts.errors.InputError, match=r"groups of 3 is|has shape") as caught:
-        ts.load_shrunk(tmp_path / "a", build)
-    assert "\n" not in str(caught.value)
+    for count in (0, -1, 99, True, 2.5, "2", None, [1]):
+        write_json(tmp_path / "a" / "shrunk.json", {**plan, "groups": {"3": count}}, what="shrunk plan")
+        with pytest.raises(ts.errors.InputError, match=r"groups of 3 is|has shape") as caught:
+            ts.load_shrunk(tmp_path / "a", build)
+        assert "\n" not in str(caught.value)
 
 
 def normed(affine=True):

@@ -312,7 +312,6 @@ class _Run:
         if self.settings.get("shrink"):
             small = shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
             view = replace(view, said=[*view.said, in_a_sentence(small)])
-        for name in ("path.png", "report.html"):
-            write_report(view, self.folder / name)
+        write_report(view, self.folder / "path.png", self.folder / "report.html")
         write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, self.files)}, what=_RUN)
         clear_journal(self.folder)

@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterable
 
 from torchshrink.errors import InputError
-from torchshrink.report.picture import png, save_picture
+from torchshrink.report.picture import png
 from torchshrink.report.view import Part, Point, View
-from torchshrink.support.storage import PathLike, folder_path, write_text
+from torchshrink.support.storage import PathLike, folder_path, write_bytes, write_text
 
+_ENDINGS = (".html", ".htm", ".png")
 _CSS = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
 img{max-width:100%}table{border-collapse:collapse;margin:.5rem 0 1.5rem}
@@ -21,30 +22,36 @@ dt{float:left;clear:left;width:10rem;color:#666}dd{margin-left:11rem}
 """
 
 
-def write_report(view: View, path: PathLike) -> None:
-    """Write ``.html`` (one file that needs no other) or ``.png`` (the picture alone), whole or not at all.
+def write_report(view: View, *paths: PathLike) -> None:
+    """Write ``.html`` (one file that needs no other) or ``.png`` (the picture alone), each whole or not at all.
+
+    Args:
+        view: what is shown.
+        paths: one file or several, which share the picture: it is drawn once.
 
     Raises:
         InputError: another ending, or the file cannot be written.
     """
-    path = folder_path(path, "path")
-    ending = path.suffix.lower()
-    if ending == ".png":
-        save_picture(view, path)
-    elif ending in (".html", ".htm"):
-        write_text(path, page(view))
-    else:
-        raise InputError(f"{path}: a name that ends in .html or .png expected")
+    files = [folder_path(path, "path") for path in paths]
+    for path in files:
+        if path.suffix.lower() not in _ENDINGS:
+            raise InputError(f"{path}: a name that ends in .html or .png expected")
+    picture = png(view)
+    for path in files:
+        if path.suffix.lower() == ".png":
+            write_bytes(path, picture)
+        else:
+            write_text(path, page(view, picture))
 
 
-def page(view: View) -> str:
-    """The report as HTML."""
-    picture = base64.b64encode(png(view)).decode()
+def page(view: View, picture: bytes) -> str:
+    """The report as HTML, with the picture (a PNG) in it."""
+    shown = base64.b64encode(picture).decode()
     title = f"Regularization path: {', '.join(part.penalty for part in view.parts)}"
     body = [
         f"<h1>{html.escape(title)}</h1>",
         *(f'<p class="verdict">{html.escape(_sentence(words))}</p>' for words in view.said),
-        f'<img alt="losses and nonzero weights against strength" src="data:image/png;base64,{picture}">',
+        f'<img alt="losses and nonzero weights against strength" src="data:image/png;base64,{shown}">',
     ]
     for part in view.parts:
         body += _section(part, several=len(view.parts) > 1)

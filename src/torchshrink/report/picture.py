@@ -13,7 +13,6 @@ from typing import Any
 
 from torchshrink.report.view import Part, Point, View
 from torchshrink.support.optional import needed
-from torchshrink.support.storage import PathLike, write_bytes
 
 with needed("a picture of a path"):
     import matplotlib as mpl
@@ -71,11 +70,6 @@ def png(view: View, *, dpi: int = 150) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def save_picture(view: View, path: PathLike) -> None:
-    """Write the picture as PNG, whole or not at all."""
-    write_bytes(path, png(view))
 
 
 def _sound(result: Part) -> list[Point]:

@@ -25,9 +25,17 @@ TRAININGS = 8 * 3
 SMALL = partial(mlp, 4, 3, hidden=(8,))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported_once():
+    """Workers are forked from a process that has imported what they need: most of what a worker costs."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        distributed.utils.get_mp_context().set_forkserver_preload(["distributed", "torchshrink.paths"])
+        yield
+
+
 def tuned(folder, build=SMALL):
     X, y = load_iris(return_X_y=True)
-    settings = {"folds": 3, "epochs": 40, "batch_size": 16, "engine": "lanes", "lanes": 3, "progress": False}
+    settings = {"folds": 3, "epochs": 20, "batch_size": 16, "engine": "lanes", "lanes": 3, "progress": False}
     strengths = [10.0**-k for k in range(7)]
     ts.path(build, (X.astype("f4"), y), ts.L1, strengths=strengths, folder=folder, **flat(settings)).save(folder)
 

@@ -157,18 +157,6 @@ class TestTrouble:
         finally:
             cloudpickle.unregister_pickle_by_value(me)
 
-    def test_an_error_there_is_an_error_here(self):
-        parent = os.getpid()
-
-        def build():
-            if os.getpid() != parent:
-                raise LookupError("not on this side")
-            return small()
-
-        raised = pytest.raises(LookupError, match="not on this side")
-        with joblib.parallel_config("loky", n_jobs=2), raised:
-            tuned(build=build, engine="sequential")
-
     def test_a_stack_that_fails_there_is_trained_plainly(self, two_processes):
         parent = os.getpid()
         given = mlp(4, 3, hidden=(8,))
@@ -276,3 +264,15 @@ class TestStopped:
         assert len(list(tmp_path.glob("journal/*.safetensors"))) == 7
         monkeypatch.setattr(Journal, "write", real)
         assert plain(tuned(folder=tmp_path, engine="sequential")) == plain(tuned(engine="sequential"))
+
+    def test_an_error_there_is_an_error_here(self):
+        parent = os.getpid()
+
+        def build():
+            if os.getpid() != parent:
+                raise LookupError("not on this side")
+            return small()
+
+        raised = pytest.raises(LookupError, match="not on this side")
+        with joblib.parallel_config("loky", n_jobs=2), raised:
+            tuned(build=build, engine="sequential")

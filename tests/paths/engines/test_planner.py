@@ -191,7 +191,7 @@ class TestEngines:
     def test_choose_the_same(self, data, build, penalty):
         X, y = data(return_X_y=True)
         X, y = X[:400], y[:400] if data is load_digits else y[:400].astype("f4")
-        settings = {"strengths": [1e-3, 1e-2, 1e-1], "folds": 3, "epochs": 10, "progress": False}
+        settings = {"strengths": [1e-3, 1e-2, 1e-1], "folds": 3, "repeats": 1, "epochs": 10, "progress": False}
         one, other = (ts.path(build, (X, y), penalty, engine=e, **settings) for e in ("sequential", "lanes"))
         assert one.best.strength == other.best.strength
         assert one.one_se.strength == other.one_se.strength

@@ -243,11 +243,12 @@ def test_it_begins_late_on_a_warm_path():
     assert "mean: the model makes it anew" in said[0]
 
 
-def test_auto_trains_it_alone_too():
+def test_auto_trains_it_alone_too(monkeypatch):
     """As it was found: with dropout, by ``engine="auto"``, where lanes would pay."""
-    more = {"strengths": [1e-4, 1e-3, 1e-2], "epochs": 64, "folds": 3, "batch_size": 8}
-    plain, _ = outcome(with_dropout(late(MadeAnew, 150)), "sequential", **more)
-    lanes, said = outcome(with_dropout(late(MadeAnew, 150)), "auto", **more)
+    monkeypatch.setattr("torchshrink.paths.engines.planner.LEAST_STEPS", 1)
+    more = {"strengths": [1e-4, 1e-3, 1e-2], "epochs": 12, "folds": 3, "batch_size": 8}
+    plain, _ = outcome(with_dropout(late(MadeAnew, 30)), "sequential", **more)
+    lanes, said = outcome(with_dropout(late(MadeAnew, 30)), "auto", **more)
     assert torch.equal(lanes, plain)
     assert len(said) == 1
 

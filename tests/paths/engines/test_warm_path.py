@@ -71,11 +71,17 @@ def spec_of(build, penalty=ts.L1, *, epochs=4, optimizer=OPTIMIZERS["adam"], row
 class TestAgreement:
     """In float64, every weight and buffer after each of three strengths."""
 
-    @pytest.mark.parametrize("penalty", [ts.L1, ts.GroupLasso])
-    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-    @pytest.mark.parametrize("build", [chain, Conv])
+    @pytest.mark.parametrize(
+        ("build", "optimizer", "penalty"),
+        [
+            (chain, "sgd", ts.L1),
+            (chain, "adam", ts.GroupLasso),
+            (Conv, "sgd", ts.GroupLasso),
+            (Conv, "adam", ts.L1),
+        ],
+    )
     def test_of_the_engines(self, build, optimizer, penalty):
-        self.check(build, penalty, optimizer=OPTIMIZERS[optimizer], epochs=7)
+        self.check(build, penalty, optimizer=OPTIMIZERS[optimizer])
 
     @pytest.mark.parametrize("settings", [{"method": "loss"}, {"on": ALL}, {"method": "gradient"}])
     def test_however_the_penalty_acts(self, settings):

@@ -12,6 +12,7 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import torchshrink as ts
+from at_rest import AtRest
 from torchshrink.regularizer.attachment.rho import Fit, Measured, held_rho, looked_back, refitted_rho, stepped_limit
 
 STRENGTH = 5.0
@@ -47,6 +48,7 @@ def trained(problem, make, *, start="zero", steps=600, loss=1.0, features=1.0, f
     optimizer = make(model.parameters())
     reg = ts.Regularizer(model, ts.L1(STRENGTH * loss * features)).attach(optimizer, "latent")
     rate = optimizer.param_groups[0]["lr"]
+    at_rest = AtRest(model.parameters(), within=1e-11 / features)
     for step in range(steps):
         if falls:
             optimizer.param_groups[0]["lr"] = rate * 10 ** (-6 * max(0.0, 2 * step / steps - 1))
@@ -54,6 +56,8 @@ def trained(problem, make, *, start="zero", steps=600, loss=1.0, features=1.0, f
             w = model.weight * features
             model.weight.grad = loss * features * (w @ covariance - correlation)
         optimizer.step()
+        if at_rest() and not falls:
+            break
     return model.weight.detach() * features, reg
 
 
