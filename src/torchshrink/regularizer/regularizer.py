@@ -352,9 +352,10 @@ class Regularizer:
                 it, the way there does.
             compile: make the optimizer's update and the penalty one program, through ``torch.compile``: SGD, Adam,
                 AdamW, NAdam, RAdam and Adamax with `L1`, `L2`, `ElasticNet`, `MCP`, `SCAD`, `GroupLasso` and
-                `SparseGroupLasso`, in float32 and float64. The result is that of the plain path but for rounding, and the
-                optimizer's state stays its own. It takes some seconds, once for all models and rates, in a
-                parameter's second step; what cannot be compiled goes the plain way (docs/training.md).
+                `SparseGroupLasso`, in float32 and float64. The result is that of the plain path but for rounding, and
+                the optimizer's state stays its own. It takes some seconds in the second step, once for models of the
+                same shapes, whatever the rate and the strength; what cannot be compiled goes the plain way
+                (docs/training.md).
 
         Returns:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.

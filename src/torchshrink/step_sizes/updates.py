@@ -64,54 +64,66 @@ def _numbers_of_sgd(group: Group, state: State) -> list[float]:
     return [lr, float(sgd(group, state)), momentum, 1 - float(group["dampening"]), *nesterov]
 
 
-# --- the Adam family: s = numerator/(share·√v + offset), and x ← keep·x − s·(a·m + b·g) ---
+# --- the Adam family: s = numerator/(√v + offset), and x ← keep·x − s·(a·m + b·g) ---
 
 
 def _adapt(x: Tensor, g: Tensor, kept: Sequence[Tensor], n: Tensor) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+    """Without decoupled decay, and with b = 0: what Adam mostly is, in fewer operations."""
+    m, v, top = _averages(g, kept, n)
+    s = n[4] / ((*top, v)[0].sqrt() + n[5])
+    return x - s * (n[6] * m), (m, v, *top), s
+
+
+def _adapt_fully(x: Tensor, g: Tensor, kept: Sequence[Tensor], n: Tensor) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+    """With decoupled decay, with b, and with a factor of √v, which for RAdam is 0 at first."""
+    m, v, top = _averages(g, kept, n)
+    s = n[4] / (n[8] * (*top, v)[0].sqrt() + n[5])
+    return n[0] * x - s * (n[6] * m + n[7] * g), (m, v, *top), s
+
+
+def _averages(g: Tensor, kept: Sequence[Tensor], n: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     m = kept[0] + n[1] * (g - kept[0])
     v = n[2] * kept[1] + n[3] * g * g
-    top = tuple(torch.maximum(largest, v) for largest in kept[2:])  # AMSGrad's
-    s = n[4] / (n[5] * (*top, v)[0].sqrt() + n[6])
-    return n[0] * x - s * (n[7] * m + n[8] * g), (m, v, *top), s
+    return m, v, tuple(torch.maximum(largest, v) for largest in kept[2:])  # AMSGrad's
 
 
 def _adapt_to_largest(
     x: Tensor, g: Tensor, kept: Sequence[Tensor], n: Tensor
 ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
     m = kept[0] + n[1] * (g - kept[0])
-    u = torch.maximum(n[2] * kept[1], g.abs() + n[6])
+    u = torch.maximum(n[2] * kept[1], g.abs() + n[5])
     s = n[4] / u
-    return n[0] * x - s * (n[7] * m), (m, u), s
+    return x - s * (n[6] * m), (m, u), s
 
 
 def _numbers_of_adam(group: Group, state: State) -> list[float]:
     scale = adam_scale(group, state)
-    return _numbers(group, scale, 1.0, (1 / (1 - float(group["betas"][0]) ** state["step"]), 0.0))
+    return _numbers(group, scale, (1 / (1 - float(group["betas"][0]) ** state["step"]), 0.0))
 
 
 def _numbers_of_nadam(group: Group, state: State) -> list[float]:
     of_gradient, of_average = nadam_weights(group, state)
-    return _numbers(group, adam_scale(group, state), 1.0, (of_average, of_gradient))
+    return _numbers(group, adam_scale(group, state), (of_average, of_gradient))
 
 
 def _numbers_of_radam(group: Group, state: State) -> list[float]:
     rho, rate = rectified_rate(group, state)
     of_average = 1 / (1 - group["betas"][0] ** state["step"])
     if rho <= 5:  # s = lr
-        return _numbers(group, (rate, 1.0), 0.0, (of_average, 0.0))
+        return _numbers(group, (rate, 1.0), (of_average, 0.0), share=0.0)
     root = (1 - group["betas"][1] ** state["step"]) ** 0.5
-    return _numbers(group, (rate * root, group["eps"]), 1.0, (of_average, 0.0))
+    return _numbers(group, (rate * root, group["eps"]), (of_average, 0.0))
 
 
 def _numbers_of_adamax(group: Group, state: State) -> list[float]:
     of_average = 1 / (1 - group["betas"][0] ** state["step"])
-    return _numbers(group, (group["lr"], group["eps"]), 1.0, (of_average, 0.0))
+    return _numbers(group, (group["lr"], group["eps"]), (of_average, 0.0))
 
 
-def _numbers(group: Group, scale: tuple[Any, Any], share: float, weights: tuple[Any, Any]) -> list[float]:
+def _numbers(group: Group, scale: tuple[Any, Any], weights: tuple[Any, Any], *, share: float = 1.0) -> list[float]:
     beta1, beta2 = (float(beta) for beta in group["betas"])
     numerator, offset = scale
-    found = [1.0, 1 - beta1, beta2, 1 - beta2, numerator, share, offset, *weights]
+    found = [1.0, 1 - beta1, beta2, 1 - beta2, numerator, offset, *weights, share]
     return [float(number) for number in found]
 
 
@@ -140,7 +152,8 @@ def update_of(optimizer: Optimizer, group: Group) -> Update | None:
     if kind not in _ADAPTIVE:
         return None
     top = ("max_exp_avg_sq",) if group.get("amsgrad", False) else ()
-    return Update(_adapt, ("exp_avg", "exp_avg_sq", *top), _ADAPTIVE[kind])
+    plain = kind in (Adam, AdamW) and all(decay.kind == "coupled" for decay in weight_decays(optimizer, group))
+    return Update(_adapt if plain else _adapt_fully, ("exp_avg", "exp_avg_sq", *top), _ADAPTIVE[kind])
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.stack import CANNOT_STACK

@@ -22,6 +22,9 @@ from torchshrink.support.compiling import program_of_its_own
 
 Kind = Literal["none", "l1", "elastic", "groups"]
 
+Program = Callable[..., None]
+"""From the numbers, a row for each slot, and each slot's tensors one after the other; these are changed in place."""
+
 PROGRAMS = 128
 """As many are kept in a process."""
 
@@ -37,6 +40,8 @@ class Form:
     Attributes:
         move: the optimizer's update.
         kept: how many tensors the optimizer keeps for each.
+        signed: whether the gradient has a factor: the optimizer maximises, or a loss scale is to be divided by.
+        coupled: whether weights are added to the gradient: coupled decay, or L2 by its gradient.
         kind: whose prox acts: none, `L1`, `ElasticNet` (and `L2`), or groups with an L1 part.
         latent: whether it acts by latent weights, with one more tensor for each; else after the update.
         limited: whether the prox is held to a limit.
@@ -48,6 +53,8 @@ class Form:
 
     move: Move
     kept: int
+    signed: bool
+    coupled: bool
     kind: Kind
     latent: bool
     limited: bool
@@ -65,7 +72,11 @@ class Form:
 def _one(form: Form, tensors: Sequence[Tensor], n: Tensor) -> None:
     """One tensor's step, in place."""
     x, g, *kept = tensors
-    moving, g = x, n[SIGN] * g + n[COUPLED] * x
+    moving = x
+    if form.signed:
+        g = n[SIGN] * g
+    if form.coupled:
+        g = g + n[COUPLED] * x
     if form.rest:  # −min((|x| − begin)₊·slope, λ)·sign(x)
         g = g - (soft_threshold(x, n[BEGIN]) * n[SLOPE]).clamp(-n[REST], n[REST])
     if form.latent:
@@ -99,26 +110,12 @@ _UNGUARDED = vars(torch.compiler).get("skip_all_guards_unsafe")
 _OPTIONS: dict[str, Any] = {} if _UNGUARDED is None else {"guard_filter_fn": _UNGUARDED}
 
 
-def call(form: Form, numbers: list[list[float]], slots: Sequence[Sequence[Tensor]]) -> None:
-    """One step of some tensors, in place.
-
-    Args:
-        form: of all of them.
-        numbers: of each slot.
-        slots: of each the tensors that its form says.
-
-    Raises:
-        Exception: whatever the compiler raises, and then no tensor has been changed.
-    """
-    program = _program(form, tuple(slot[0].shape for slot in slots), torch.get_num_threads())
-    program(
-        torch.tensor(numbers, dtype=form.dtype).to(form.device), *(tensor for slot in slots for tensor in slot)
-    )
-
-
 @functools.lru_cache(maxsize=PROGRAMS)
-def _program(form: Form, shapes: tuple[torch.Size, ...], threads: int) -> Callable[..., None]:
-    """Compiled when it is called first; another model with tensors of these shapes compiles nothing."""
+def program_of(form: Form, places: tuple[Any, ...], threads: int) -> Program:
+    """The program of a form for tensors of these shapes and strides, whatever the model; it is compiled when called.
+
+    What the compiler raises, it raises before any tensor has been changed.
+    """
     width = form.width
 
     def step_and_penalty(numbers: Tensor, *tensors: Tensor) -> None:

@@ -1,10 +1,11 @@
-"""What a program is given of each parameter: tensors, which stay the same from step to step, and numbers, which do not."""
+"""What a program is given of each parameter: tensors, the same from step to step, and numbers, which are not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from torchshrink.regularizer.attachment.compiled.programs import Form, Kind
 from torchshrink.regularizer.attachment.offsets import Offset
 from torchshrink.step_sizes import State
 from torchshrink.step_sizes.updates import Advance, Update
-
 
 NO_STATE: State = {}
 """Of a parameter of which the optimizer keeps nothing."""
@@ -35,7 +35,7 @@ class Slot:
         owned: what the program overwrites besides the parameter: what the optimizer keeps, and latent weights' offset.
         address: where the parameter's elements are.
         form: the program's.
-        rows: how its tensors are seen.
+        rows: how tensors with groups are seen; None: as they are.
         seen: those that stay, so seen.
         prox_follows: whether the plain prox is still to act on it.
     """
@@ -47,32 +47,32 @@ class Slot:
     owned: list[Tensor]
     address: int
     form: Form
-    rows: Rows
+    rows: Rows | None
     seen: list[Tensor]
     prox_follows: bool
 
     @property
-    def latent(self) -> bool:
-        """Whether the penalty acts by latent weights."""
-        return self.form.latent
+    def place(self) -> tuple[Any, ...]:
+        """Shape and strides, for which a program is compiled."""
+        return self.seen[0].shape, self.seen[0].stride()
 
     def stands(self, state: State, update: Update, offset: Offset | None) -> bool:
         """Whether all tensors are those of the last step."""
-        if state is not self.state:
+        if state is not self.state or self.p.data_ptr() != self.address or not self.p.requires_grad:
             return False
-        owned = [self.state.get(key) for key in update.keys]
-        if self.latent:
-            owned.append(None if offset is None else offset.u)
-        same = all(mine is theirs for mine, theirs in zip(self.owned, owned, strict=True))
-        return same and self.p.data_ptr() == self.address and self.p.requires_grad
+        for mine, key in zip(self.owned, update.keys, strict=False):
+            if mine is not state.get(key):
+                return False
+        return not self.form.latent or (offset is not None and offset.u is self.owned[-1])
 
-    def tensors(self) -> list[Tensor] | None:
-        """What the program takes, in its order; None: this step's gradient is not as its parameter is."""
+    def gradient(self) -> Tensor | None:
+        """As the program takes it; None: this step's is not as its parameter is."""
         grad = self.p.grad
-        if grad is None or not _is_like(grad, self.p):
+        if type(grad) is not Tensor or grad.layout is not torch.strided or grad.dtype is not self.p.dtype:
             return None
-        found = _seen([grad], self.rows, like=self.p)
-        return None if found is None else [self.seen[0], found[0], *self.seen[1:]]
+        if grad.stride() != self.p.stride():
+            return None
+        return grad if self.rows is None else grad.view(self.rows.shape)
 
 
 def made_slot(
@@ -86,7 +86,7 @@ def made_slot(
         return None  # reading it would wait for the device
     kind: Kind = "none"
     latent = rest = follows = limited = False
-    rows: Rows | None = FLAT
+    rows: Rows | None = None
     if bundle is not None:
         found = kind_of(bundle)
         latent, rest, rule = bundle.method == "latent", bundle.has_rest, bundle.rule
@@ -97,39 +97,47 @@ def made_slot(
         elif bundle.method != "gradient":
             kind = found
             limited = rule is not None and rule.reach is not None
-            rows = rows_of(bundle.penalty, p.shape) if kind == "groups" else FLAT
+        if kind == "groups":
+            rows = rows_of(bundle.penalty, p.shape)
+            if rows is None or not p.is_contiguous():
+                return None
     owned = [state[key] for key in update.keys]
     if latent and offset is not None:
         owned.append(offset.u)
-    seen = None if rows is None else _seen([p.detach(), *owned], rows, like=p)
-    if rows is None or seen is None or not all(_is_like(each, p) for each in owned):
+    if not all(_is_like(each, p) for each in owned):
         return None
+    tensors = [p.detach(), *owned]
     form = Form(
         move=update.move,
         kept=len(update.keys),
+        signed=False,
+        coupled=bundle is not None and bundle.method == "gradient",
         kind=kind,
         latent=latent,
         limited=limited,
         rest=rest,
-        dims=rows.dims,
+        dims=() if rows is None else rows.dims,
         dtype=p.dtype,
         device=p.device,
     )
+    seen = tensors if rows is None else [each.view(rows.shape) for each in tensors]
     return Slot(p, group, bundle, state, owned, p.data_ptr(), form, rows, seen, follows)
 
 
-def numbers_of(slot: Slot, step: Advance, penalty: Penalty | None, offset: Offset | None, loss_scale: float) -> list[float]:
+def numbers_of(
+    slot: Slot, step: Advance, penalty: Penalty | None, offset: Offset | None, loss_scale: float
+) -> list[float]:
     """A slot's numbers in this step, under the penalty that is in force."""
     numbers = [0.0] * programs.OWN
     numbers[programs.SIGN], numbers[programs.COUPLED] = step.sign / loss_scale, step.coupled
     numbers[programs.LIMIT] = step.limit
-    if slot.latent and offset is not None:
+    if slot.form.latent and offset is not None:
         numbers[programs.RHO], numbers[programs.STEP] = offset.rho, 1 / offset.rho
     if penalty is not None and slot.bundle is not None and slot.bundle.method == "gradient":  # as coupled decay
         numbers[programs.COUPLED] += 2 * float(penalty.strength)
     elif penalty is not None and slot.form.kind != "none":
-        factor = 1.0 if slot.latent else step.weight
-        first, second = _strengths(penalty, slot.rows)
+        factor = 1.0 if slot.form.latent else step.weight
+        first, second = _strengths(penalty, 1 if slot.rows is None else slot.rows.members)
         numbers[programs.FIRST], numbers[programs.SECOND] = first * factor, second * factor
     if isinstance(penalty, MCP | SCAD):
         strength, mcp = float(penalty.strength), isinstance(penalty, MCP)
@@ -168,9 +176,6 @@ class Rows:
     members: int
 
 
-FLAT = Rows((-1,), (), 1)
-
-
 def rows_of(penalty: Penalty, shape: Sequence[int]) -> Rows | None:
     """How the groups of a penalty are seen in two dimensions or three, where they are numbered by one of a tensor's.
 
@@ -193,25 +198,15 @@ def rows_of(penalty: Penalty, shape: Sequence[int]) -> Rows | None:
     return Rows((before, count, after), (1,), before * after)
 
 
-def _strengths(penalty: Penalty, rows: Rows) -> tuple[float, float]:
+def _strengths(penalty: Penalty, members: int) -> tuple[float, float]:
     """The numbers of a kind: of Σ|w|, and of Σw² or of each group's norm."""
     if isinstance(penalty, GroupLasso):
-        return 0.0, float(penalty.strength) * math.sqrt(rows.members)
+        return 0.0, float(penalty.strength) * math.sqrt(members)
     if isinstance(penalty, SparseGroupLasso):
-        return float(penalty.l1), float(penalty.group) * math.sqrt(rows.members)
+        return float(penalty.l1), float(penalty.group) * math.sqrt(members)
     if isinstance(penalty, ElasticNet):
         return float(penalty.l1), float(penalty.l2)
     return (0.0, float(penalty.strength)) if isinstance(penalty, L2) else (float(penalty.strength), 0.0)
-
-
-def _seen(tensors: Sequence[Tensor], rows: Rows, *, like: Tensor) -> list[Tensor] | None:
-    """The tensors in one or a few dimensions, without a copy; None where their elements do not lie alike and densely."""
-    if like.is_contiguous():
-        return [each.view(rows.shape) for each in tensors] if all(each.is_contiguous() for each in tensors) else None
-    last = torch.channels_last
-    if like.ndim == 4 and len(rows.shape) == 1 and all(each.is_contiguous(memory_format=last) for each in [like, *tensors]):
-        return [each.permute(0, 2, 3, 1).view(-1) for each in tensors]
-    return None
 
 
 def is_ordinary(p: Tensor) -> bool:
@@ -226,4 +221,5 @@ def _is_like(each: object, p: Tensor) -> bool:
         and each.dtype is p.dtype
         and each.device == p.device
         and each.shape == p.shape
+        and each.stride() == p.stride()
     )
