@@ -324,7 +324,7 @@ def test_other_shapes_layouts_groups_and_types(as_written):
         "single.weight": ts.SparseGroupLasso(0.01, 0.01, dim=1),
         "small.*": ts.ElasticNet(0.01, 0.01),
     }
-    for make in (O.SGD, optim.Adam):
+    for make in (optim.SGD, optim.Adam):
         results = []
         for c in (True, False):
             model = Mixed()
