@@ -14,9 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torchshrink.penalties import ElasticNet
-from torchshrink.penalties.multitensor import limited
-from torchshrink.penalties.proximal import block_soft_threshold, soft_threshold
+from torchshrink.penalties.proximal import block_soft_threshold
 from torchshrink.step_sizes.updates import Move
 from torchshrink.support.compiling import program_of_its_own
 
@@ -78,7 +76,7 @@ def _one(form: Form, tensors: Sequence[Tensor], n: Tensor) -> None:
     if form.coupled:
         g = g + n[COUPLED] * x
     if form.rest:  # −min((|x| − begin)₊·slope, λ)·sign(x)
-        g = g - (soft_threshold(x, n[BEGIN]) * n[SLOPE]).clamp(-n[REST], n[REST])
+        g = g - (_soft(x, n[BEGIN]) * n[SLOPE]).clamp(-n[REST], n[REST])
     if form.latent:
         u = kept.pop()
         moving, g = x + u, g + n[RHO] * u
@@ -97,11 +95,16 @@ def _one(form: Form, tensors: Sequence[Tensor], n: Tensor) -> None:
 def _prox(form: Form, x: Tensor, step: Tensor, n: Tensor) -> Tensor:
     if form.kind == "l1":  # the threshold is as far as any coordinate is moved
         threshold = step * n[FIRST]
-        return soft_threshold(x, torch.minimum(threshold, n[LIMIT]) if form.limited else threshold)
+        return _soft(x, torch.minimum(threshold, n[LIMIT]) if form.limited else threshold)
     if form.kind == "groups":
-        return block_soft_threshold(soft_threshold(x, step * n[FIRST]), step * n[SECOND], form.dims)
-    moved = ElasticNet(n[FIRST], n[SECOND]).prox(x, step)
-    return limited(moved, x, n[LIMIT]) if form.limited else moved
+        return block_soft_threshold(_soft(x, step * n[FIRST]), step * n[SECOND], form.dims)
+    moved = _soft(x, step * n[FIRST]) / (1 + 2 * step * n[SECOND])
+    return moved + _soft(x - moved, n[LIMIT]) if form.limited else moved
+
+
+def _soft(z: Tensor, threshold: Tensor) -> Tensor:
+    """`soft_threshold`, in operations that a CPU does in one instruction each; a NaN that goes in comes out."""
+    return (z - threshold).relu() - (-z - threshold).relu()
 
 
 # What a program assumes of its arguments, its key says; torch need not look in each step whether it still holds, which
