@@ -69,7 +69,7 @@ class Form:
 
 def _one(form: Form, tensors: Sequence[Tensor], n: Tensor) -> None:
     """One tensor's step, in place."""
-    x, g, *kept = tensors
+    x, g, kept = tensors[0], tensors[1], tensors[2 : 2 + form.kept]
     moving = x
     if form.signed:
         g = n[SIGN] * g
@@ -78,7 +78,7 @@ def _one(form: Form, tensors: Sequence[Tensor], n: Tensor) -> None:
     if form.rest:  # −min((|x| − begin)₊·slope, λ)·sign(x)
         g = g - (_soft(x, n[BEGIN]) * n[SLOPE]).clamp(-n[REST], n[REST])
     if form.latent:
-        u = kept.pop()
+        u = tensors[-1]
         moving, g = x + u, g + n[RHO] * u
     moved, after, step = form.move(moving, g, kept, n[OWN:])
     if form.latent:
