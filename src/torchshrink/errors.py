@@ -91,6 +91,10 @@ class DivergenceWarning(UserWarning):
     """Some trainings of a path diverged, and were left out of its choice."""
 
 
+class CompileWarning(UserWarning):
+    """What ``compile=True`` was to make one program takes the plain path; the message says what, and why."""
+
+
 class LanesWarning(UserWarning):
     """Trainings that were to be stacked or compiled are done another way; the message says how, and why."""
 

@@ -326,7 +326,12 @@ class Regularizer:
     # --- acting ---
 
     def attach(
-        self, optimizer: Optimizer | Sequence[Optimizer], method: Method = "auto", *, rho: float | None = None
+        self,
+        optimizer: Optimizer | Sequence[Optimizer],
+        method: Method = "auto",
+        *,
+        rho: float | None = None,
+        compile: bool = False,
     ) -> Self:
         """Let the terms act inside ``optimizer.step()``, whoever calls it, until `detach`.
 
@@ -345,6 +350,12 @@ class Regularizer:
                 every tensor; None: ten times ‖∂Ω(w)‖/‖w‖ of each at the start, and no more than 1/s after SGD; of a
                 constraint by the loss's gradient (docs/optimizers.md). The end of a convex problem does not depend on
                 it, the way there does.
+            compile: make the optimizer's update and the penalty one program, through ``torch.compile``: SGD, Adam,
+                AdamW, NAdam, RAdam and Adamax with `L1`, `L2`, `ElasticNet`, `MCP`, `SCAD`, `GroupLasso` and
+                `SparseGroupLasso`, in float32 and float64. The result is that of the plain path but for rounding, and
+                the optimizer's state stays its own. It takes some seconds in the second step, once for models of the
+                same shapes, whatever the rate and the strength; what cannot be compiled goes the plain way
+                (docs/training.md).
 
         Returns:
             This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
@@ -358,6 +369,7 @@ class Regularizer:
         Warns:
             ObjectiveWarning: what will be minimised is not F, and what it is instead; in a step, that a wrapper moves
                 the weights between the steps.
+            CompileWarning: what ``compile=True`` cannot compile, and why.
         """
         if self._attachments:
             raise AttachmentError("already attached to an optimizer; call detach() first")
@@ -368,7 +380,15 @@ class Regularizer:
         self._schedule.share(len(several))
         try:
             for given, terms in zip(several, shares, strict=True):
-                made = Attachment(given, terms, method=method, schedule=self._schedule, offsets=self._offsets, rho=rho)
+                made = Attachment(
+                    given,
+                    terms,
+                    method=method,
+                    schedule=self._schedule,
+                    offsets=self._offsets,
+                    rho=rho,
+                    compile=compile,
+                )
                 self._attachments = (*self._attachments, made)
             if rho is not None and "latent" not in self.methods.values():
                 raise AttachmentError(f"rho={rho:g} is of latent weights, and no term here acts by them: leave it out")

@@ -150,17 +150,33 @@ def adam(group: Group, state: State) -> Tensor:
     The corrected first moment of a constant gradient is that gradient, so it drops out.
     """
     second: Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    numerator, offset = adam_scale(group, state)
+    return _over_root(numerator, second, offset)
+
+
+def adam_scale(group: Group, state: State) -> tuple[Step, Step]:
+    """Numerator and offset of lr/(√v̂ + ε) as numerator/(√v + offset)."""
     root = (1 - _read(group["betas"][1]) ** step_count(state)) ** 0.5
-    return _over_root(_read(group["lr"]) * root, second, group["eps"] * root)
+    return _read(group["lr"]) * root, group["eps"] * root
+
+
+def nadam_momenta(group: Group, t: Step) -> tuple[Step, Step]:
+    """μ_t and μ_{t+1}."""
+    beta1, psi = group["betas"][0], group["momentum_decay"]
+    return beta1 * (1 - 0.5 * 0.96 ** (t * psi)), beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+
+
+def nadam_weights(group: Group, state: State) -> tuple[Step, Step]:
+    """The weights that NAdam's step gives the gradient and its average."""
+    mu, mu_next = nadam_momenta(group, step_count(state))
+    product = _read(state["mu_product"])
+    return (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
 
 
 def _nadam_rate(group: Group, state: State) -> Step:
-    """NAdam's lr, times the sum of the two weights that its step gives the gradient and its average."""
-    t, beta1, psi = step_count(state), group["betas"][0], group["momentum_decay"]
-    mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
-    mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
-    product = _read(state["mu_product"])
-    weight = (1 - mu) / (1 - product) + mu_next * (1 - beta1**t) / (1 - product * mu_next)
+    """NAdam's lr, times the sum of the two weights under a constant gradient."""
+    of_gradient, of_average = nadam_weights(group, state)
+    weight = of_gradient + of_average * (1 - group["betas"][0] ** step_count(state))
     rate: Step = _read(group["lr"]) * weight
     return rate
 
@@ -176,7 +192,7 @@ def nadam(group: Group, state: State) -> Tensor:
     return _over_root(_nadam_rate(group, state) * root, state["exp_avg_sq"], group["eps"] * root)
 
 
-def _rectified_rate(group: Group, state: State) -> tuple[Step, Step]:
+def rectified_rate(group: Group, state: State) -> tuple[Step, Step]:
     """RAdam's ρ_t, and lr·r_t, which means something where ρ_t > 5."""
     t, beta2 = step_count(state), group["betas"][1]
     limit = 2 / (1 - beta2) - 1
@@ -189,7 +205,7 @@ def _rectified_rate(group: Group, state: State) -> tuple[Step, Step]:
 
 def _radam_reach(group: Group, state: State) -> Step:
     """lr·r_t once ρ_t > 5. Before, the step is in proportion to the gradient, as SGD's, and has no bound."""
-    rho, rate = _rectified_rate(group, state)
+    rho, rate = rectified_rate(group, state)
     if isinstance(rho, Tensor):
         return torch.where(rho > 5, rate, math.inf)
     return rate if rho > 5 else math.inf
@@ -198,7 +214,7 @@ def _radam_reach(group: Group, state: State) -> Step:
 @register_step_size(RAdam, coordinatewise=True, reach=_radam_reach, elementwise=True, weight_decay=_decay_by_flag)
 def radam(group: Group, state: State) -> Step:
     """lr·r_t·√(1−β₂^t)/(√v + ε) once ρ_t > 5, and lr before. ε is added to the uncorrected root."""
-    rho, rate = _rectified_rate(group, state)
+    rho, rate = rectified_rate(group, state)
     if not isinstance(rho, Tensor) and rho <= 5:
         return rate
     root = (1 - group["betas"][1] ** step_count(state)) ** 0.5

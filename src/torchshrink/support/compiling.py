@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,3 +29,37 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
         return disabled[0](*args, **kwargs)
 
     return called
+
+
+@functools.cache
+def cannot_compile() -> str | None:
+    """Why ``torch.compile`` does nothing here, or None; most often there is no C++ compiler, or it is switched off."""
+    from torchshrink.support.storage import brief  # only here: it loads safetensors
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compiled = torch.compile(_tells_whether_compiled)(torch.zeros(8))
+        except Exception as error:  # of many kinds, none of which torch documents
+            return brief(error)
+    return None if bool(compiled.all()) else "it is switched off, and leaves functions as they are"
+
+
+def _tells_whether_compiled(x: Tensor) -> Tensor:
+    return x + 1 if torch.compiler.is_compiling() else x
+
+
+def program_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with a code object of its own.
+
+    What is compiled is kept by code object, and torch gives up after eight programs of one: functions that are made by
+    one ``def``, each to be compiled once, would count together.
+    """
+    assert isinstance(function, FunctionType)
+    return FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )

@@ -38,19 +38,16 @@ machine. If lanes would use one core only, the plan says how to use the rest.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from torchshrink.errors import InputError
 from torchshrink.paths.engines.stack import CANNOT_STACK
@@ -61,6 +58,7 @@ from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.shared_state import SharedState
 from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.support.compiling import cannot_compile as _cannot_compile
 from torchshrink.support.storage import brief
 from torchshrink.training import batches
 
@@ -223,22 +221,6 @@ def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, stre
                 jobs=jobs,
             )
     return plan
-
-
-@functools.cache
-def _cannot_compile() -> str | None:
-    """Why not: most often there is no C++ compiler, or the environment or a stance has switched it off."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            compiled = torch.compile(_tells_whether_compiled)(torch.zeros(8))
-        except Exception as error:  # of many kinds, none of which torch documents
-            return brief(error)
-    return None if bool(compiled.all()) else "it is switched off, and leaves functions as they are"
-
-
-def _tells_whether_compiled(x: Tensor) -> Tensor:
-    return x + 1 if torch.compiler.is_compiling() else x
 
 
 def stack_tasks(

@@ -38,6 +38,7 @@ from torchshrink.regularizer.attachment.bundling import (
     dense_gradient,
 )
 from torchshrink.regularizer.attachment.caveats import caveats, of_other_regularizers, of_other_terms
+from torchshrink.regularizer.attachment.compiled import CompiledStep
 from torchshrink.regularizer.attachment.hooks import Installation, is_nested, may_nest, owners_of_hooks
 from torchshrink.regularizer.attachment.latent import LatentWeights
 from torchshrink.regularizer.attachment.offsets import Offsets
@@ -45,6 +46,7 @@ from torchshrink.regularizer.attachment.wrapping import Between, stepping
 from torchshrink.regularizer.terms import Schedule, Term
 from torchshrink.step_sizes import PREVIOUS, State, StepSizeRule, climbs, step_size_of
 from torchshrink.support.precision import without_autocast
+from torchshrink.support.private_torch import steps_under_way
 
 
 class Attachment:
@@ -57,6 +59,7 @@ class Attachment:
         schedule: the scale, and the step count that this attachment advances.
         offsets: where what belongs to latent weights is kept.
         rho: of latent weights, at scale 1; None: by rule.
+        compile: whether update and penalty are one compiled program, where they can be.
 
     Raises:
         AttachmentError: the optimizer lacks a parameter, a penalty cannot act by this method, or it holds others of
@@ -74,6 +77,7 @@ class Attachment:
         schedule: Schedule,
         offsets: Offsets,
         rho: float | None = None,
+        compile: bool = False,
     ) -> None:
         self.optimizer = optimizer = stepping(given)
         self.stepped = False  # whether the optimizer has taken a step since
@@ -86,6 +90,9 @@ class Attachment:
         self._latent: LatentWeights | None = None
         if latent:
             self._latent = LatentWeights(optimizer, latent, schedule=schedule, offsets=offsets, rho=rho)
+        self._compiled: CompiledStep | None = None
+        if compile:
+            self._compiled = CompiledStep(optimizer, self._bundles, schedule=schedule, latent=self._latent)
         self._remembering = [bundle for bundle in self._after if bundle.rule and bundle.rule.remember]
         self._previous: dict[nn.Parameter, Mapping[str, Any]] = {}
         self._nesting = may_nest(type(optimizer))
@@ -143,10 +150,12 @@ class Attachment:
         """Give the model its weights back where a step has ended in an exception (`LatentWeights.settle`)."""
         if self._latent is not None:
             self._latent.settle()
+        if self._compiled is not None and not steps_under_way(self.optimizer):
+            self._compiled.show()
 
     def keep_innermost(self) -> None:
         """Let nobody else's hooks see latent weights: they are put in last before the step, and out first after it."""
-        if self._latent is not None:
+        if self._latent is not None or self._compiled is not None:
             self._installation.make_last_before()
             self._installation.make_first_after()
 
@@ -170,6 +179,9 @@ class Attachment:
         if self._latent is not None:
             with torch.no_grad(), without_autocast():
                 self._latent.begin_step()
+        if self._compiled is not None:
+            self._compiled.show()  # the last step may have ended in an exception
+        if self._latent is not None or self._compiled is not None:
             self._installation.make_first_after()
         self.schedule.begin(self)
         if self._members.changed():
@@ -179,7 +191,7 @@ class Attachment:
             self._between.before_step(alone=len(_attached(optimizer)) == 1)
         if self._remembering:
             self._remember()
-        if not self._before and self._latent is None:
+        if not self._before and self._latent is None and self._compiled is None:
             return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
@@ -203,18 +215,23 @@ class Attachment:
         if self._latent is not None:
             with torch.no_grad(), without_autocast():
                 self._latent.end_step()
+        if self._latent is not None or self._compiled is not None:
             self._installation.make_last_before()  # of the next step: others may have come since
         if self._loaded:
             self._check_resumed()
         taken = self._step_taken()
         if taken is False:
             return
+        if self._compiled is not None:
+            self._compiled.show_for_prox()
         if self._after:
             with torch.no_grad(), without_autocast():
                 for bundle in self._after:
                     live = bundle.live()
                     if live:
                         self._take_prox(bundle, live, taken)
+        if self._compiled is not None:
+            self._compiled.show()
         self.schedule.advance(taken, self)
         if self._between is not None:
             self._between.after_step()
@@ -299,6 +316,8 @@ class Attachment:
         if taken is False:
             return
         with torch.no_grad(), without_autocast():
+            if self._compiled is not None and taken is None and self._acts_last():
+                self._compiled.run(self._loss_scale())
             for bundle in self._before:
                 live = bundle.live()
                 if not live:
@@ -317,6 +336,10 @@ class Attachment:
                         p.add_(move)
             if self._latent is not None:
                 self._latent.enter_step(self._loss_scale())
+
+    def _acts_last(self) -> bool:
+        """Whether what the optimizer would do next can be done here: nobody else looks at gradients in between."""
+        return self._installation.is_last_before and len(_attached(self.optimizer)) == 1
 
     def _take_prox(self, bundle: Bundle, live: list[nn.Parameter], taken: Tensor | None) -> None:
         group = self.optimizer.param_groups[bundle.group]

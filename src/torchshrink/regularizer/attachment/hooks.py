@@ -116,6 +116,12 @@ class Installation:
         """Run the hook after a step before everybody else's. Not to be called from one of these."""
         self._move(self._handles[1], last=False)
 
+    @property
+    def is_last_before(self) -> bool:
+        """Whether nobody else's hook before a step comes after this one's."""
+        table = self._handles[0].hooks_dict_ref()
+        return table is not None and next(reversed(table), None) == self._handles[0].id
+
     @staticmethod
     def _move(handle: RemovableHandle, *, last: bool) -> None:
         table = handle.hooks_dict_ref()

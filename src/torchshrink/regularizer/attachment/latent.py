@@ -126,6 +126,19 @@ class LatentWeights:
                     offset.look.evaluations += 1
                 self._show(bundle, p, offset)  # at once, while u is in the cache
 
+    def lent(self, loss_scale: float) -> dict[int, Offset]:
+        """By the tensors' ids, what is kept beside those with a gradient, at this step's ρ: for a compiled step.
+
+        That does in one pass what `enter_step` and `leave` do, for tensors whose gradients it then hides from these.
+        Nothing in a step that is looked at: its displacement is measured here.
+        """
+        if self._rho is None and is_looked_at(self._schedule.steps):
+            return {}
+        self._forget_idle()
+        live = [(bundle, name, p) for bundle in self._acting() for name, p in bundle.live_by_name()]
+        found = {id(p): self._offset(bundle, name, p, loss_scale) for bundle, name, p in live}
+        return {key: offset for key, offset in found.items() if offset is not None}
+
     @uncompiled
     def enter_closure(self) -> None:
         """Latent weights in the place of all tensors that have some, before a closure makes the gradients."""

@@ -1,0 +1,225 @@
+"""What a program is given of each parameter: tensors, the same from step to step, and numbers, which are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchshrink.penalties import L1, L2, MCP, SCAD, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.penalties.layouts import checked_dims
+from torchshrink.regularizer.attachment.bundling import Bundle
+from torchshrink.regularizer.attachment.compiled import programs
+from torchshrink.regularizer.attachment.compiled.programs import Form, Kind
+from torchshrink.regularizer.attachment.offsets import Offset
+from torchshrink.step_sizes import State
+from torchshrink.step_sizes.updates import Advance, Update
+
+NO_STATE: State = {}
+"""Of a parameter of which the optimizer keeps nothing."""
+
+
+@dataclass
+class Slot:
+    """A parameter's place in a program.
+
+    Attributes:
+        p: the parameter.
+        group: the index of its parameter group.
+        bundle: what acts on it; None: nothing does.
+        state: the optimizer's, of this parameter.
+        owned: what the program overwrites besides the parameter: what the optimizer keeps, and latent weights' offset.
+        address: where the parameter's elements are.
+        form: the program's.
+        rows: how tensors with groups are seen; None: as they are.
+        seen: those that stay, so seen.
+        prox_follows: whether the plain prox is still to act on it.
+    """
+
+    p: nn.Parameter
+    group: int
+    bundle: Bundle | None
+    state: State
+    owned: list[Tensor]
+    address: int
+    form: Form
+    rows: Rows | None
+    seen: list[Tensor]
+    prox_follows: bool
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Shape and strides, for which a program is compiled."""
+        return self.seen[0].shape, self.seen[0].stride()
+
+    def stands(self, state: State, update: Update, offset: Offset | None) -> bool:
+        """Whether all tensors are those of the last step."""
+        if state is not self.state or self.p.data_ptr() != self.address or not self.p.requires_grad:
+            return False
+        for mine, key in zip(self.owned, update.keys, strict=False):
+            if mine is not state.get(key):
+                return False
+        return not self.form.latent or (offset is not None and offset.u is self.owned[-1])
+
+    def gradient(self) -> Tensor | None:
+        """As the program takes it; None: this step's is not as its parameter is."""
+        grad = self.p.grad
+        if type(grad) is not Tensor or grad.layout is not torch.strided or grad.dtype is not self.p.dtype:
+            return None
+        if grad.stride() != self.p.stride():
+            return None
+        return grad if self.rows is None else grad.view(self.rows.shape)
+
+
+def made_slot(
+    p: nn.Parameter, group: int, bundle: Bundle | None, state: State, update: Update, offset: Offset | None
+) -> Slot | None:
+    """A parameter's place, or None where it goes the plain way: nothing is kept of it yet, or it is no ordinary one."""
+    if not is_ordinary(p) or p.numel() == 0 or not p.requires_grad or not all(key in state for key in update.keys):
+        return None
+    counts = [state[key] for key in ("step", "mu_product") if key in state]
+    if any(isinstance(count, Tensor) and count.device.type != "cpu" for count in counts):
+        return None  # reading it would wait for the device
+    kind: Kind = "none"
+    latent = rest = follows = limited = False
+    rows: Rows | None = None
+    if bundle is not None:
+        found = kind_of(bundle)
+        latent, rest, rule = bundle.method == "latent", bundle.has_rest, bundle.rule
+        if found is None or (latent and offset is None):
+            return None
+        if found == "groups" and rule is not None and rule.coordinatewise:
+            follows = True
+        elif bundle.method != "gradient":
+            kind = found
+            limited = rule is not None and rule.reach is not None
+        if kind == "groups":
+            rows = rows_of(bundle.penalty, p.shape)
+            if rows is None or not p.is_contiguous():
+                return None
+    owned = [state[key] for key in update.keys]
+    if latent and offset is not None:
+        owned.append(offset.u)
+    if not all(_is_like(each, p) for each in owned):
+        return None
+    tensors = [p.detach(), *owned]
+    form = Form(
+        move=update.move,
+        kept=len(update.keys),
+        signed=False,
+        coupled=bundle is not None and bundle.method == "gradient",
+        kind=kind,
+        latent=latent,
+        limited=limited,
+        rest=rest,
+        dims=() if rows is None else rows.dims,
+        dtype=p.dtype,
+        device=p.device,
+    )
+    seen = tensors if rows is None else [each.view(rows.shape) for each in tensors]
+    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, rows, seen, follows)
+
+
+def numbers_of(
+    slot: Slot, step: Advance, penalty: Penalty | None, offset: Offset | None, loss_scale: float
+) -> list[float]:
+    """A slot's numbers in this step, under the penalty that is in force."""
+    numbers = [0.0] * programs.OWN
+    numbers[programs.SIGN], numbers[programs.COUPLED] = step.sign / loss_scale, step.coupled
+    numbers[programs.LIMIT] = step.limit
+    if slot.form.latent and offset is not None:
+        numbers[programs.RHO], numbers[programs.STEP] = offset.rho, 1 / offset.rho
+    if penalty is not None and slot.bundle is not None and slot.bundle.method == "gradient":  # as coupled decay
+        numbers[programs.COUPLED] += 2 * float(penalty.strength)
+    elif penalty is not None and slot.form.kind != "none":
+        factor = 1.0 if slot.form.latent else step.weight
+        first, second = _strengths(penalty, 1 if slot.rows is None else slot.rows.members)
+        numbers[programs.FIRST], numbers[programs.SECOND] = first * factor, second * factor
+    if isinstance(penalty, MCP | SCAD):
+        strength, mcp = float(penalty.strength), isinstance(penalty, MCP)
+        numbers[programs.REST], numbers[programs.BEGIN] = strength, 0.0 if mcp else strength
+        numbers[programs.SLOPE] = 1 / (penalty.gamma if mcp else penalty.gamma - 1)
+    return numbers + step.numbers
+
+
+# --- what a program can do ---
+
+
+def kind_of(bundle: Bundle) -> Kind | None:
+    """Whose prox acts for a bundle, in a program; None: no program does what it does."""
+    penalty = bundle.penalty
+    if isinstance(penalty.strength, Tensor):
+        return None
+    if bundle.method == "gradient":
+        return "elastic" if isinstance(penalty, L2) and penalty.weights is None else None
+    if bundle.method not in ("prox", "latent"):
+        return None
+    if isinstance(penalty, L1 | MCP | SCAD):
+        return "l1" if penalty.weights is None else None
+    if isinstance(penalty, L2 | ElasticNet):
+        return "elastic" if penalty.weights is None else None
+    if isinstance(penalty, GroupLasso | SparseGroupLasso):
+        return "groups" if penalty.weights is None else None
+    return None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a tensor with groups is seen: its shape, which dimensions number the groups, and how many each has."""
+
+    shape: tuple[int, ...]
+    dims: tuple[int, ...]
+    members: int
+
+
+def rows_of(penalty: Penalty, shape: Sequence[int]) -> Rows | None:
+    """How the groups of a penalty are seen in two dimensions or three, where they are numbered by one of a tensor's.
+
+    None: they are others, or there is only one, or each is one coordinate.
+    """
+    if not isinstance(penalty, GroupLasso | SparseGroupLasso) or penalty.labels is not None or len(shape) < 2:
+        return None
+    dims = checked_dims(penalty.dim)
+    size = penalty.size[0] if isinstance(penalty.size, tuple) else penalty.size or 1
+    if len(dims) != 1:
+        return None
+    dim = dims[0] % len(shape)
+    before, count, after = math.prod(shape[:dim]), shape[dim] // size, size * math.prod(shape[dim + 1 :])
+    if count < 2 or before * after < 2:
+        return None
+    if before == 1:
+        return Rows((count, after), (0,), after)
+    if after == 1:
+        return Rows((before, count), (1,), before)
+    return Rows((before, count, after), (1,), before * after)
+
+
+def _strengths(penalty: Penalty, members: int) -> tuple[float, float]:
+    """The numbers of a kind: of Σ|w|, and of Σw² or of each group's norm."""
+    if isinstance(penalty, GroupLasso):
+        return 0.0, float(penalty.strength) * math.sqrt(members)
+    if isinstance(penalty, SparseGroupLasso):
+        return float(penalty.l1), float(penalty.group) * math.sqrt(members)
+    if isinstance(penalty, ElasticNet):
+        return float(penalty.l1), float(penalty.l2)
+    return (0.0, float(penalty.strength)) if isinstance(penalty, L2) else (float(penalty.strength), 0.0)
+
+
+def is_ordinary(p: Tensor) -> bool:
+    """Whether it is a tensor that programs take."""
+    return type(p) in (Tensor, nn.Parameter) and p.dtype in (torch.float32, torch.float64)
+
+
+def _is_like(each: object, p: Tensor) -> bool:
+    return (
+        type(each) is Tensor
+        and each.layout is torch.strided
+        and each.dtype is p.dtype
+        and each.device == p.device
+        and each.shape == p.shape
+        and each.stride() == p.stride()
+    )
