@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
+from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import StandardisedMSELoss
 
@@ -68,13 +69,13 @@ def linear_layer(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     return linear, after
 
 
-def elastic_net_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor]:
-    """(l1, l2) of the penalty in force on each coordinate of ``w``, in float64; 0 where nothing is penalised.
+def elastic_net_on(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Tensor, Tensor]:
+    """(l1, l2) on each coordinate of ``w``, in float64, of its penalty; 0 where nothing is penalised.
 
     Raises:
         NoDualError: the penalty is no elastic net.
     """
-    penalty = regularizer.in_force().get(w)
+    penalty = in_force.get(w)
     known = (0.0, 0.0) if penalty is None else penalty.as_elastic_net
     if known is None:
         raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
@@ -88,7 +89,7 @@ def strengths_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] |
     Raises:
         NoDualError: in some of them, or the penalty is no elastic net.
     """
-    l1, l2 = elastic_net_on(w, regularizer)
+    l1, l2 = elastic_net_on(w, regularizer.in_force())
     penalised = l1 + l2 > 0
     if not bool(penalised.any()):
         return None
@@ -129,8 +130,8 @@ def _row_loss(full: FullLoss, Z: Tensor, after: Sequence[nn.Module]) -> RowLoss:
         return Logistic(y.double(), 1 / classes)
     if plain and type(loss) is nn.CrossEntropyLoss:
         codes = not y.is_floating_point() and y.ndim == 1 and bool(((y >= 0) & (y < classes)).all())
-        if codes or y.shape == Z.shape:
-            # A class that is left out by ignore_index is no class code, and so is refused below.
+        codes = codes and not bool((y == loss.ignore_index).any())
+        if codes or (y.is_floating_point() and y.shape == Z.shape):
             q = nn.functional.one_hot(y, classes).double() if codes else y.double()
             return Softmax(q * (1 - loss.label_smoothing) + loss.label_smoothing / classes)
     raise NoDualError(f"{loss} with these targets has no dual here: a plain mean of squares or cross entropy expected")

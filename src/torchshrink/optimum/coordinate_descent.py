@@ -9,6 +9,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,12 +22,12 @@ MOST_SWEEPS = 2000
 
 def path(
     features: Tensor, loss: Squares, strengths: Sequence[tuple[float, float]], *, intercept: bool
-) -> list[tuple[Tensor, Tensor | None]]:
-    """The weights (k, d) and intercepts (k,) at each (l1, l2), l1 > 0, each begun where the one before it ended."""
+) -> list[Tensor]:
+    """The weights (k, d), intercepts as last column, at each (l1, l2), l1 > 0, each begun where the one before ended."""
     with needed("ts.path"):
         from sklearn.linear_model import enet_path
     at = features.mean(0) if intercept else torch.zeros_like(features[0])
-    X = (features - at).numpy().copy(order="F")
+    X = np.asfortranarray((features - at).numpy())
     level = loss.target.mean(0) if intercept else torch.zeros_like(loss.target[0])
     Y = (loss.target - level).numpy()
     gram = X.T @ X if len(X) > X.shape[1] else False
@@ -41,7 +42,7 @@ def path(
                 warnings.simplefilter("ignore")  # of no convergence: whoever asks measures it
                 _, coefficients, _ = enet_path(
                     X,
-                    y.copy(),
+                    np.ascontiguousarray(y),
                     l1_ratio=ratio,
                     alphas=[alpha for alpha, _ in some],
                     precompute=gram,
@@ -49,8 +50,10 @@ def path(
                     coef_init=start,
                     tol=TOLERANCE,
                     max_iter=MOST_SWEEPS,
+                    copy_X=False,
+                    check_input=False,  # arrays of float64, in the order that is wanted
                 )
             found += [torch.from_numpy(each) for each in coefficients.T.copy()]
         outputs.append(found)
     weights = [torch.stack(each) for each in zip(*outputs, strict=True)]
-    return [(W, level - W @ at if intercept else None) for W in weights]
+    return [torch.cat([W, (level - W @ at).unsqueeze(1)], 1) if intercept else W for W in weights]

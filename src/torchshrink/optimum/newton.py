@@ -89,7 +89,7 @@ class Problem:
 
     def value(self, W: Tensor, Z: Tensor) -> float:
         """F."""
-        return float(self.mean_loss.row_loss.value(Z) + _kinks(W, self.l1) + (self.l2 * W.square()).sum())
+        return float(self.mean_loss.row_loss.value(Z) + elastic_net(W, self.l1, self.l2))
 
     def slope(self, W: Tensor, Z: Tensor) -> Tensor:
         """The gradient of what is smooth in F, (k, d)."""
@@ -147,6 +147,11 @@ def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12) -> Minimum:
             return Minimum(W, Z, largest <= STALLED * scale, steps)
         W, Z = found
     return Minimum(W, Z, False, MOST_STEPS)
+
+
+def elastic_net(w: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
+    """Σ l1·|w| + l2·w² of weights (…, k, d), (…); 0 where w is, however large l1."""
+    return torch.where(w == 0, 0.0, l1 * w.abs() + l2 * w.square()).flatten(-2).sum(-1)
 
 
 def _kinks(w: Tensor, l1: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor
 
 from torchshrink.certifying.conjugates import Squares
-from torchshrink.certifying.duality import gap_of
+from torchshrink.certifying.duality import gaps_of
 from torchshrink.certifying.linear_model import LinearModel
-from torchshrink.errors import NoDualError
 from torchshrink.optimum import coordinate_descent
-from torchshrink.optimum.newton import MeanLoss, Problem, minimise
+from torchshrink.optimum.newton import MeanLoss, Problem, elastic_net, minimise
 
 CLOSE = 1e-6  # of F: a duality gap with which a point is the optimum
+AT_ONCE = 2**22  # outputs of several models that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,18 +38,26 @@ class Strengths:
     @property
     def free(self) -> bool:
         """Whether nothing is penalised."""
-        return not bool(self.l1.any() or self.l2.any() or self._on_intercept)
+        return not bool(self.l1.any() or self.l2.any() or self.on_intercept)
 
     @property
     def uniform(self) -> tuple[float, float] | None:
         """The one l1 > 0 and the one l2 of all weights, where there are such, and free intercepts if any."""
         l1, l2 = float(self.l1.flatten()[0]), float(self.l2.flatten()[0])
         same = bool((self.l1 == l1).all() and (self.l2 == l2).all())
-        return (l1, l2) if same and 0 < l1 < torch.inf and not self._on_intercept else None
+        return (l1, l2) if same and 0 < l1 < torch.inf and self.on_intercept is None else None
 
     @property
-    def _on_intercept(self) -> bool:
-        return self.intercept is not None and bool(self.intercept[0].any() or self.intercept[1].any())
+    def has_dual(self) -> bool:
+        """Whether each weight is penalised, and so is each intercept, or none of them."""
+        pairs = [(self.l1, self.l2), *([] if self.on_intercept is None else [self.on_intercept])]
+        return all(bool((l1 + l2 > 0).all()) for l1, l2 in pairs)
+
+    @functools.cached_property
+    def on_intercept(self) -> tuple[Tensor, Tensor] | None:
+        """`intercept`, or None where no intercept is penalised."""
+        there = self.intercept is not None and bool(self.intercept[0].any() or self.intercept[1].any())
+        return self.intercept if there else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +85,14 @@ class Optimum:
 
     def outputs(self, features: Tensor) -> Tensor:
         """What the layer gives for features (n, d): (n, k)."""
-        return features @ self.weight.mT + (0.0 if self.bias is None else self.bias)
+        return outputs_of(features, self.weight, self.bias)
+
+
+def outputs_of(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What linear layers give for features (n, d): (…, n, k), of weights (…, k, d) and intercepts (…, k)."""
+    flat = weight.reshape(-1, weight.shape[-1]) @ features.mT
+    Z = flat.reshape(*weight.shape[:-1], len(features)).mT
+    return Z if bias is None else Z + bias.unsqueeze(-2)
 
 
 @torch.no_grad()
@@ -92,42 +108,38 @@ def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool =
     """
     layer = model.layer
     A = model.features
-    ones = A.new_ones(len(A), 1)
-    mean_loss = MeanLoss(torch.cat([A, ones], 1) if layer.bias is not None else A, model.row_loss)
+    mean_loss = MeanLoss(torch.cat([A, A.new_ones(len(A), 1)], 1) if layer.bias is not None else A, model.row_loss)
     W = A.new_zeros(layer.out_features, mean_loss.features.shape[1])
-    descended = _descended(model, penalties)
-    found = []
-    for penalty, near in zip(penalties, descended, strict=True):
-        at = None
-        if near is not None:
-            W = near
-            at = _proved(model, penalty, W, settled=False)
-        elif penalty.free and isinstance(model.row_loss, Squares):
-            W = _least_squares(A, model.row_loss, intercept=layer.bias is not None)
-            at = _proved(model, penalty, W, settled=True)
-        if at is None or not at.settled or (exactly and near is not None):
+    near = {} if exactly else _descended(model, penalties)
+    found = dict(zip(near, _proved(model, [(penalties[k], W, False) for k, W in near.items()]), strict=True))
+    left = []
+    for place, penalty in enumerate(penalties):
+        if place in found and found[place].settled:
+            W = near[place]
+            continue
+        if penalty.free and isinstance(model.row_loss, Squares):
+            W, settled = _least_squares(A, model.row_loss, intercept=layer.bias is not None), True
+        else:
             # Without penalty there may be no end, and where it then stops depends on where it begins.
-            start = torch.zeros_like(W) if penalty.free else W
+            start = torch.zeros_like(W) if penalty.free else near.get(place, W)
             minimum = minimise(Problem(mean_loss, *_joined(penalty)), start, tol=1e-15 if exactly else 1e-11)
-            at = _proved(model, penalty, minimum.W, settled=minimum.settled)
-            W = minimum.W if at.settled else W
-        found.append(at)
-    return found
+            settled = minimum.settled
+            W = minimum.W if settled else W
+        left.append((place, penalty, W if settled else minimum.W, settled))
+    proofs = _proved(model, [(penalty, at, settled) for _, penalty, at, settled in left])
+    found |= {place: proof for (place, *_), proof in zip(left, proofs, strict=True)}
+    return [found[place] for place in range(len(penalties))]
 
 
-def _descended(model: LinearModel, penalties: Sequence[Strengths]) -> list[Tensor | None]:
-    """Where coordinate descent ended, (k, d) with the intercepts as last column; None where it does not apply."""
-    found: list[Tensor | None] = [None] * len(penalties)
-    uniform = [penalty.uniform for penalty in penalties]
-    at = [place for place, pair in enumerate(uniform) if pair is not None]
-    if at and isinstance(model.row_loss, Squares) and model.features.device.type == "cpu":
-        pairs = [pair for pair in uniform if pair is not None]
-        intercept = model.layer.bias is not None
-        for place, (weight, bias) in zip(
-            at, coordinate_descent.path(model.features, model.row_loss, pairs, intercept=intercept), strict=True
-        ):
-            found[place] = weight if bias is None else torch.cat([weight, bias.unsqueeze(1)], 1)
-    return found
+def _descended(model: LinearModel, penalties: Sequence[Strengths]) -> dict[int, Tensor]:
+    """Where coordinate descent ended, by place, (k, d) with the intercepts as last column, where it applies."""
+    at = [(place, penalty.uniform) for place, penalty in enumerate(penalties)]
+    uniform = {place: pair for place, pair in at if pair is not None}
+    if not (uniform and isinstance(model.row_loss, Squares) and model.features.device.type == "cpu"):
+        return {}
+    intercept = model.layer.bias is not None
+    found = coordinate_descent.path(model.features, model.row_loss, [*uniform.values()], intercept=intercept)
+    return dict(zip(uniform, found, strict=True))
 
 
 def _joined(penalty: Strengths) -> tuple[Tensor, Tensor]:
@@ -146,23 +158,49 @@ def _least_squares(A: Tensor, loss: Squares, *, intercept: bool) -> Tensor:
     return torch.cat([W, (level - W @ at).unsqueeze(1)], 1) if intercept else W
 
 
-def _proved(model: LinearModel, penalty: Strengths, W: Tensor, *, settled: bool) -> Optimum:
-    layer = model.layer
-    weight, bias = (W, None) if layer.bias is None else (W[:, :-1].contiguous(), W[:, -1].contiguous())
-    optimum = Optimum(weight, bias, None, settled)
-    outputs = optimum.outputs(model.features)
-    penalised = penalty.l1 + penalty.l2 > 0
-    if not bool(penalised.all()):
-        endless = penalty.free and model.row_loss.separated(outputs)
-        return dataclasses.replace(optimum, gap=math.inf if endless else None, settled=settled and not endless)
-    there = dataclasses.replace(model, outputs=outputs)
-    on_intercept = penalty.intercept
-    if on_intercept is not None and not bool((on_intercept[0] + on_intercept[1] > 0).any()):
-        on_intercept = None
-    value = float(model.row_loss.value(outputs))
-    value += float((penalty.l1 * weight.abs() + penalty.l2 * weight.square()).sum())
-    try:
-        gap = gap_of(there, weight, bias, (penalty.l1, penalty.l2), on_intercept) / max(value, 1e-300)
-    except NoDualError:
-        return optimum
-    return dataclasses.replace(optimum, gap=gap, settled=settled or gap <= CLOSE)
+def _proved(model: LinearModel, points: Sequence[tuple[Strengths, Tensor, bool]]) -> list[Optimum]:
+    """What is proved of weights (k, d), or (k, d + 1) with intercepts, of which it is known whether they are settled."""
+    found: list[Optimum] = []
+    n, k = model.outputs.shape
+    size = max(1, AT_ONCE // (n * k))
+    for part in (points[at : at + size] for at in range(0, len(points), size)):
+        W = torch.stack([W for _, W, _ in part])
+        weight, bias = (W, None) if model.layer.bias is None else (W[..., :-1].contiguous(), W[..., -1].contiguous())
+        outputs = outputs_of(model.features, weight, bias)
+        gaps = _gaps(model, [penalty for penalty, *_ in part], weight, bias, outputs)
+        for number, (penalty, _, settled) in enumerate(part):
+            gap = gaps.get(number)
+            endless = penalty.free and model.row_loss.separated(outputs[number])
+            if endless:
+                gap, settled = math.inf, False
+            settled = settled or (gap is not None and gap <= CLOSE)
+            found.append(Optimum(weight[number], None if bias is None else bias[number], gap, settled))
+    return found
+
+
+def _gaps(
+    model: LinearModel, penalties: Sequence[Strengths], weight: Tensor, bias: Tensor | None, outputs: Tensor
+) -> dict[int, float]:
+    """Each gap as a share of F, by number, where there is one."""
+    found: dict[int, float] = {}
+    for free in (True, False):  # whether the intercepts are
+        numbers = [
+            number
+            for number, each in enumerate(penalties)
+            if each.has_dual and (each.intercept is None or each.on_intercept is None) is free
+        ]
+        if not numbers:
+            continue
+        some = [penalties[number] for number in numbers]
+        l1, l2 = torch.stack([each.l1 for each in some]), torch.stack([each.l2 for each in some])
+        pairs = [each.on_intercept for each in some if each.on_intercept is not None]
+        on_intercept = tuple(torch.stack(each) for each in zip(*pairs, strict=True)) if pairs else None
+        there = dataclasses.replace(model, outputs=outputs[numbers])
+        own = None if bias is None else bias[numbers]
+        gaps = gaps_of(there, weight[numbers], own, (l1, l2), on_intercept)
+        value = model.row_loss.value(outputs[numbers]) + elastic_net(weight[numbers], l1, l2)
+        if on_intercept is not None and own is not None:
+            value = value + elastic_net(own.unsqueeze(-1), *(each.unsqueeze(-1) for each in on_intercept))
+        shares = (gaps / value.clamp(min=1e-300)).tolist()
+        found |= {number: share for number, share in zip(numbers, shares, strict=True) if not math.isnan(share)}
+    return found

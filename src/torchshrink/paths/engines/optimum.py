@@ -14,22 +14,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torchshrink.certifying.conjugates import Squares
 from torchshrink.certifying.full_data import FullLoss
 from torchshrink.certifying.linear_model import LinearModel, elastic_net_on, linear_model
 from torchshrink.data.lazy import LazyRows, subset
 from torchshrink.errors import InputError
 from torchshrink.models import Preprocess, fit_preprocessing
-from torchshrink.optimum import Optimum, Strengths, solve
+from torchshrink.optimum import AT_ONCE, Optimum, Strengths, outputs_of, solve
 from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec, without_repeated_warnings
+from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.private_torch import has_hooks
 from torchshrink.support.randomness import seeded
 from torchshrink.support.storage import brief
-from torchshrink.training import evaluate
+from torchshrink.training import class_codes, class_hits
 
 MOST_WORK = 2e10  # multiplications and additions of one step, where all weights are nonzero
 BEFORE = (Preprocess, nn.Flatten, nn.Identity)
@@ -71,7 +73,7 @@ def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
         if len(spec.X) * float(k * d) ** 2 > MOST_WORK:
             return f"{k * d} weights and {len(spec.X)} rows are too many for second derivatives"
         for family in families:
-            _strengths(spec, model, linear, family, 1.0)
+            _Acting(spec, model, linear, family).at(1.0)
     except InputError as error:
         return str(error)
     except RuntimeError as error:  # a model that insists on float32, say
@@ -88,28 +90,36 @@ def solve_fold(
     wide = spec.in_float64()
     model, linear = _on(spec, wide, train, part=task.fold)
     elsewhere = _seen(model, wide, held_out)
-    after = nn.Sequential(*linear.after)
-    with without_repeated_warnings():
-        counted = Regularizer(model, family.make(1.0), spec.settings.on)
-    found: dict[TrainingKey, TrainingResult] = {}
+    acting = _Acting(spec, model, linear, family)
     downwards = sorted(task.strengths, reverse=True)
-    penalties = [_strengths(spec, model, linear, family, strength) for strength in downwards]
-    for strength, optimum in zip(downwards, solve(linear, penalties), strict=True):
-        if optimum.stalled:  # the steps stalled on the way
-            key = TrainingKey(task.family, strength, task.fold)
-            found[key] = train_one(spec, fold, family, key)[0]
-            continue
-        on_train = evaluate(after, optimum.outputs(linear.features), wide.y[train], loss=wide.loss)
-        on_held_out = evaluate(after, optimum.outputs(elsewhere.features), wide.y[held_out], loss=wide.loss)
-        _put(optimum, linear.layer)
-        sparsity = counted.sparsity()
-        found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
-            spec.target_scale.of_loss * on_train.loss,
-            spec.target_scale.of_loss * on_held_out.row_losses,
-            on_held_out.accuracy,
-            nonzero=sparsity.total - sparsity.zeros,
-            above=optimum.gap,
-        )
+    optima = dict(zip(downwards, solve(linear, [acting.at(strength) for strength in downwards]), strict=True))
+    arrived = {strength: optimum for strength, optimum in optima.items() if not optimum.stalled}
+    found = {
+        TrainingKey(task.family, strength, task.fold): train_one(
+            spec, fold, family, TrainingKey(task.family, strength, task.fold)
+        )[0]
+        for strength in optima.keys() - arrived.keys()  # the steps stalled on the way
+    }
+    numbers = isinstance(linear.row_loss, Squares)
+    codes = None if numbers else class_codes(wide.loss, wide.y[held_out])
+    size = max(1, AT_ONCE // linear.outputs.numel())
+    for some in ([*arrived.items()][at : at + size] for at in range(0, len(arrived), size)):
+        weight = torch.stack([optimum.weight for _, optimum in some])
+        biases = [optimum.bias for _, optimum in some if optimum.bias is not None]
+        bias = torch.stack(biases) if biases else None
+        on_train = linear.row_loss.value(outputs_of(linear.features, weight, bias)).tolist()
+        there = outputs_of(elsewhere.features, weight, bias)
+        row_losses = spec.target_scale.of_loss * elsewhere.row_loss.rows(there).cpu()
+        accuracies = [None] * len(some) if codes is None else class_hits(there, codes).double().mean(1).tolist()
+        nonzero = acting.nonzero(weight, bias)
+        for number, (strength, optimum) in enumerate(some):
+            found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
+                spec.target_scale.of_loss * on_train[number],
+                row_losses[number].clone(),
+                accuracies[number],
+                nonzero=nonzero[number],
+                above=optimum.gap,
+            )
     return {key: found[key] for key in task.keys}
 
 
@@ -117,7 +127,7 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
     """The model with the optimum of all rows, and its regularizer."""
     every = torch.arange(len(spec.X), device=spec.device)
     model, linear = _on(spec, spec.in_float64(), every, part=WHOLE)
-    penalty = _strengths(spec, model, linear, family, strength)
+    penalty = _Acting(spec, model, linear, family).at(strength)
     (optimum,) = solve(linear, [penalty], exactly=True)
     if optimum.stalled:
         return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
@@ -155,14 +165,42 @@ def _check_front(model: nn.Module) -> None:
             raise InputError(f"{type(layer).__name__} stands before the nn.Linear")
 
 
-def _strengths(
-    spec: TrainingSpec, model: nn.Module, linear: LinearModel, family: PenaltyFamily, strength: float
-) -> Strengths:
-    with without_repeated_warnings():
-        regularizer = Regularizer(model, family.make(strength), spec.settings.on)
-    l1, l2 = elastic_net_on(linear.layer.weight, regularizer)
-    on_intercept = None if linear.layer.bias is None else elastic_net_on(linear.layer.bias, regularizer)
-    return Strengths(l1, l2, on_intercept)
+class _Acting:
+    """What a family's penalties are on a fold's model, at any strength.
+
+    What they act on is looked up once; only rules, which may say something else at each strength, are looked at again.
+    """
+
+    def __init__(self, spec: TrainingSpec, model: nn.Module, linear: LinearModel, family: PenaltyFamily) -> None:
+        self._spec, self._model, self._layer, self._family = spec, model, linear.layer, family
+        self._terms = self._regularizer(1.0).terms
+
+    def at(self, strength: float) -> Strengths:
+        """The penalty at this strength."""
+        rules = self._family.make(strength)
+        if isinstance(rules, Penalty):
+            acting: dict[Tensor, Penalty] = {
+                term.parameter: rules.bind(term.parameter).at_step(0) for term in self._terms
+            }
+        else:
+            acting = self._regularizer(strength).in_force()
+        layer = self._layer
+        l1, l2 = elastic_net_on(layer.weight, acting)
+        return Strengths(l1, l2, None if layer.bias is None else elastic_net_on(layer.bias, acting))
+
+    def nonzero(self, weight: Tensor, bias: Tensor | None) -> list[int]:
+        """How many penalised coordinates are not 0, of each of several weights (S, k, d) and intercepts (S, k)."""
+        penalised = {id(term.parameter) for term in self._terms}
+        layer = self._layer
+        counts = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
+        for parameter, values in ((layer.weight, weight), (layer.bias, bias)):
+            if values is not None and id(parameter) in penalised:
+                counts += (values != 0).flatten(1).sum(1)
+        return counts.tolist()
+
+    def _regularizer(self, strength: float) -> Regularizer:
+        with without_repeated_warnings():
+            return Regularizer(self._model, self._family.make(strength), self._spec.settings.on)
 
 
 def _put(optimum: Optimum, layer: nn.Linear) -> None:
