@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 SETTLED = 1e-15  # of a mean slope: the rounding of what it is the mean of
 
+
 class RowLoss(abc.ABC):
     """A row's loss f, summed over its outputs. Z and U are (…, n, k) in float64."""
 
@@ -35,7 +36,7 @@ class RowLoss(abc.ABC):
 
     @abc.abstractmethod
     def seconds(self, Z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(D, C), each (…, n, k), with f''(z) = diag(D) − C·Cᵀ for each row; C is None where the outputs do not meet."""
+        """(D, C), each (…, n, k), with f''(z) = diag(D) − C·Cᵀ for each row; C is None where outputs do not meet."""
 
     @abc.abstractmethod
     def separated(self, Z: Tensor) -> bool:

@@ -124,11 +124,16 @@ Point = tuple[Tensor, Tensor, Tensor, Tensor]  # weights (…, k, d), their feat
 def _gaps(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> Tensor:
     """The least gap over the dual points tried."""
     U = row_loss.with_intercept(Z) if free else row_loss.slopes(Z)
-    slopes = [-(U.mT @ features) / len(features) for _, features, _, _ in points]
+    # As one product: torch takes one with several (k, n), k small, row by row.
+    flat_U = U.mT.reshape(-1, U.shape[-2])
+    slopes = [
+        (flat_U @ features).div_(-len(features)).reshape(*U.shape[:-2], U.shape[-1], -1) for _, features, *_ in points
+    ]
     shares = [torch.where(V == 0, torch.inf, l1 / V.abs()) for V, (*_, l1, _) in zip(slopes, points, strict=True)]
     flat = [torch.where(l2 > 0, torch.inf, share) for share, (*_, l2) in zip(shares, points, strict=True)]
     gap = torch.full(Z.shape[:-2], torch.inf, dtype=Z.dtype, device=Z.device)
-    for c in (_least(shares), _least(flat)):
+    every, least = _least(shares), _least(flat)
+    for c in (every,) if torch.equal(every, least) else (every, least):
         found = row_loss.fenchel_young(Z, c[..., None, None] * U).mean(-1)
         for V, (w, _, l1, l2) in zip(slopes, points, strict=True):
             found = found + _penalty_gap(w, c[..., None, None] * V, l1, l2)
@@ -147,8 +152,10 @@ def _least(shares: list[Tensor]) -> Tensor:
 
 def _penalty_gap(w: Tensor, v: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
     """Σ h(w) + h*(v) − v·w, (…). With e = S(v, l1): l1·|w| − (v − e)·w + l2·(w − e/(2·l2))²; e is 0 where l2 is."""
+    kink = torch.where(w == 0, 0.0, l1 * w.abs() - v * w)
     curved = l2 > 0
+    if not bool(curved.any()):
+        return kink.clamp(min=0).flatten(-2).sum(-1)
     e = torch.where(curved, soft_threshold(v, l1), 0.0)  # without l2, v was scaled to |v| ≤ l1
-    kink = torch.where(w == 0, 0.0, l1 * w.abs() - (v - e) * w).clamp(min=0)
     bend = torch.where(curved, l2 * (w - e / torch.where(curved, 2 * l2, 1.0)).square(), 0.0)
-    return (kink + bend).flatten(-2).sum(-1)
+    return ((kink + e * w).clamp(min=0) + bend).flatten(-2).sum(-1)

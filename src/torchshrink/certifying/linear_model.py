@@ -14,6 +14,7 @@ from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
 from torchshrink.penalties import Penalty
+from torchshrink.penalties.base import Strength
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import StandardisedMSELoss
 
@@ -69,8 +70,8 @@ def linear_layer(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     return linear, after
 
 
-def elastic_net_on(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Tensor, Tensor]:
-    """(l1, l2) on each coordinate of ``w``, in float64, of its penalty; 0 where nothing is penalised.
+def elastic_net_of(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Strength, Strength]:
+    """(l1, l2) of the penalty on ``w``, numbers or what broadcasts to it; 0 where nothing is penalised.
 
     Raises:
         NoDualError: the penalty is no elastic net.
@@ -79,17 +80,17 @@ def elastic_net_on(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Tenso
     known = (0.0, 0.0) if penalty is None else penalty.as_elastic_net
     if known is None:
         raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
-    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
-    return l1, l2
+    return known
 
 
 def strengths_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] | None:
-    """`elastic_net_on` of a parameter that is penalised in all its coordinates, or None where it is in none.
+    """(l1, l2) on each coordinate of ``w``, in float64, where all of them are penalised; None where none is.
 
     Raises:
         NoDualError: in some of them, or the penalty is no elastic net.
     """
-    l1, l2 = elastic_net_on(w, regularizer.in_force())
+    known = elastic_net_of(w, regularizer.in_force())
+    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
     penalised = l1 + l2 > 0
     if not bool(penalised.any()):
         return None
@@ -109,7 +110,7 @@ def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]
         mean = sum(part.item() for part in full.parts())
     finally:
         hook.remove()
-    A, Z = (torch.cat(each) for each in zip(*seen, strict=True))
+    A, Z = seen[0] if len(seen) == 1 else (torch.cat(each) for each in zip(*seen, strict=True))
     if A.ndim != 2 or len(A) != len(full.X):
         raise NoDualError(f"the nn.Linear takes {tuple(A.shape)} for {len(full.X)} rows: one row of features expected")
     return A, Z, mean

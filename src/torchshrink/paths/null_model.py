@@ -15,6 +15,7 @@ from torchshrink.training import Loss, StandardisedMSELoss, WeightedLoss, row_lo
 
 MOST_SETTLED = 200  # unpenalised numbers that Newton steps are taken for
 MOST_NEWTON = 12  # steps
+ROUNDING = 1e-14  # of the first slope: nothing that a step could lower
 LEFT = 1e-9  # of the first slope: next to nothing
 LEAST_SHARE = 1e-12  # of a class that never occurs, whose best output would be −∞
 
@@ -168,4 +169,6 @@ def _settled(mean_loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> b
                     p.copy_(value)
             break
         slope = after
+        if float(slope.detach().abs().max()) <= ROUNDING * first:
+            break
     return float(slope.detach().abs().max()) <= LEFT * first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -52,7 +53,7 @@ class TrainingResult:
     pattern: bytes | None = None
     above: float | None = None
 
-    @property
+    @functools.cached_property
     def validation_loss(self) -> float:
         """The mean over the rows held out."""
         return self.row_losses.mean().item()

@@ -8,7 +8,7 @@ at strength 0 as scikit-learn takes it: where the slopes are small.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from torchshrink.certifying.conjugates import Squares
 from torchshrink.certifying.full_data import FullLoss
-from torchshrink.certifying.linear_model import LinearModel, elastic_net_on, linear_model
+from torchshrink.certifying.linear_model import LinearModel, elastic_net_of, linear_model
 from torchshrink.data.lazy import LazyRows, subset
 from torchshrink.errors import InputError
 from torchshrink.models import Preprocess, fit_preprocessing
-from torchshrink.optimum import AT_ONCE, Optimum, Strengths, outputs_of, solve
+from torchshrink.optimum import AT_ONCE, Optima, Strengths, outputs_of, solve
 from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
@@ -73,7 +73,7 @@ def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
         if len(spec.X) * float(k * d) ** 2 > MOST_WORK:
             return f"{k * d} weights and {len(spec.X)} rows are too many for second derivatives"
         for family in families:
-            _Acting(spec, model, linear, family).at(1.0)
+            _Acting(spec, model, linear, family).at([1.0])
     except InputError as error:
         return str(error)
     except RuntimeError as error:  # a model that insists on float32, say
@@ -92,33 +92,27 @@ def solve_fold(
     elsewhere = _seen(model, wide, held_out)
     acting = _Acting(spec, model, linear, family)
     downwards = sorted(task.strengths, reverse=True)
-    optima = dict(zip(downwards, solve(linear, [acting.at(strength) for strength in downwards]), strict=True))
-    arrived = {strength: optimum for strength, optimum in optima.items() if not optimum.stalled}
-    found = {
-        TrainingKey(task.family, strength, task.fold): train_one(
-            spec, fold, family, TrainingKey(task.family, strength, task.fold)
-        )[0]
-        for strength in optima.keys() - arrived.keys()  # the steps stalled on the way
-    }
-    numbers = isinstance(linear.row_loss, Squares)
-    codes = None if numbers else class_codes(wide.loss, wide.y[held_out])
+    optima = solve(linear, acting.at(downwards))
+    codes = None if isinstance(linear.row_loss, Squares) else class_codes(wide.loss, wide.y[held_out])
+    nonzero = acting.nonzero(optima)
+    found: dict[TrainingKey, TrainingResult] = {}
     size = max(1, AT_ONCE // linear.outputs.numel())
-    for some in ([*arrived.items()][at : at + size] for at in range(0, len(arrived), size)):
-        weight = torch.stack([optimum.weight for _, optimum in some])
-        biases = [optimum.bias for _, optimum in some if optimum.bias is not None]
-        bias = torch.stack(biases) if biases else None
-        on_train = linear.row_loss.value(outputs_of(linear.features, weight, bias)).tolist()
-        there = outputs_of(elsewhere.features, weight, bias)
+    for at in range(0, len(downwards), size):
+        some = slice(at, at + size)
+        there = outputs_of(elsewhere.features, optima.weight[some], None if optima.bias is None else optima.bias[some])
         row_losses = spec.target_scale.of_loss * elsewhere.row_loss.rows(there).cpu()
-        accuracies = [None] * len(some) if codes is None else class_hits(there, codes).double().mean(1).tolist()
-        nonzero = acting.nonzero(weight, bias)
-        for number, (strength, optimum) in enumerate(some):
-            found[TrainingKey(task.family, strength, task.fold)] = TrainingResult(
-                spec.target_scale.of_loss * on_train[number],
-                row_losses[number].clone(),
-                accuracies[number],
+        hits = None if codes is None else class_hits(there, codes).double().mean(1).tolist()
+        for place, strength in enumerate(downwards[some]):
+            key, number = TrainingKey(task.family, strength, task.fold), at + place
+            if optima.stalled[number]:  # the steps stalled on the way
+                found[key] = train_one(spec, fold, family, key)[0]
+                continue
+            found[key] = TrainingResult(
+                spec.target_scale.of_loss * optima.loss[number],
+                row_losses[place].clone(),
+                None if hits is None else hits[place],
                 nonzero=nonzero[number],
-                above=optimum.gap,
+                above=optima.gap[number],
             )
     return {key: found[key] for key in task.keys}
 
@@ -127,15 +121,14 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
     """The model with the optimum of all rows, and its regularizer."""
     every = torch.arange(len(spec.X), device=spec.device)
     model, linear = _on(spec, spec.in_float64(), every, part=WHOLE)
-    penalty = _Acting(spec, model, linear, family).at(strength)
-    (optimum,) = solve(linear, [penalty], exactly=True)
-    if optimum.stalled:
+    optima = solve(linear, _Acting(spec, model, linear, family).at([strength]), exactly=True)
+    if optima.stalled[0]:
         return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
     with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
         model = spec.fresh()
         fit_preprocessing(model, spec.X, spec.y)
         regularizer = Regularizer(model, family.make(strength), spec.settings.on)
-    _put(optimum, next(module for module in model.modules() if isinstance(module, nn.Linear)))
+    _put(optima, next(module for module in model.modules() if isinstance(module, nn.Linear)))
     return model, regularizer
 
 
@@ -175,36 +168,37 @@ class _Acting:
         self._spec, self._model, self._layer, self._family = spec, model, linear.layer, family
         self._terms = self._regularizer(1.0).terms
 
-    def at(self, strength: float) -> Strengths:
-        """The penalty at this strength."""
-        rules = self._family.make(strength)
-        if isinstance(rules, Penalty):
-            acting: dict[Tensor, Penalty] = {
-                term.parameter: rules.bind(term.parameter).at_step(0) for term in self._terms
-            }
-        else:
-            acting = self._regularizer(strength).in_force()
+    def at(self, strengths: Sequence[float]) -> Strengths:
+        """The penalties at these strengths."""
         layer = self._layer
-        l1, l2 = elastic_net_on(layer.weight, acting)
-        return Strengths(l1, l2, None if layer.bias is None else elastic_net_on(layer.bias, acting))
+        acting = [self._in_force(strength) for strength in strengths]
+        weights = [elastic_net_of(layer.weight, each) for each in acting]
+        biases = None if layer.bias is None else [elastic_net_of(layer.bias, each) for each in acting]
+        return Strengths.of(layer.weight, weights, biases)
 
-    def nonzero(self, weight: Tensor, bias: Tensor | None) -> list[int]:
-        """How many penalised coordinates are not 0, of each of several weights (S, k, d) and intercepts (S, k)."""
+    def nonzero(self, optima: Optima) -> list[int]:
+        """How many penalised coordinates are not 0, at each strength."""
         penalised = {id(term.parameter) for term in self._terms}
-        layer = self._layer
-        counts = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
-        for parameter, values in ((layer.weight, weight), (layer.bias, bias)):
+        counts = torch.zeros(len(optima.weight), dtype=torch.int64, device=optima.weight.device)
+        for parameter, values in ((self._layer.weight, optima.weight), (self._layer.bias, optima.bias)):
             if values is not None and id(parameter) in penalised:
                 counts += (values != 0).flatten(1).sum(1)
         return counts.tolist()
+
+    def _in_force(self, strength: float) -> Mapping[Tensor, Penalty]:
+        rules = self._family.make(strength)
+        if isinstance(rules, Penalty):
+            return {term.parameter: rules.bind(term.parameter).at_step(0) for term in self._terms}
+        return self._regularizer(strength).in_force()
 
     def _regularizer(self, strength: float) -> Regularizer:
         with without_repeated_warnings():
             return Regularizer(self._model, self._family.make(strength), self._spec.settings.on)
 
 
-def _put(optimum: Optimum, layer: nn.Linear) -> None:
+def _put(optima: Optima, layer: nn.Linear) -> None:
+    """The first of these weights into the layer."""
     with torch.no_grad():
-        layer.weight.copy_(optimum.weight)
-        if optimum.bias is not None:
-            layer.bias.copy_(optimum.bias)
+        layer.weight.copy_(optima.weight[0])
+        if optima.bias is not None:
+            layer.bias.copy_(optima.bias[0])
