@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.certifying.conjugates import Squares
+from torchshrink.optimum.newton import squared
 from torchshrink.support.optional import needed
 
 TOLERANCE = 5e-8  # of the duality gap, as a share of the target's squares
@@ -58,12 +59,7 @@ class CentredSquares:
         """(AᵀA, AᵀT), (d, d) and (d, k), where these are fewer numbers than A."""
         if len(self.A) <= self.A.shape[1]:
             return None
-        if self.A.device.type == "cpu":
-            A = self.A.numpy()
-            gram = torch.from_numpy(A.T @ A)  # numpy takes half the time, since it is symmetric
-        else:
-            gram = self.A.mT @ self.A
-        return gram, self.A.mT @ self.T
+        return squared(self.A.mT), self.A.mT @ self.T
 
     @property
     def free(self) -> Tensor:

@@ -17,6 +17,8 @@ from torchshrink.optimum.newton import MeanLoss, Problem, elastic_net, minimise
 from torchshrink.optimum.strengths import Strengths
 
 CLOSE = 1e-6  # of F: a duality gap with which a point is the optimum
+NOTHING = 1e-10  # of the loss at W = 0: what is less is taken as this, as where all rows are of one class
+ENOUGH = 3e-7  # of l1: slopes with which the gap is below that of l1·|W|, and so of F, but for second order
 AT_ONCE = 2**22  # outputs of several models that are looked at together
 
 
@@ -31,7 +33,7 @@ class Optima:
         gap: F is at most this above its minimum, as a share of F; None where that is not known; infinite where there is
             no minimum. So it is of a loss of classes without penalty where a plane separates the rows, since larger
             weights are then always better.
-        settled: whether it is the optimum, by the gap, or else by its slopes.
+        settled: whether it is the optimum: by the gap, or where none is known by its slopes.
     """
 
     weight: Tensor
@@ -79,18 +81,32 @@ def solve(model: LinearModel, penalties: Strengths, *, exactly: bool = False) ->
             if free:
                 W[place], settled[place] = least.free, True
     found = _proved(model, penalties, W, settled)
-    left = [place for place, done in enumerate(found.settled) if not done]
-    if not left:
-        return found
-    joined = torch.cat([A, A.new_ones(len(A), 1)], 1) if layer.bias is not None else A
-    mean_loss = MeanLoss(joined, row_loss)
-    for place in left:
-        # Without penalty there may be no end, and where it then stops depends on where it begins.
-        start = W[place] if place in near or penalties.free[place] or not place else W[place - 1]
-        minimum = minimise(Problem(mean_loss, *penalties.joined(place)), start, tol=1e-15 if exactly else 1e-11)
-        settled[place] = minimum.settled
-        W[place] = minimum.W
-    return _proved(model, penalties, W, settled)
+    # Features of one size: slopes are then compared with what is theirs.
+    size = torch.frexp(A.square().mean(0).sqrt())[1].double().exp2() if len(A) else A.new_ones(A.shape[1])
+    if layer.bias is not None:
+        size = torch.cat([size, size.new_ones(1)])
+        A = torch.cat([A, A.new_ones(len(A), 1)], 1)
+    mean_loss = MeanLoss(A / size, row_loss)
+    # Until the slopes promise a small gap, and then, where it is larger all the same, until nothing is left of them.
+    for enough in (0.0,) if exactly else (ENOUGH, 0.0):
+        left = [place for place, done in enumerate(found.settled) if not done and found.gap[place] != math.inf]
+        if not left:
+            break
+        for place in left:
+            # Without penalty there may be no end, and where it then stops depends on where it begins.
+            fresh = place not in near and place > 0 and not penalties.free[place]
+            l1, l2 = penalties.joined(place)
+            bounded = penalties.bounded[place] and bool((l1 > 0).any())
+            minimum = minimise(
+                Problem(mean_loss, l1 / size, l2 / size.square()),
+                (W[place - 1] if fresh else W[place]) * size,
+                tol=1e-15 if exactly or bounded else 1e-11,
+                enough=enough,
+            )
+            near.add(place)
+            W[place], settled[place] = minimum.W / size, minimum.settled
+        found = _proved(model, penalties, W, settled)
+    return found
 
 
 def _proved(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool]) -> Optima:
@@ -109,7 +125,7 @@ def _proved(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[b
             endless = penalties.free[number] and model.row_loss.separated(there.outputs[place])
             gap = math.inf if endless else gaps.get(place)
             found.gap.append(gap)
-            found.settled.append(not endless and (settled[number] or (gap is not None and gap <= CLOSE)))
+            found.settled.append(settled[number] if gap is None else gap <= CLOSE)
         found.loss.extend(loss.tolist())
     return found
 
@@ -119,6 +135,7 @@ def _gaps(
 ) -> dict[int, float]:
     """Each gap as a share of F, by number, where there is one; ``loss`` is the mean loss of each."""
     found: dict[int, float] = {}
+    nothing = float(model.row_loss.value(torch.zeros_like(model.outputs[0])))
     for penalised in (False, True):  # whether the intercepts are
         kinds = zip(penalties.bounded, penalties.on_intercept, strict=True)
         numbers = [number for number, (bounded, on) in enumerate(kinds) if bounded and on is penalised]
@@ -131,6 +148,6 @@ def _gaps(
         value = loss[numbers] + elastic_net(weight[numbers], some.l1, some.l2)
         if penalised and some.intercept is not None and own is not None:
             value = value + elastic_net(own.unsqueeze(-1), *(each.unsqueeze(-1) for each in some.intercept))
-        shares = (gaps / value.clamp(min=1e-300)).tolist()
+        shares = (gaps / value.clamp(min=max(NOTHING * nothing, 1e-300))).tolist()
         found |= {number: share for number, share in zip(numbers, shares, strict=True) if not math.isnan(share)}
     return found

@@ -66,14 +66,21 @@ class Trainings:
         """An automatic grid, probed on the first fold where no formula gives its top."""
         targets = self.spec.y[self.folds[0].train.to(self.spec.device)]
 
+        probed: set[float] = set()
+
         def probe(strength: float) -> float:
-            (result,) = self.train_alone([TrainingKey(family, strength, 0)])
+            key = TrainingKey(family, strength, 0)
+            if self.spec.solved:
+                self._train([OptimumTask(family, 0, (strength,))])
+                result = self._together[key]
+            else:
+                (result,) = self.train_alone([key])
+            probed.add(strength)
             return result.train_loss / self.spec.target_scale.of_loss  # as trained on
 
         null_loss = null_losses(self.spec.in_float64().loss, targets, targets, self._output_shape()).mean().item()
-        before = len(self._alone)
         found = automatic_grid(self.spec, self.families[family], count, null_loss=null_loss, probe=probe)
-        self._progress.spare(PROBES - (len(self._alone) - before))
+        self._progress.spare(PROBES - len(probed))
         return found
 
     def tables(self, grids: Sequence[Grid]) -> list[list[list[TrainingResult]]]:
