@@ -74,6 +74,20 @@ class MeanLoss:
             found -= squared(A * met.mT[outputs])
         return found / len(Z)
 
+    def safe_step(self, Z: Tensor) -> float:
+        """The length of a step along the slope that is nowhere near Z too long."""
+        own, _ = self.row_loss.seconds(Z)
+        return 1 / max(self._size * float(own.max()), torch.finfo(Z.dtype).tiny)
+
+    @functools.cached_property
+    def _size(self) -> float:
+        """The largest eigenvalue of AᵀA/n, from above."""
+        A = self.features
+        v = torch.ones(A.shape[1], dtype=A.dtype, device=A.device)
+        for _ in range(20):
+            v = A.mT @ (A @ (v / v.norm())) / len(A)
+        return min(1.3 * float(v.norm()), float(A.square().sum()) / len(A))
+
     @functools.cached_property
     def _across(self) -> Tensor:
         """Aᵀ (d, n), of which some features are taken fast."""
@@ -238,7 +252,7 @@ class _Quadratic:
         while True:
             at = face.nonzero().flatten()
             direction = torch.zeros_like(w)
-            direction[at] = -_solved(self.H[at][:, at], slope[at])
+            direction[at] = -solved(self.H[at][:, at], slope[at])
             astray = face & (w == 0) & (direction * side <= 0)
             if not bool(astray.any()):
                 return direction
@@ -266,7 +280,7 @@ class _Quadratic:
         return None
 
 
-def _solved(curvature: Tensor, slope: Tensor) -> Tensor:
+def solved(curvature: Tensor, slope: Tensor) -> Tensor:
     """Curvature⁻¹·slope, with a little added to its diagonal, as a share of each coordinate's own.
 
     F may be flat in some directions, as where all classes of a softmax move alike; without the addition rounding would
