@@ -10,6 +10,9 @@ the optimum, where u_i = f'(z_i). For h(w) = l1·|w| + l2·w², h*(v) = (|v| −
 are without c, and the better of the two is taken. With weights each coordinate has its own l1 and l2, and c is the
 least of l1/|v|; where both of them are 0 there is no such c, and no gap. The gap F − D is the sum of the Fenchel–Young
 losses of f and h, none of them negative.
+
+Where the penalty is a norm Ω instead, of groups or of singular values, D(U) = −(1/n)·Σ f*(u_i) for all V that Ω's dual
+norm bounds, and c is the strength over the least strength at which the slopes hold W at 0.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from torch import Tensor, nn
 
 from torchshrink.certifying.conjugates import RowLoss
 from torchshrink.certifying.full_data import Data, full_loss
-from torchshrink.certifying.linear_model import LinearModel, linear_layer, linear_model, strengths_on
+from torchshrink.certifying.linear_model import LinearModel, linear_layer, linear_model, norm_on, strengths_on
 from torchshrink.errors import NoDualError, UnsettledDualError
+from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.activations import live_activations
@@ -49,7 +53,9 @@ class DualityGap:
 
 
 def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Loss | None = None) -> DualityGap:
-    """The duality gap of linear or logistic regression under `L1`, `L2` or `ElasticNet`, in float64.
+    """The duality gap of linear or logistic regression under `L1`, `L2`, `ElasticNet` or a norm, in float64.
+
+    Norms are `GroupLasso`, `SparseGroupLasso` and `NuclearNorm`.
 
     Args:
         model: an `nn.Linear`, or an `nn.Sequential` with one, which modules without parameters may precede (such as
@@ -78,14 +84,20 @@ def duality_gap(model: nn.Module, data: Data, regularizer: Regularizer, *, loss:
     linear, _ = linear_layer(model)
     if live_activations(model):
         raise NoDualError("Activations are on the model, and their penalty has no dual here: remove() them")
-    weights = strengths_on(linear.weight, regularizer)
-    if weights is None:
+    norm = norm_on(linear.weight, regularizer)
+    weights = None if norm else strengths_on(linear.weight, regularizer)
+    if norm is None and weights is None:
         raise NoDualError("weight is not penalised: where the strength is 0 there is no bound to give")
     intercept = None if linear.bias is None else strengths_on(linear.bias, regularizer)
     with full_loss(model, data, loss) as full, torch.no_grad():
         found = linear_model(full)
         bias = None if linear.bias is None else linear.bias.double()
-        gap = float(gaps_of(found, linear.weight.double(), bias, weights, intercept))
+        if weights is not None:
+            gap = float(gaps_of(found, linear.weight.double(), bias, weights, intercept))
+        elif norm is not None and intercept is None:
+            gap = norm_gap(found, linear.weight.double(), norm, free=bias is not None)
+        else:
+            raise NoDualError(f"the bias is penalised, which beside {norm} has no dual here: leave it free")
         if math.isnan(gap):
             raise UnsettledDualError("the best intercept was not found: look for huge values in the features")
         objective = found.loss + sum(float(p.value(w)) for w, p in regularizer.in_force().items())
@@ -118,6 +130,31 @@ def gaps_of(
     return _gaps(model.row_loss, model.outputs, points, bias is not None and on_intercept is None)
 
 
+def norm_gap(model: LinearModel, weight: Tensor, penalty: Penalty, *, free: bool) -> float:
+    """How far F is above its minimum at most; NaN where rounding hides the best intercept.
+
+    Args:
+        model: with the outputs of these weights (n, k).
+        weight: (k, d).
+        penalty: on the weights; a norm, of strength > 0, that exempts none of them.
+        free: whether there are intercepts, unpenalised.
+    """
+    A, Z, row_loss = model.features, model.outputs, model.row_loss
+    U = row_loss.with_intercept(Z) if free else row_loss.slopes(Z)
+    if free and bool(_off(U)):
+        return math.nan
+    V = -(U.mT @ A) / len(A)
+    worst = float(penalty.critical_strength(V))
+    c = min(1.0, float(penalty.strength) / worst) if worst > 0 else 1.0
+    kink = (penalty.value(weight) - c * (V * weight).sum()).clamp(min=0)
+    return float(row_loss.fenchel_young(Z, c * U).mean() + kink)
+
+
+def _off(U: Tensor) -> Tensor:
+    """Whether slopes (…, n, k) that are to sum to 0 do not: (…). They have the units of the targets, and rounding."""
+    return (U.mean(-2).abs() > 1e-12 * U.abs().mean(-2).clamp(min=1.0)).any(-1)
+
+
 Point = tuple[Tensor, Tensor, Tensor, Tensor]  # weights (…, k, d), their features (n, d), l1 and l2 (…, k, d)
 
 
@@ -139,9 +176,7 @@ def _gaps(row_loss: RowLoss, Z: Tensor, points: list[Point], free: bool) -> Tens
             found = found + _penalty_gap(w, c[..., None, None] * V, l1, l2)
         gap = torch.minimum(gap, found)
     if free:
-        # Slopes have the units of the targets, and rounding with them.
-        off = (U.mean(-2).abs() > 1e-12 * U.abs().mean(-2).clamp(min=1.0)).any(-1)
-        gap = torch.where(off, torch.nan, gap)
+        gap = torch.where(_off(U), torch.nan, gap)
     return gap
 
 

@@ -79,8 +79,28 @@ def elastic_net_of(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Stren
     penalty = in_force.get(w)
     known = (0.0, 0.0) if penalty is None else penalty.as_elastic_net
     if known is None:
-        raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
+        raise NoDualError(f"{penalty} has no dual here: L1, L2, ElasticNet or a norm expected")
     return known
+
+
+def norm_on(w: Tensor, regularizer: Regularizer) -> Penalty | None:
+    """The penalty in force on ``w`` where it is no elastic net, but a norm; None where it is not.
+
+    Raises:
+        NoDualError: it exempts coordinates.
+    """
+    penalty = regularizer.in_force().get(w)
+    if penalty is None or penalty.as_elastic_net is not None or not penalty.norm or float(penalty.strength) == 0:
+        return None
+    if exempts(penalty, w):
+        raise NoDualError(f"{penalty} exempts coordinates: where the strength is 0 there is no bound to give")
+    return penalty
+
+
+def exempts(penalty: Penalty, w: Tensor) -> bool:
+    """Whether there are coordinates on which it does not act."""
+    exempt = penalty.exempt(w)
+    return exempt is not None and bool(exempt.any())
 
 
 def strengths_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] | None:

@@ -32,7 +32,7 @@ def acts_here(penalty: Penalty) -> bool:
     """Whether these steps know enough of a penalty: its prox, where its kinks are, and what of it is convex."""
     part = penalty.convex_part
     kinks = penalty.kinks in ("coordinates", "groups") and not penalty.constraint
-    return kinks and part is not None and part.prox_steps != "none"
+    return penalty.as_elastic_net is not None or (kinks and part is not None and part.prox_steps != "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +82,16 @@ class Composite:
         """That of the convex part; the intercepts stay."""
         return torch.cat([self.convex.prox(W[:, : self.inputs], step), W[:, self.inputs :]], 1)
 
-    def bend(self, W: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """Ω's second derivatives among the coordinates ``at``, none of them 0 but intercepts, (m, m)."""
+    def bend(self, W: Tensor, outputs: Tensor, columns: Tensor) -> Tensor:
+        """Ω's second derivatives among the coordinates (outputs, columns), none of them 0 but intercepts, (m, m)."""
         with torch.enable_grad():
             leaf = W.detach().clone().requires_grad_()
-            slope = self._spread(self.penalty.grad(leaf[:, : self.inputs]))[at]
+            slope = self._spread(self.penalty.grad(leaf[:, : self.inputs]))[outputs, columns]
             if not slope.requires_grad:
                 return W.new_zeros(len(slope), len(slope))
             each = torch.eye(len(slope), dtype=W.dtype, device=W.device)
             (rows,) = torch.autograd.grad(slope, leaf, each, is_grads_batched=True, materialize_grads=True)
-        return rows[:, at[0], at[1]]
+        return rows[:, outputs, columns]
 
     def _spread(self, weights: Tensor) -> Tensor:
         return torch.nn.functional.pad(weights, (0, self.mean_loss.features.shape[1] - self.inputs))
@@ -163,7 +163,7 @@ def _on_support(problem: Composite, there: Point, tol: float) -> Point:
         if not len(slope) or float(slope.abs().max()) <= 0.1 * tol:
             break
         move = torch.zeros_like(there.W)
-        move[at] = -solved(problem.mean_loss.curvature(there.Z, *at) + problem.bend(there.W, at), slope)
+        move[at] = -solved(problem.mean_loss.curvature(there.Z, *at) + problem.bend(there.W, *at), slope)
         promised = float(slope @ move[at])
         after = _searched(problem, there, move, promised) if promised < 0 else there
         if after is there:

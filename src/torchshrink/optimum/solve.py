@@ -34,6 +34,8 @@ class Optima:
             no minimum. So it is of a loss of classes without penalty where a plane separates the rows, since larger
             weights are then always better.
         settled: whether it is the optimum: by the gap, or where none is known by its slopes.
+        stationary: of each penalty that is not convex how far it is from stationarity, as a share of the penalty's pull
+            (a certificate's ``relative``); None of others.
     """
 
     weight: Tensor
@@ -41,6 +43,7 @@ class Optima:
     loss: list[float]
     gap: list[float | None]
     settled: list[bool]
+    stationary: list[float | None] = dataclasses.field(default_factory=list)
 
     @property
     def stalled(self) -> list[bool]:

@@ -18,14 +18,15 @@ from torchshrink.certifying.conjugates import Squares
 from torchshrink.certifying.full_data import FullLoss
 from torchshrink.certifying.linear_model import LinearModel, elastic_net_of, linear_model
 from torchshrink.data.lazy import LazyRows, subset
-from torchshrink.errors import InputError
+from torchshrink.errors import InputError, NoDualError
 from torchshrink.models import Preprocess, fit_preprocessing
-from torchshrink.optimum import AT_ONCE, Optima, Strengths, outputs_of, solve
+from torchshrink.optimum import AT_ONCE, Optima, Strengths, acts_here, outputs_of, solve, solve_composite
 from torchshrink.paths.engines.sequential import train_one
 from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec, without_repeated_warnings
+from torchshrink.paths.zero_pattern import tensors_of, zero_pattern
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.support.private_torch import has_hooks
@@ -73,7 +74,7 @@ def why_not(spec: TrainingSpec, families: Sequence[PenaltyFamily]) -> str:
         if len(spec.X) * float(k * d) ** 2 > MOST_WORK:
             return f"{k * d} weights and {len(spec.X)} rows are too many for second derivatives"
         for family in families:
-            _Acting(spec, model, linear, family).at([1.0])
+            _Acting(spec, model, linear, family).check()
     except InputError as error:
         return str(error)
     except RuntimeError as error:  # a model that insists on float32, say
@@ -92,9 +93,10 @@ def solve_fold(
     elsewhere = _seen(model, wide, held_out)
     acting = _Acting(spec, model, linear, family)
     downwards = sorted(task.strengths, reverse=True)
-    optima = solve(linear, acting.at(downwards))
+    optima = acting.solved(linear, downwards)
     codes = None if isinstance(linear.row_loss, Squares) else class_codes(wide.loss, wide.y[held_out])
     nonzero = acting.nonzero(optima)
+    shown = _fitted(spec, train, part=task.fold) if family.name in spec.grouped else None
     found: dict[TrainingKey, TrainingResult] = {}
     size = max(1, AT_ONCE // linear.outputs.numel())
     for at in range(0, len(downwards), size):
@@ -113,6 +115,8 @@ def solve_fold(
                 None if hits is None else hits[place],
                 nonzero=nonzero[number],
                 above=optima.gap[number],
+                stationary=optima.stationary[number] if optima.stationary else None,
+                pattern=None if shown is None else _pattern(shown, optima, number),
             )
     return {key: found[key] for key in task.keys}
 
@@ -121,7 +125,7 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
     """The model with the optimum of all rows, and its regularizer."""
     every = torch.arange(len(spec.X), device=spec.device)
     model, linear = _on(spec, spec.in_float64(), every, part=WHOLE)
-    optima = solve(linear, _Acting(spec, model, linear, family).at([strength]), exactly=True)
+    optima = _Acting(spec, model, linear, family).solved(linear, [strength], exactly=True)
     if optima.stalled[0]:
         return spec.train(family.make(strength), spec.X, spec.y, part=WHOLE)
     with seeded(spec.part_seed(WHOLE)), without_repeated_warnings():
@@ -134,11 +138,22 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
 
 def _on(spec: TrainingSpec, wide: TrainingSpec, rows: Tensor, *, part: int) -> tuple[nn.Module, LinearModel]:
     """A model in float64, fitted to these rows, and what it is on them."""
+    model = _fitted(spec, rows, part=part).double().eval()
+    return model, _seen(model, wide, rows)
+
+
+def _fitted(spec: TrainingSpec, rows: Tensor, *, part: int) -> nn.Module:
+    """A model with initial weights, and what it fits to its rows before a training."""
     with seeded(spec.part_seed(part)), without_repeated_warnings():
         model = spec.fresh()
         fit_preprocessing(model, subset(spec.X, rows), spec.y[rows])
-    model.double().eval()
-    return model, _seen(model, wide, rows)
+    return model
+
+
+def _pattern(model: nn.Module, optima: Optima, number: int) -> bytes:
+    """Which weights of an optimum are zero in the model's own dtype."""
+    _put(optima, next(module for module in model.modules() if isinstance(module, nn.Linear)), number)
+    return zero_pattern(tensors_of(model))
 
 
 @torch.no_grad()
@@ -168,13 +183,33 @@ class _Acting:
         self._spec, self._model, self._layer, self._family = spec, model, linear.layer, family
         self._terms = self._regularizer(1.0).terms
 
-    def at(self, strengths: Sequence[float]) -> Strengths:
-        """The penalties at these strengths."""
-        layer = self._layer
+    def check(self) -> None:
+        """Raise if the penalty is none that is known here."""
+        acting = self._in_force(1.0)
+        if not self._nets([acting]):
+            self._on_weight(acting)
+
+    def solved(self, linear: LinearModel, strengths: Sequence[float], *, exactly: bool = False) -> Optima:
+        """The optima at these strengths, which descend."""
         acting = [self._in_force(strength) for strength in strengths]
+        if not self._nets(acting):
+            return solve_composite(linear, [self._on_weight(each) for each in acting], exactly=exactly)
+        layer = self._layer
         weights = [elastic_net_of(layer.weight, each) for each in acting]
         biases = None if layer.bias is None else [elastic_net_of(layer.bias, each) for each in acting]
-        return Strengths.of(layer.weight, weights, biases)
+        return solve(linear, Strengths.of(layer.weight, weights, biases), exactly=exactly)
+
+    def _nets(self, acting: Sequence[Mapping[Tensor, Penalty]]) -> bool:
+        """Whether all of these penalties are elastic nets."""
+        return all(penalty.as_elastic_net is not None for each in acting for penalty in each.values())
+
+    def _on_weight(self, acting: Mapping[Tensor, Penalty]) -> Penalty | None:
+        penalty, bias = acting.get(self._layer.weight), self._layer.bias
+        if bias is not None and bias in acting:
+            raise NoDualError(f"{acting[bias]} acts on the bias too: beside {penalty} it is left free here")
+        if penalty is not None and not acts_here(penalty):
+            raise NoDualError(f"{penalty}: its prox, or where its kinks are, is not known")
+        return penalty
 
     def nonzero(self, optima: Optima) -> list[int]:
         """How many penalised coordinates are not 0, at each strength."""
@@ -196,9 +231,9 @@ class _Acting:
             return Regularizer(self._model, self._family.make(strength), self._spec.settings.on)
 
 
-def _put(optima: Optima, layer: nn.Linear) -> None:
-    """The first of these weights into the layer."""
+def _put(optima: Optima, layer: nn.Linear, number: int = 0) -> None:
+    """One of these weights into the layer."""
     with torch.no_grad():
-        layer.weight.copy_(optima.weight[0])
+        layer.weight.copy_(optima.weight[number])
         if optima.bias is not None:
-            layer.bias.copy_(optima.bias[0])
+            layer.bias.copy_(optima.bias[number])
