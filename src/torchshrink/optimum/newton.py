@@ -253,7 +253,7 @@ class _Quadratic:
             at = face.nonzero().flatten()
             direction = torch.zeros_like(w)
             direction[at] = -solved(self.H[at][:, at], slope[at])
-            astray = face & (w == 0) & (direction * side <= 0)
+            astray = face & (w == 0) & (self.l1 > 0) & (direction * side <= 0)
             if not bool(astray.any()):
                 return direction
             face = face & ~astray
