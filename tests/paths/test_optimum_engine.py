@@ -83,7 +83,7 @@ def test_what_is_not_convex_is_said_to_be_stationary(tmp_path):
     assert "no minimum is proved" in words
     assert "above its minimum" not in words
     assert float(words.split("farther than ")[1].split()[0]) <= 1e-6
-    model, certificate = result.refit(result.points[2].strength)
+    _, certificate = result.refit(result.points[2].strength)
     assert certificate.relative <= 1e-6
     assert certificate.gap is None
     assert ts.path(least_squares(), diabetes(), ts.MCP, **given).settings == result.settings
@@ -101,7 +101,8 @@ for y, outputs, loss in (
     ((X[:, 0] > X[:, 1] ** 2).long(), 2, None),
 ):
     for penalty in (ts.L1, ts.MCP) if outputs == 1 else (ts.ElasticNet(1.0, 1.0), ts.GroupLasso):
-        result = ts.path(lambda: nn.Linear(4, outputs), (X, y), penalty, strengths=2, folds=2, repeats=1, loss=loss, progress=False)
+        given = {"strengths": 2, "folds": 2, "repeats": 1, "loss": loss, "progress": False}
+        result = ts.path(lambda: nn.Linear(4, outputs), (X, y), penalty, **given)
         assert "proof" in result.settings
 print(sorted(name for name in sys.modules if name in ("torch._dynamo", "torch._inductor")))
 """
