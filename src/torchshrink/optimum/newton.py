@@ -151,20 +151,22 @@ class Minimum:
 def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12, enough: float = 0.0) -> Minimum:
     """Go down from ``start`` (k, d) until no slope exceeds ``tol`` of the largest at W = 0, or no step goes down.
 
-    Or until none exceeds ``enough`` of its own l1. Without any penalty, where a plane separates the rows, it goes down
-    for ever, and so no further than `SEPARATED`.
+    Or until none exceeds ``enough`` of its own l1, of the least where it has none. Without any penalty, where a plane
+    separates the rows, it goes down for ever, and so no further than `SEPARATED`.
     """
     W = start
     Z = problem.outputs(W)
     scale = float(problem.slope(torch.zeros_like(W), torch.zeros_like(Z)).abs().max())
     free = not bool(problem.l1.any() or problem.l2.any())
+    least = torch.where(problem.l1 > 0, problem.l1, torch.inf).amin().nan_to_num(posinf=0.0)
+    allowed = (enough * torch.where(problem.l1 > 0, problem.l1, least)).clamp(min=tol * scale)
     for steps in range(MOST_STEPS):
         smooth = problem.slope(W, Z)
         slope, side = _faced(W, smooth, problem.l1)
         largest = float(slope.abs().max())
         if free and largest <= SEPARATED * scale and problem.mean_loss.row_loss.separated(Z):
             return Minimum(W, Z, False, steps)
-        if bool((slope.abs() <= torch.where(problem.l1 > 0, enough * problem.l1, 0.0).clamp(min=tol * scale)).all()):
+        if bool((slope.abs() <= allowed).all()):
             return Minimum(W, Z, True, steps)
         at = side.nonzero(as_tuple=True)
         model = _Quadratic(problem.curvature(Z, *at), smooth[at], W[at], problem.l1[at])
