@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,33 +84,49 @@ def solve(model: LinearModel, penalties: Strengths, *, exactly: bool = False) ->
         for place, free in enumerate(penalties.free):
             if free:
                 W[place], settled[place] = least.free, True
-    found = _proved(model, penalties, W, settled)
-    # Features of one size: slopes are then compared with what is theirs.
-    size = torch.frexp(A.square().mean(0).sqrt())[1].double().exp2() if len(A) else A.new_ones(A.shape[1])
-    if layer.bias is not None:
-        size = torch.cat([size, size.new_ones(1)])
-        A = torch.cat([A, A.new_ones(len(A), 1)], 1)
-    mean_loss = MeanLoss(A / size, row_loss)
+    found = _proved(model, penalties, W, settled) if near or any(settled) else None
     # Until the slopes promise a small gap, and then, where it is larger all the same, until nothing is left of them.
     for enough in (0.0,) if exactly else (ENOUGH, 0.0):
-        left = [place for place, done in enumerate(found.settled) if not done and found.gap[place] != math.inf]
-        if not left:
-            break
-        for place in left:
-            # Without penalty there may be no end, and where it then stops depends on where it begins.
-            fresh = place not in near and place > 0 and not penalties.free[place]
-            l1, l2 = penalties.joined(place)
-            bounded = penalties.bounded[place] and bool((l1 > 0).any())
-            minimum = minimise(
-                Problem(mean_loss, l1 / size, l2 / size.square()),
-                (W[place - 1] if fresh else W[place]) * size,
-                tol=1e-15 if exactly or bounded else 1e-11,
-                enough=enough,
-            )
-            near.add(place)
-            W[place], settled[place] = minimum.W / size, minimum.settled
-        found = _proved(model, penalties, W, settled)
-    return found
+        left = [place for place in range(len(penalties)) if found is None or found.stalled[place]]
+        if left:
+            _minimise(model, penalties, W, settled, _Effort(left, near, exactly, enough))
+            near |= {*left}
+            found = _proved(model, penalties, W, settled)
+    return _proved(model, penalties, W, settled) if found is None else found
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """Which optima are to be searched by steps, which of them have begun, and how far the steps go."""
+
+    left: Sequence[int]
+    begun: Collection[int]
+    exactly: bool
+    enough: float
+
+
+def _minimise(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool], effort: _Effort) -> None:
+    """Steps towards the optima that are left, whose weights in W (S, k, D) are replaced."""
+    A = model.features
+    # Features of one size: slopes are then compared with what is theirs.
+    size = torch.frexp(A.square().mean(0).sqrt())[1].double().exp2()
+    A = A / size
+    if model.layer.bias is not None:
+        size = torch.cat([size, size.new_ones(1)])
+        A = torch.cat([A, A.new_ones(len(A), 1)], 1)
+    mean_loss = MeanLoss(A, model.row_loss)
+    for place in effort.left:
+        # Without penalty there may be no end, and where it then stops depends on where it begins.
+        fresh = place not in effort.begun and place > 0 and not penalties.free[place]
+        l1, l2 = penalties.joined(place)
+        bounded = penalties.bounded[place] and bool((l1 > 0).any())
+        minimum = minimise(
+            Problem(mean_loss, l1 / size, l2 / size.square()),
+            (W[place - 1] if fresh else W[place]) * size,
+            tol=1e-15 if effort.exactly or bounded else 1e-11,
+            enough=effort.enough,
+        )
+        W[place], settled[place] = minimum.W / size, minimum.settled
 
 
 def _proved(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool]) -> Optima:
