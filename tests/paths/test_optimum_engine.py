@@ -1,16 +1,19 @@
 """Paths whose optima are computed: when, against scikit-learn's, and with what is proved."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.model_selection import KFold
 from torch import nn
 
 import torchshrink as ts
+from torchshrink.paths.zero_pattern import apply_pattern
 
 GIVEN = {"repeats": 1, "progress": False}
 
@@ -52,6 +55,62 @@ def test_every_elastic_net_is_certified(penalty):
     assert float(result.settings["proof"].split("at most ")[1].split()[0]) <= 1e-6
     _, certificate = result.refit(result.points[3].strength)
     assert certificate.relative <= 1e-6
+
+
+def test_a_group_lasso_is_certified_and_its_pattern_kept(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    X = torch.tensor(np.c_[X, np.random.default_rng(0).normal(size=(len(X), 4))]).float()
+    arguments = (lambda: nn.Linear(8, 3), (X, torch.tensor(y)), ts.GroupLasso(1.0, dim=1))
+    result = ts.path(*arguments, strengths=5, folds=3, folder=tmp_path, **GIVEN)
+    assert solved(result)
+    assert float(result.settings["proof"].split("at most ")[1].split()[0]) <= 1e-6
+    assert all(fold.nonzero % 3 == 0 for point in result.points for fold in point.folds)
+    assert 0 < result.points[3].nonzero < 24
+    for point, patterns in zip(result.points, result.counts.patterns, strict=True):
+        for fold, pattern in zip(point.folds, patterns, strict=True):
+            model = arguments[0]()
+            apply_pattern(model, pattern)
+            assert int((model.weight != 0).sum()) == fold.nonzero
+    again = ts.path(*arguments, strengths=5, folds=3, folder=tmp_path, **GIVEN)
+    assert again.settings == result.settings
+
+
+def test_what_is_not_convex_is_said_to_be_stationary(tmp_path):
+    given = {"strengths": 4, "folds": 3, "folder": tmp_path} | GIVEN
+    result = ts.path(least_squares(), diabetes(), ts.MCP, **given)
+    assert solved(result)
+    words = result.settings["proof"]
+    assert "no minimum is proved" in words
+    assert "above its minimum" not in words
+    assert float(words.split("farther than ")[1].split()[0]) <= 1e-6
+    _, certificate = result.refit(result.points[2].strength)
+    assert certificate.relative <= 1e-6
+    assert certificate.gap is None
+    assert ts.path(least_squares(), diabetes(), ts.MCP, **given).settings == result.settings
+
+
+LINEAR = """
+import sys
+import torch
+from torch import nn
+import torchshrink as ts
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+for y, outputs, loss in (
+    (X[:, :1] + X[:, 1:2] ** 2, 1, None),
+    ((X[:, :1] > X[:, 1:2] ** 2).float(), 1, nn.BCEWithLogitsLoss()),
+    ((X[:, 0] > X[:, 1] ** 2).long(), 2, None),
+):
+    for penalty in (ts.L1, ts.MCP) if outputs == 1 else (ts.ElasticNet(1.0, 1.0), ts.GroupLasso):
+        given = {"strengths": 2, "folds": 2, "repeats": 1, "loss": loss, "progress": False}
+        result = ts.path(lambda: nn.Linear(4, outputs), (X, y), penalty, **given)
+        assert "proof" in result.settings
+print(sorted(name for name in sys.modules if name in ("torch._dynamo", "torch._inductor")))
+"""
+
+
+def test_a_path_that_is_solved_imports_no_compiler():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", LINEAR], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_of_separable_classes_strength_0_has_no_optimum_and_the_verdict_says_so():
@@ -110,7 +169,13 @@ REFUSED = {
     "a hidden layer": (lambda: nn.Sequential(nn.Linear(10, 3), nn.Linear(3, 1), nn.Flatten(0)), ts.L1, {}, "nn.Linear"),
     "dropout": (lambda: nn.Sequential(nn.Dropout(), nn.Linear(10, 1), nn.Flatten(0)), ts.L1, {}, "Dropout"),
     "a class of one's own": (lambda: Curved(10, 1), ts.L1, {}, "Curved"),
-    "MCP": (lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)), ts.MCP, {}, "MCP"),
+    "no known kinks": (lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)), ts.NuclearNorm, {}, "NuclearNorm"),
+    "a group penalty on the bias too": (
+        lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)),
+        ts.GroupLasso,
+        {"on": ts.ALL},
+        "bias",
+    ),
     "a loss of one's own": (
         lambda: nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)),
         ts.L1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ from torchshrink.certifying.full_data import FullLoss
 from torchshrink.data.lazy import LazyRows
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.models import Rescale
+from torchshrink.penalties import Penalty
+from torchshrink.penalties.base import Strength
 from torchshrink.regularizer import Regularizer
 from torchshrink.training import StandardisedMSELoss
 
@@ -68,27 +70,47 @@ def linear_layer(model: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     return linear, after
 
 
-def elastic_net_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor]:
-    """(l1, l2) of the penalty in force on each coordinate of ``w``, in float64; 0 where nothing is penalised.
+def elastic_net_of(w: Tensor, in_force: Mapping[Tensor, Penalty]) -> tuple[Strength, Strength]:
+    """(l1, l2) of the penalty on ``w``, numbers or what broadcasts to it; 0 where nothing is penalised.
 
     Raises:
         NoDualError: the penalty is no elastic net.
     """
-    penalty = regularizer.in_force().get(w)
+    penalty = in_force.get(w)
     known = (0.0, 0.0) if penalty is None else penalty.as_elastic_net
     if known is None:
-        raise NoDualError(f"{penalty} has no dual here: L1, L2 or ElasticNet expected")
-    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
-    return l1, l2
+        raise NoDualError(f"{penalty} has no dual here: L1, L2, ElasticNet or a norm expected")
+    return known
+
+
+def norm_on(w: Tensor, regularizer: Regularizer) -> Penalty | None:
+    """The penalty in force on ``w`` where it is no elastic net, but a norm; None where it is not.
+
+    Raises:
+        NoDualError: it exempts coordinates.
+    """
+    penalty = regularizer.in_force().get(w)
+    if penalty is None or penalty.as_elastic_net is not None or not penalty.norm or float(penalty.strength) == 0:
+        return None
+    if exempts(penalty, w):
+        raise NoDualError(f"{penalty} exempts coordinates: where the strength is 0 there is no bound to give")
+    return penalty
+
+
+def exempts(penalty: Penalty, w: Tensor) -> bool:
+    """Whether there are coordinates on which it does not act."""
+    exempt = penalty.exempt(w)
+    return exempt is not None and bool(exempt.any())
 
 
 def strengths_on(w: Tensor, regularizer: Regularizer) -> tuple[Tensor, Tensor] | None:
-    """`elastic_net_on` of a parameter that is penalised in all its coordinates, or None where it is in none.
+    """(l1, l2) on each coordinate of ``w``, in float64, where all of them are penalised; None where none is.
 
     Raises:
         NoDualError: in some of them, or the penalty is no elastic net.
     """
-    l1, l2 = elastic_net_on(w, regularizer)
+    known = elastic_net_of(w, regularizer.in_force())
+    l1, l2 = (torch.as_tensor(part, dtype=torch.float64, device=w.device).expand(w.shape) for part in known)
     penalised = l1 + l2 > 0
     if not bool(penalised.any()):
         return None
@@ -108,7 +130,7 @@ def _features(full: FullLoss, linear: nn.Linear) -> tuple[Tensor, Tensor, float]
         mean = sum(part.item() for part in full.parts())
     finally:
         hook.remove()
-    A, Z = (torch.cat(each) for each in zip(*seen, strict=True))
+    A, Z = seen[0] if len(seen) == 1 else (torch.cat(each) for each in zip(*seen, strict=True))
     if A.ndim != 2 or len(A) != len(full.X):
         raise NoDualError(f"the nn.Linear takes {tuple(A.shape)} for {len(full.X)} rows: one row of features expected")
     return A, Z, mean
@@ -129,8 +151,8 @@ def _row_loss(full: FullLoss, Z: Tensor, after: Sequence[nn.Module]) -> RowLoss:
         return Logistic(y.double(), 1 / classes)
     if plain and type(loss) is nn.CrossEntropyLoss:
         codes = not y.is_floating_point() and y.ndim == 1 and bool(((y >= 0) & (y < classes)).all())
-        if codes or y.shape == Z.shape:
-            # A class that is left out by ignore_index is no class code, and so is refused below.
+        codes = codes and not bool((y == loss.ignore_index).any())
+        if codes or (y.is_floating_point() and y.shape == Z.shape):
             q = nn.functional.one_hot(y, classes).double() if codes else y.double()
             return Softmax(q * (1 - loss.label_smoothing) + loss.label_smoothing / classes)
     raise NoDualError(f"{loss} with these targets has no dual here: a plain mean of squares or cross entropy expected")

@@ -25,10 +25,19 @@ from torchshrink.certifying.conjugates import RowLoss, Squares
 MOST_STEPS = 100
 STALLED = 1e-9  # of the largest slope at W = 0: what is below, and no step lowers, is rounding
 SEPARATED = 1e-4  # scikit-learn's tolerance, with which it ends a logistic regression without penalty
-DAMPINGS = (1e-11, 1e-9, 1e-7, 1e-5)  # of the largest second derivative: the first that makes all of them definite
+DAMPINGS = (1e-11, 1e-9, 1e-7, 1e-5)  # of each second derivative: the first that makes all of them definite
+TINY = 1e-24  # of the largest second derivative: what is less is taken as this
 _MOST_INNER = 30  # a model solved only in part is still lower than where it began
 _HALVINGS = 40
 _ENOUGH = 1e-4  # of the fall that the slope promises
+
+
+def squared(B: Tensor) -> Tensor:
+    """B·Bᵀ of a matrix (m, n)."""
+    if B.device.type != "cpu":
+        return B @ B.mT
+    rows = B.numpy()
+    return torch.from_numpy(rows @ rows.T)  # numpy knows that it is symmetric, and takes half the time
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +62,40 @@ class MeanLoss:
             found = 2 * self.row_loss.a * self._gram[columns][:, columns]
             return found * (outputs.unsqueeze(1) == outputs)
         own, met = self.row_loss.seconds(Z)
-        A = self.features[:, columns]
-        found = A.new_zeros(len(columns), len(columns))
-        for k in outputs.unique().tolist():
-            of_k = (outputs == k).nonzero().flatten()
-            part = A[:, of_k]
-            found[of_k.unsqueeze(1), of_k] = part.mT @ (own[:, k].unsqueeze(1) * part)
+        A = self._across[columns]
+        if Z.shape[1] == 1:
+            found = squared(A * own.mT.sqrt())
+        else:
+            found = A.new_zeros(len(columns), len(columns))
+            for k in outputs.unique().tolist():
+                of_k = (outputs == k).nonzero().flatten()
+                found[of_k.unsqueeze(1), of_k] = squared(A[of_k] * own[:, k].sqrt())
         if met is not None:
-            weighted = A * met[:, outputs]
-            found -= weighted.mT @ weighted
+            found -= squared(A * met.mT[outputs])
         return found / len(Z)
+
+    def safe_step(self, Z: Tensor) -> float:
+        """The length of a step along the slope that is nowhere near Z too long."""
+        own, _ = self.row_loss.seconds(Z)
+        return 1 / max(self._size * float(own.max()), torch.finfo(Z.dtype).tiny)
+
+    @functools.cached_property
+    def _size(self) -> float:
+        """The largest eigenvalue of AᵀA/n, from above."""
+        A = self.features
+        v = torch.ones(A.shape[1], dtype=A.dtype, device=A.device)
+        for _ in range(20):
+            v = A.mT @ (A @ (v / v.norm())) / len(A)
+        return min(1.3 * float(v.norm()), float(A.square().sum()) / len(A))
+
+    @functools.cached_property
+    def _across(self) -> Tensor:
+        """Aᵀ (d, n), of which some features are taken fast."""
+        return self.features.mT.contiguous()
 
     @functools.cached_property
     def _gram(self) -> Tensor:
-        return self.features.mT @ self.features / len(self.features)
+        return squared(self._across) / len(self.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +118,7 @@ class Problem:
 
     def value(self, W: Tensor, Z: Tensor) -> float:
         """F."""
-        return float(self.mean_loss.row_loss.value(Z) + _kinks(W, self.l1) + (self.l2 * W.square()).sum())
+        return float(self.mean_loss.row_loss.value(Z) + elastic_net(W, self.l1, self.l2))
 
     def slope(self, W: Tensor, Z: Tensor) -> Tensor:
         """The gradient of what is smooth in F, (k, d)."""
@@ -119,34 +148,42 @@ class Minimum:
     steps: int
 
 
-def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12) -> Minimum:
+def minimise(problem: Problem, start: Tensor, *, tol: float = 1e-12, enough: float = 0.0) -> Minimum:
     """Go down from ``start`` (k, d) until no slope exceeds ``tol`` of the largest at W = 0, or no step goes down.
 
-    Without any penalty, where a plane separates the rows it goes down for ever, and so no further than `SEPARATED`.
+    Or until none exceeds ``enough`` of its own l1, of the least where it has none. Without any penalty, where a plane
+    separates the rows, it goes down for ever, and so no further than `SEPARATED`.
     """
     W = start
     Z = problem.outputs(W)
     scale = float(problem.slope(torch.zeros_like(W), torch.zeros_like(Z)).abs().max())
     free = not bool(problem.l1.any() or problem.l2.any())
+    least = torch.where(problem.l1 > 0, problem.l1, torch.inf).amin().nan_to_num(posinf=0.0)
+    allowed = (enough * torch.where(problem.l1 > 0, problem.l1, least)).clamp(min=tol * scale)
     for steps in range(MOST_STEPS):
         smooth = problem.slope(W, Z)
         slope, side = _faced(W, smooth, problem.l1)
         largest = float(slope.abs().max())
         if free and largest <= SEPARATED * scale and problem.mean_loss.row_loss.separated(Z):
             return Minimum(W, Z, False, steps)
-        if largest <= tol * scale:
+        if bool((slope.abs() <= allowed).all()):
             return Minimum(W, Z, True, steps)
         at = side.nonzero(as_tuple=True)
         model = _Quadratic(problem.curvature(Z, *at), smooth[at], W[at], problem.l1[at])
         move = torch.zeros_like(W)
         # Of a model that is far from F, the minimum is not worth many digits; near it they double with each step.
-        near = max(0.1 * tol * scale, min(0.1, largest / scale) * largest)
+        near = max(0.1 * tol * scale, 1e-15 * scale, min(0.1, largest / scale) * largest)
         move[at] = model.minimum(tol=near) - W[at]
         found = _searched(problem, (W, Z), move, smooth, slope)
         if found is None:
             return Minimum(W, Z, largest <= STALLED * scale, steps)
         W, Z = found
     return Minimum(W, Z, False, MOST_STEPS)
+
+
+def elastic_net(w: Tensor, l1: Tensor, l2: Tensor) -> Tensor:
+    """Σ l1·|w| + l2·w² of weights (…, k, d), (…); 0 where w is, however large l1."""
+    return torch.where(w == 0, 0.0, l1 * w.abs() + l2 * w.square()).flatten(-2).sum(-1)
 
 
 def _kinks(w: Tensor, l1: Tensor) -> Tensor:
@@ -172,9 +209,11 @@ def _searched(
         moved = W + t * move
         ahead = Z + t * shift if t < 1 else problem.outputs(moved)
         found = problem.value(moved, ahead)
-        if found <= value + _ENOUGH * t * promised:
-            return moved, ahead
-        if found <= value + rounding:  # the values no longer tell two points apart, the slopes still do
+        wanted = -_ENOUGH * t * promised
+        if wanted > rounding:
+            if found <= value - wanted:
+                return moved, ahead
+        elif found <= value + rounding:  # the values no longer tell two points apart, the slopes still do
             after, _ = _faced(moved, problem.slope(moved, ahead), problem.l1)
             if bool(after.abs().max() < slope.abs().max()):
                 return moved, ahead
@@ -198,9 +237,7 @@ class _Quadratic:
             slope, side = _faced(w, smooth, self.l1)
             if float(slope.abs().max()) <= tol:
                 break
-            face = side.nonzero().flatten()
-            direction = torch.zeros_like(w)
-            direction[face] = -_solved(self.H[face][:, face], slope[face])
+            direction = self._direction(w, slope, side)
             found = self._searched(w, direction, slope, side)
             if found is None:
                 break
@@ -208,32 +245,58 @@ class _Quadratic:
             w, smooth = w + step, smooth + bend
         return w
 
+    def _direction(self, w: Tensor, slope: Tensor, side: Tensor) -> Tensor:
+        """Newton's on the face, less the zeros that it would send to the other side than they may go to.
+
+        Of those that are left at least one has a slope and goes down it, so there is always somewhere to go.
+        """
+        face = (slope != 0) | (w != 0)
+        while True:
+            at = face.nonzero().flatten()
+            direction = torch.zeros_like(w)
+            direction[at] = -solved(self.H[at][:, at], slope[at])
+            astray = face & (w == 0) & (self.l1 > 0) & (direction * side <= 0)
+            if not bool(astray.any()):
+                return direction
+            face = face & ~astray
+
     def _searched(self, w: Tensor, direction: Tensor, slope: Tensor, side: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The first of t = 1, ½, ¼… times the direction, stopped at kinks, at which q falls enough; and H times it."""
+        """The first of t = 1, ½, ¼… times the direction, stopped at kinks, at which q falls enough; and H times it.
+
+        At last the one at which the first weight arrives at its kink: up to there q falls, as it does all the way to
+        the minimum on the face.
+        """
+        leaves = (self.l1 > 0) & (w * direction < 0)
+        first = float(torch.where(leaves, -w / torch.where(leaves, direction, 1.0), torch.inf).amin())
         t = 1.0
         for _ in range(_HALVINGS):
+            t = max(t, min(first, 1.0))
             step = t * direction
-            step = torch.where(((w + step) * side <= 0) & (self.l1 > 0), -w, step)
+            step = torch.where(leaves & (((w + step) * side <= 0) | (-w / direction <= t)), -w, step)
             bend, along = self.H @ step, float(slope @ step)
             if along + 0.5 * float(step @ bend) <= _ENOUGH * along:  # no weight changes its side, so this is exact
                 return step, bend
+            if t <= first:
+                return None
             t /= 2
         return None
 
 
-def _solved(curvature: Tensor, slope: Tensor) -> Tensor:
-    """Curvature⁻¹·slope, with a little added to its diagonal.
+def solved(curvature: Tensor, slope: Tensor) -> Tensor:
+    """Curvature⁻¹·slope, with a little added to its diagonal, as a share of each coordinate's own.
 
     F may be flat in some directions, as where all classes of a softmax move alike; without the addition rounding would
     send a step far along these.
     """
-    most = curvature.diagonal().max().clamp(min=torch.finfo(slope.dtype).tiny)
+    own = curvature.diagonal()
+    root = own.clamp(min=TINY * float(own.max()) + torch.finfo(own.dtype).tiny).sqrt()
+    scaled, turned = curvature / root / root.unsqueeze(1), slope / root
     for damping in DAMPINGS:
-        damped = curvature.clone()
-        damped.diagonal().add_(damping * most)
+        damped = scaled.clone()
+        damped.diagonal().add_(damping)
         factor, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
-            step = torch.cholesky_solve(slope.unsqueeze(1), factor).squeeze(1)
+            step = torch.cholesky_solve(turned.unsqueeze(1), factor).squeeze(1) / root
             if bool(step.isfinite().all()):
                 return step
-    return slope / most
+    return slope / root.square()

@@ -4,83 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from torchshrink.certifying.conjugates import Squares
-from torchshrink.certifying.duality import gap_of
+from torchshrink.certifying.duality import gaps_of
 from torchshrink.certifying.linear_model import LinearModel
-from torchshrink.errors import NoDualError
-from torchshrink.optimum import coordinate_descent
-from torchshrink.optimum.newton import MeanLoss, Problem, minimise
+from torchshrink.optimum.least_squares import CentredSquares
+from torchshrink.optimum.newton import MeanLoss, Problem, elastic_net, minimise
+from torchshrink.optimum.strengths import Strengths
 
 CLOSE = 1e-6  # of F: a duality gap with which a point is the optimum
+NOTHING = 1e-10  # of the loss at W = 0: what is less is taken as this, as where all rows are of one class
+ENOUGH = 3e-7  # of l1: slopes with which the gap is below that of l1·|W|, and so of F, but for second order
+AT_ONCE = 2**22  # outputs of several models that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
-class Strengths:
-    """The penalty Σ l1·|w| + l2·w² of a linear layer, in float64.
+class Optima:
+    """Weights of a linear layer at each of S strengths.
 
     Attributes:
-        l1: on the weights (k, d).
-        l2: likewise.
-        intercept: (l1, l2) on the intercepts, (k,) each; zeros where they are free; None where there are none.
-    """
-
-    l1: Tensor
-    l2: Tensor
-    intercept: tuple[Tensor, Tensor] | None
-
-    @property
-    def free(self) -> bool:
-        """Whether nothing is penalised."""
-        return not bool(self.l1.any() or self.l2.any() or self._on_intercept)
-
-    @property
-    def uniform(self) -> tuple[float, float] | None:
-        """The one l1 > 0 and the one l2 of all weights, where there are such, and free intercepts if any."""
-        l1, l2 = float(self.l1.flatten()[0]), float(self.l2.flatten()[0])
-        same = bool((self.l1 == l1).all() and (self.l2 == l2).all())
-        return (l1, l2) if same and 0 < l1 < torch.inf and not self._on_intercept else None
-
-    @property
-    def _on_intercept(self) -> bool:
-        return self.intercept is not None and bool(self.intercept[0].any() or self.intercept[1].any())
-
-
-@dataclass(frozen=True, eq=False)
-class Optimum:
-    """Weights of a linear layer.
-
-    Attributes:
-        weight: (k, d), float64.
-        bias: (k,), or None where the layer has none.
+        weight: (S, k, d), float64.
+        bias: (S, k), or None where the layer has none.
+        loss: the mean loss on the rows, of each.
         gap: F is at most this above its minimum, as a share of F; None where that is not known; infinite where there is
             no minimum. So it is of a loss of classes without penalty where a plane separates the rows, since larger
             weights are then always better.
-        settled: whether it is the optimum, by the gap, or else by its slopes.
+        settled: whether it is the optimum: by the gap, or where none is known by its slopes.
+        stationary: of each penalty that is not convex how far it is from stationarity, as a share of the penalty's pull
+            (a certificate's ``relative``); None of others.
     """
 
     weight: Tensor
     bias: Tensor | None
-    gap: float | None
-    settled: bool
+    loss: list[float]
+    gap: list[float | None]
+    settled: list[bool]
+    stationary: list[float | None] = dataclasses.field(default_factory=list)
 
     @property
-    def stalled(self) -> bool:
+    def stalled(self) -> list[bool]:
         """Whether there may be a minimum, and the steps did not arrive."""
-        return not self.settled and self.gap != math.inf
+        return [not settled and gap != math.inf for settled, gap in zip(self.settled, self.gap, strict=True)]
 
-    def outputs(self, features: Tensor) -> Tensor:
-        """What the layer gives for features (n, d): (n, k)."""
-        return features @ self.weight.mT + (0.0 if self.bias is None else self.bias)
+
+def outputs_of(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What linear layers give for features (n, d): (…, n, k), of weights (…, k, d) and intercepts (…, k)."""
+    flat = weight.reshape(-1, weight.shape[-1]) @ features.mT
+    Z = flat.reshape(*weight.shape[:-1], len(features)).mT
+    return Z if bias is None else Z + bias.unsqueeze(-2)
 
 
 @torch.no_grad()
-def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool = False) -> list[Optimum]:
+def solve(model: LinearModel, penalties: Strengths, *, exactly: bool = False) -> Optima:
     """The optimum at each penalty, best given from the strongest down, as each begins where the one before it ended.
 
     Squares with no penalty, which may have many optima: the one of least ‖W‖.
@@ -90,79 +70,104 @@ def solve(model: LinearModel, penalties: Sequence[Strengths], *, exactly: bool =
         penalties: one for each optimum.
         exactly: down to rounding, and not only until the duality gap is small.
     """
-    layer = model.layer
+    layer, A, row_loss = model.layer, model.features, model.row_loss
+    W = A.new_zeros(len(penalties), layer.out_features, layer.in_features + (layer.bias is not None))
+    settled = [False] * len(penalties)
+    least = CentredSquares.of(A, row_loss, intercept=layer.bias is not None) if isinstance(row_loss, Squares) else None
+    near = set()
+    if least is not None:
+        if not exactly and A.device.type == "cpu":
+            uniform = {place: pair for place, pair in enumerate(penalties.uniform) if pair is not None}
+            near = set(uniform)
+            if uniform:
+                W[[*uniform]] = least.descended([*uniform.values()])
+        for place, free in enumerate(penalties.free):
+            if free:
+                W[place], settled[place] = least.free, True
+    found = _proved(model, penalties, W, settled) if near or any(settled) else None
+    # Until the slopes promise a small gap, and then, where it is larger all the same, until nothing is left of them.
+    for enough in (0.0,) if exactly else (ENOUGH, 0.0):
+        left = [place for place in range(len(penalties)) if found is None or found.stalled[place]]
+        if left:
+            _minimise(model, penalties, W, settled, _Effort(left, near, exactly, enough))
+            near |= {*left}
+            found = _proved(model, penalties, W, settled)
+    return _proved(model, penalties, W, settled) if found is None else found
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """Which optima are to be searched by steps, which of them have begun, and how far the steps go."""
+
+    left: Sequence[int]
+    begun: Collection[int]
+    exactly: bool
+    enough: float
+
+
+def _minimise(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool], effort: _Effort) -> None:
+    """Steps towards the optima that are left, whose weights in W (S, k, D) are replaced."""
     A = model.features
-    ones = A.new_ones(len(A), 1)
-    mean_loss = MeanLoss(torch.cat([A, ones], 1) if layer.bias is not None else A, model.row_loss)
-    W = A.new_zeros(layer.out_features, mean_loss.features.shape[1])
-    descended = _descended(model, penalties)
-    found = []
-    for penalty, near in zip(penalties, descended, strict=True):
-        at = None
-        if near is not None:
-            W = near
-            at = _proved(model, penalty, W, settled=False)
-        elif penalty.free and isinstance(model.row_loss, Squares):
-            W = _least_squares(A, model.row_loss, intercept=layer.bias is not None)
-            at = _proved(model, penalty, W, settled=True)
-        if at is None or not at.settled or (exactly and near is not None):
-            # Without penalty there may be no end, and where it then stops depends on where it begins.
-            start = torch.zeros_like(W) if penalty.free else W
-            minimum = minimise(Problem(mean_loss, *_joined(penalty)), start, tol=1e-15 if exactly else 1e-11)
-            at = _proved(model, penalty, minimum.W, settled=minimum.settled)
-            W = minimum.W if at.settled else W
-        found.append(at)
+    # Features of one size: slopes are then compared with what is theirs.
+    size = torch.frexp(A.square().mean(0).sqrt())[1].double().exp2()
+    A = A / size
+    if model.layer.bias is not None:
+        size = torch.cat([size, size.new_ones(1)])
+        A = torch.cat([A, A.new_ones(len(A), 1)], 1)
+    mean_loss = MeanLoss(A, model.row_loss)
+    for place in effort.left:
+        # Without penalty there may be no end, and where it then stops depends on where it begins.
+        fresh = place not in effort.begun and place > 0 and not penalties.free[place]
+        l1, l2 = penalties.joined(place)
+        bounded = penalties.bounded[place] and bool((l1 > 0).any())
+        minimum = minimise(
+            Problem(mean_loss, l1 / size, l2 / size.square()),
+            (W[place - 1] if fresh else W[place]) * size,
+            tol=1e-15 if effort.exactly or bounded else 1e-11,
+            enough=effort.enough,
+        )
+        W[place], settled[place] = minimum.W / size, minimum.settled
+
+
+def _proved(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool]) -> Optima:
+    """What is proved of weights (S, k, d), or (S, k, d + 1) with intercepts; whether they are settled may be known."""
+    n, k = model.outputs.shape
+    weight, bias = (W, None) if model.layer.bias is None else (W[..., :-1].contiguous(), W[..., -1].contiguous())
+    found = Optima(weight, bias, [], [], [])
+    size = max(1, AT_ONCE // (n * k))
+    for at in range(0, len(penalties), size):
+        numbers = [*range(at, min(at + size, len(penalties)))]
+        own = None if bias is None else bias[numbers]
+        there = dataclasses.replace(model, outputs=outputs_of(model.features, weight[numbers], own))
+        loss = model.row_loss.value(there.outputs)
+        gaps = _gaps(there, penalties[numbers], weight[numbers], own, loss)
+        for place, number in enumerate(numbers):
+            endless = penalties.free[number] and model.row_loss.separated(there.outputs[place])
+            gap = math.inf if endless else gaps.get(place)
+            found.gap.append(gap)
+            found.settled.append(settled[number] if gap is None else gap <= CLOSE)
+        found.loss.extend(loss.tolist())
     return found
 
 
-def _descended(model: LinearModel, penalties: Sequence[Strengths]) -> list[Tensor | None]:
-    """Where coordinate descent ended, (k, d) with the intercepts as last column; None where it does not apply."""
-    found: list[Tensor | None] = [None] * len(penalties)
-    uniform = [penalty.uniform for penalty in penalties]
-    at = [place for place, pair in enumerate(uniform) if pair is not None]
-    if at and isinstance(model.row_loss, Squares) and model.features.device.type == "cpu":
-        pairs = [pair for pair in uniform if pair is not None]
-        intercept = model.layer.bias is not None
-        for place, (weight, bias) in zip(
-            at, coordinate_descent.path(model.features, model.row_loss, pairs, intercept=intercept), strict=True
-        ):
-            found[place] = weight if bias is None else torch.cat([weight, bias.unsqueeze(1)], 1)
+def _gaps(
+    model: LinearModel, penalties: Strengths, weight: Tensor, bias: Tensor | None, loss: Tensor
+) -> dict[int, float]:
+    """Each gap as a share of F, by number, where there is one; ``loss`` is the mean loss of each."""
+    found: dict[int, float] = {}
+    nothing = float(model.row_loss.value(torch.zeros_like(model.outputs[0])))
+    for penalised in (False, True):  # whether the intercepts are
+        kinds = zip(penalties.bounded, penalties.on_intercept, strict=True)
+        numbers = [number for number, (bounded, on) in enumerate(kinds) if bounded and on is penalised]
+        if not numbers:
+            continue
+        some = penalties[numbers]
+        own = None if bias is None else bias[numbers]
+        there = dataclasses.replace(model, outputs=model.outputs[numbers])
+        gaps = gaps_of(there, weight[numbers], own, (some.l1, some.l2), some.intercept if penalised else None)
+        value = loss[numbers] + elastic_net(weight[numbers], some.l1, some.l2)
+        if penalised and some.intercept is not None and own is not None:
+            value = value + elastic_net(own.unsqueeze(-1), *(each.unsqueeze(-1) for each in some.intercept))
+        shares = (gaps / value.clamp(min=max(NOTHING * nothing, 1e-300))).tolist()
+        found |= {number: share for number, share in zip(numbers, shares, strict=True) if not math.isnan(share)}
     return found
-
-
-def _joined(penalty: Strengths) -> tuple[Tensor, Tensor]:
-    """(l1, l2) on weights and intercepts, (k, d) or (k, d + 1)."""
-    if penalty.intercept is None:
-        return penalty.l1, penalty.l2
-    l1, l2 = penalty.intercept
-    return torch.cat([penalty.l1, l1.unsqueeze(1)], 1), torch.cat([penalty.l2, l2.unsqueeze(1)], 1)
-
-
-def _least_squares(A: Tensor, loss: Squares, *, intercept: bool) -> Tensor:
-    at = A.mean(0) if intercept else torch.zeros_like(A[0])
-    level = loss.target.mean(0) if intercept else torch.zeros_like(loss.target[0])
-    driver = "gelsy" if A.device.type == "cpu" else None
-    W = torch.linalg.lstsq(A - at, loss.target - level, driver=driver).solution.mT
-    return torch.cat([W, (level - W @ at).unsqueeze(1)], 1) if intercept else W
-
-
-def _proved(model: LinearModel, penalty: Strengths, W: Tensor, *, settled: bool) -> Optimum:
-    layer = model.layer
-    weight, bias = (W, None) if layer.bias is None else (W[:, :-1].contiguous(), W[:, -1].contiguous())
-    optimum = Optimum(weight, bias, None, settled)
-    outputs = optimum.outputs(model.features)
-    penalised = penalty.l1 + penalty.l2 > 0
-    if not bool(penalised.all()):
-        endless = penalty.free and model.row_loss.separated(outputs)
-        return dataclasses.replace(optimum, gap=math.inf if endless else None, settled=settled and not endless)
-    there = dataclasses.replace(model, outputs=outputs)
-    on_intercept = penalty.intercept
-    if on_intercept is not None and not bool((on_intercept[0] + on_intercept[1] > 0).any()):
-        on_intercept = None
-    value = float(model.row_loss.value(outputs))
-    value += float((penalty.l1 * weight.abs() + penalty.l2 * weight.square()).sum())
-    try:
-        gap = gap_of(there, weight, bias, (penalty.l1, penalty.l2), on_intercept) / max(value, 1e-300)
-    except NoDualError:
-        return optimum
-    return dataclasses.replace(optimum, gap=gap, settled=settled or gap <= CLOSE)

@@ -90,10 +90,19 @@ def make_result(
 
 def _proof(spec: TrainingSpec, table: Sequence[Sequence[TrainingResult]]) -> dict[str, str]:
     """What is proved of a table of optima, for its settings."""
-    known = [each.above for row in table for each in row if each.above is not None and math.isfinite(each.above)]
-    if not spec.solved or not known:
+    if not spec.solved:
         return {}
-    return {"proof": f"in all folds, at strengths above 0, F is at most {max(known):.1e} of itself above its minimum"}
+    where, words = "in all folds, at strengths above 0,", []
+    above = [each.above for row in table for each in row if each.above is not None and math.isfinite(each.above)]
+    if above:
+        words.append(f"{where} F is at most {max(above):.1e} of itself above its minimum")
+    distances = [each.stationary for row in table for each in row if each.stationary is not None]
+    if distances:
+        words.append(
+            f"{where} stationary: no slope is farther than {max(distances):.1e} of the penalty's pull from what it "
+            "allows; F is not convex, and no minimum is proved"
+        )
+    return {"proof": "; ".join(words)} if words else {}
 
 
 def _counts(spec: TrainingSpec, family: str, table: Sequence[Sequence[TrainingResult]]) -> Trained | Unknown:

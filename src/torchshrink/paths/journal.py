@@ -86,6 +86,7 @@ class Journal:
             "nonzero": result.nonzero,
             "diverged": result.diverged,
             "above": result.above,
+            "stationary": result.stationary,
         }
         tensors = {"row_losses": result.row_losses}
         if result.pattern is not None:

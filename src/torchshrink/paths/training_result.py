@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,6 +42,8 @@ class TrainingResult:
             other fields are without meaning where it did.
         above: how far F is above its minimum at most, as a share of F; None where that is not known, infinite where
             there is no minimum.
+        stationary: how far an optimum of what is not convex is from stationarity, as a certificate's ``relative``; None
+            of all others.
         pattern: where the penalty has groups, which weights are zero, as `zero_pattern` has it.
     """
 
@@ -51,8 +54,9 @@ class TrainingResult:
     diverged: int | None = None
     pattern: bytes | None = None
     above: float | None = None
+    stationary: float | None = None
 
-    @property
+    @functools.cached_property
     def validation_loss(self) -> float:
         """The mean over the rows held out."""
         return self.row_losses.mean().item()

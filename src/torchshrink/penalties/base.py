@@ -53,6 +53,8 @@ class Penalty(abc.ABC):
       False is never wrong. With groups, ``group_dims`` says along what a tensor may be cut.
     - ``convex``: whether Ω is convex in all of ``w``. False is never wrong, and then `convex_part` matters: the
       prox of a penalty that is not convex is expansive for long steps, and a training with it need not come to rest.
+    - ``norm``: whether Ω, convex, is its strength times a norm of the coordinates that are not exempt. Then
+      ``critical_strength`` is the dual norm, and with it a linear model has a duality gap. False is never wrong.
     - ``kinks``: where a penalty that is not smooth has its kinks: ``"coordinates"``, nowhere but where a coordinate is
       0; ``"groups"``, nowhere but where a whole group is. ``"unknown"`` is never wrong. Polishing can do more where it
       knows.
@@ -63,6 +65,7 @@ class Penalty(abc.ABC):
     constraint: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
     convex: ClassVar[bool] = False
+    norm: ClassVar[bool] = False
     kinks: ClassVar[Kinks] = "unknown"
 
     if TYPE_CHECKING:  # a dataclass field may stand in for it, which `abstractmethod` would not accept

@@ -65,6 +65,7 @@ class L1(Weighted):
 
     smooth: ClassVar[bool] = False
     convex: ClassVar[bool] = True
+    norm: ClassVar[bool] = True
     kinks: ClassVar[Kinks] = "coordinates"
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ class Grouped(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "coordinate"
     convex: ClassVar[bool] = True
+    norm: ClassVar[bool] = True
 
     @property
     def group_dims(self) -> tuple[int, ...]:

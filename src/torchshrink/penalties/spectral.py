@@ -57,6 +57,7 @@ class NuclearNorm(Penalty):
     smooth: ClassVar[bool] = False
     prox_steps: ClassVar[ProxSteps] = "scalar"
     convex: ClassVar[bool] = True
+    norm: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", checked_strength(self.strength))

@@ -17,7 +17,7 @@ from torchshrink.paths.engines.planner import Plan, stack_tasks
 from torchshrink.paths.engines.training_store import TrainingStore
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import MOST_PROBES, Grid, automatic_grid
-from torchshrink.paths.null_model import NullLoss, null_losses
+from torchshrink.paths.null_model import NullLoss, losses_of, null_losses, null_output
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec
@@ -66,14 +66,21 @@ class Trainings:
         """An automatic grid, probed on the first fold where no formula gives its top."""
         targets = self.spec.y[self.folds[0].train.to(self.spec.device)]
 
+        probed: set[float] = set()
+
         def probe(strength: float) -> float:
-            (result,) = self.train_alone([TrainingKey(family, strength, 0)])
+            key = TrainingKey(family, strength, 0)
+            if self.spec.solved:
+                self._train([OptimumTask(family, 0, (strength,))])
+                result = self._together[key]
+            else:
+                (result,) = self.train_alone([key])
+            probed.add(strength)
             return result.train_loss / self.spec.target_scale.of_loss  # as trained on
 
         null_loss = null_losses(self.spec.in_float64().loss, targets, targets, self._output_shape()).mean().item()
-        before = len(self._alone)
         found = automatic_grid(self.spec, self.families[family], count, null_loss=null_loss, probe=probe)
-        self._progress.spare(PROBES - (len(self._alone) - before))
+        self._progress.spare(PROBES - len(probed))
         return found
 
     def tables(self, grids: Sequence[Grid]) -> list[list[list[TrainingResult]]]:
@@ -173,10 +180,12 @@ class Trainings:
             return value.item() if bool(value.isfinite()) else None
 
         try:
-            return NullLoss(
-                mean([f.counts[0] * null_losses(loss, y[f.train], y[f.train], shape) for f in self._on_device()]),
-                mean([f.counts[1] * null_losses(loss, y[f.train], y[f.validation], shape) for f in self._on_device()]),
-            )
+            trained, held_out = [], []
+            for fold in self._on_device():
+                constant = null_output(loss, y[fold.train], shape)
+                trained.append(fold.counts[0] * losses_of(loss, constant, y[fold.train]))
+                held_out.append(fold.counts[1] * losses_of(loss, constant, y[fold.validation]))
+            return NullLoss(mean(trained), mean(held_out))
         except (InputError, RuntimeError):
             return NullLoss(None, None)  # it is a line in a picture; a loss that takes no constant output has none
 
