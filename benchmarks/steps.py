@@ -210,7 +210,7 @@ def main() -> None:
             memory = f"{peak(model, optimizer, name) / bare:.3f}" if arguments.memory else ""
             rows.append([name, f"{alone:.2f}", f"{whole:.2f}", memory, truth])
         title = f"{model}, fused {optimizer}, threads: {arguments.threads}"
-        header = ["how", "optimizer's step", "whole step", "peak memory", "solves, of 3 zeros"]
+        header = ["how", "optimizer's step", "whole step", "peak memory", "solves (4 zeros are right)"]
         print(table(title, header, rows), flush=True)
 
 
