@@ -20,7 +20,7 @@ from torchshrink.support.private_torch import under_functorch
 Threshold = float | Tensor
 
 # The Newton iteration of `metric_block_soft_threshold` is monotone and at last quadratic. Over 1e6 random groups
-# with steps between 1e-8 and 1e8 it reached float64's last digits in at most 10 iterations, in 5 within 1e-1 … 1e1.
+# with steps between 1e-8 and 1e8 it settled in float64 in at most 9 iterations, in 7 within 1e-1 … 1e1.
 NEWTON_ITERATIONS = 12
 # That of `metric_project_ball`, monotone too: 16 iterations over 1e5 groups of 2 to 1024, steps between 1e-8 and 1e8.
 BALL_ITERATIONS = 18

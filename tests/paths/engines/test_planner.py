@@ -171,7 +171,7 @@ def compiled(monkeypatch):
         return counted
 
     monkeypatch.setattr(stack.torch, "compile", compile_)
-    monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+    monkeypatch.setattr(planner, "cannot_compile", lambda: None)
     return ran
 
 
@@ -231,7 +231,7 @@ class TestEngines:
         # By the part of a compiler that reads the program, which is an error where it must leave a piece to Python.
         whole = partial(torch.compile, backend="eager", fullgraph=True)
         monkeypatch.setattr(stack.torch, "compile", lambda program, **given: whole(program, **given))
-        monkeypatch.setattr(planner, "_cannot_compile", lambda: None)
+        monkeypatch.setattr(planner, "cannot_compile", lambda: None)
         quick(build=Normalised, engine="lanes", compile=True, epochs=1)
 
     def test_compiled_where_it_pays(self, compiled, monkeypatch):
@@ -270,11 +270,11 @@ class TestEngines:
     def test_no_compiler(self, monkeypatch, compile_, problem):
         monkeypatch.setattr(stack.torch, "compile", compile_)
         monkeypatch.setattr(planner, "COMPILING_PAYS", 0)
-        planner._cannot_compile.cache_clear()
+        planner.cannot_compile.cache_clear()
         quick(engine="lanes")  # nobody asked for it
         with pytest.raises(InputError, match=rf"^compile=True: torch.compile does not work here \({problem}"):
             quick(engine="lanes", compile=True)
-        planner._cannot_compile.cache_clear()
+        planner.cannot_compile.cache_clear()
 
 
 class TestFallback:

@@ -474,7 +474,7 @@ class TestPlan:
     def test_compiled_once_for_all_strengths(self, monkeypatch):
         compiled = []
         monkeypatch.setattr(torch, "compile", lambda program, **_: compiled.append(1) or program)
-        monkeypatch.setattr("torchshrink.paths.engines.planner._cannot_compile", lambda: None)
+        monkeypatch.setattr("torchshrink.paths.engines.planner.cannot_compile", lambda: None)
         assert plain(quick(engine="lanes", compile=True)) == plain(quick(engine="lanes"))
         assert len(compiled) == 1
 

@@ -58,7 +58,7 @@ from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.shared_state import SharedState
 from torchshrink.paths.training_result import TrainingKey
 from torchshrink.paths.training_spec import TrainingSpec
-from torchshrink.support.compiling import cannot_compile as _cannot_compile
+from torchshrink.support.compiling import cannot_compile
 from torchshrink.support.storage import brief
 from torchshrink.training import batches
 
@@ -202,8 +202,8 @@ def _plan(spec: TrainingSpec, folds: Sequence[Fold], family: PenaltyFamily, stre
         coordinates = sum(p.numel() for p in model.parameters() if p.requires_grad)
         fits = trial.chain and trial.proximal and spec.device.type == "cpu"
         pays = fits and coordinates * steps > COMPILING_PAYS
-        compiled = pays and _cannot_compile() is None
-    elif compiled and (problem := _cannot_compile()):
+        compiled = pays and cannot_compile() is None
+    elif compiled and (problem := cannot_compile()):
         raise InputError(f"compile=True: torch.compile does not work here ({problem}); leave it out")
     else:
         compiled = compiled and (trial.proximal or not trial.chain)

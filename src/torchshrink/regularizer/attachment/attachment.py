@@ -350,8 +350,10 @@ class Attachment:
             distributed.prox_(penalty, live, [_masked(group["lr"], taken, p) for p in live])
             return
         rule = step_size_of(self.optimizer, group)  # looked up again: settings may have changed to what has none
-        large = [p for p in live if is_cut(penalty, p)] if rule.elementwise else []
-        together = [p for p in live if all(p is not each for each in large)] if large else live
+        large: list[nn.Parameter] = []
+        together: list[nn.Parameter] = []
+        for p in live:
+            (large if rule.elementwise and is_cut(penalty, p) else together).append(p)
         for batch in batches(together):
             steps = self._steps(bundle, rule, [(p, self._state(p)) for p in batch], taken)
             distributed.prox_(penalty, batch, *steps)
