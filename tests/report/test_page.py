@@ -101,7 +101,7 @@ class TestWords:
         assert said["Which strength?"].startswith("L1 at 0.0631: the least loss on held-out rows of 11 strengths")
         assert "95 % interval 74 to 85 %" in said["How much better, and how sure?"]
         assert "150 rows that nobody looked at 7.20 → 1.30" in said["On rows that nobody looked at?"]
-        assert "from 0.500 to 0.850 (+70 %)" in said["What was given up?"]
+        assert "from 0.5000 to 0.8500 (+70 %)" in said["What was given up?"]
         assert "6 inputs that no fold uses any more: age, size, city" in said["What was given up?"]
         assert "36 of 100 penalised weights" in said["What is left?"]
         assert "in the final model 60 of 100" in said["What is left?"]
