@@ -70,12 +70,16 @@ def open_page(browser, path, *, width=1280, scheme="light"):
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    screen(browser, width)
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(path.as_uri())
     until(lambda: browser.execute_script("return document.documentElement.dataset.drawn") == "yes")
+
+
+def screen(browser, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def until(done, seconds=30):
@@ -107,13 +111,14 @@ def move(browser, place):
 
 
 def requests(browser):
-    """The addresses that were asked for since the page was opened, itself left out."""
+    """The addresses that the page has asked for since it was opened, its own left out."""
     events = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    sent = [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
-    return [url for url in sent if not url.startswith("file:///") or not url.endswith(".html")]
+    sent = [each["params"] for each in events if each["method"] == "Network.requestWillBeSent"]
+    ours = [each["request"]["url"] for each in sent if each["documentURL"].startswith("file:")]
+    return [url for url in ours if not re.fullmatch(r"file:///.*\.html|data:.*", url, re.DOTALL)]
 
 
-@pytest.mark.parametrize("name", ["table", "image", "hostile", "long"])
+@pytest.mark.parametrize("name", ["table", "hostile"])
 def test_opens_without_a_fault_or_a_request(browser, pages, name):
     open_page(browser, pages / f"{name}.html")
     for place in (0, 3, 1):
@@ -186,19 +191,28 @@ def test_the_keyboard_suffices(browser, pages):
     until(lambda: said(browser).startswith("No penalty (strength 0)"))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", ["table", "image", "hostile"])
-def test_nothing_is_wider_than_the_screen(browser, pages, name, width):
-    open_page(browser, pages / f"{name}.html", width=width)
-    browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
-    wide = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-    assert wide[0] <= wide[1] == width
-    over = browser.execute_script(
-        "return [...document.querySelectorAll('td,th,p,dd,svg,h1,h3,li')]"
-        ".filter(each => each.getBoundingClientRect().right > innerWidth + 0.5)"
-        ".map(each => each.outerHTML.slice(0, 80))"
+def test_nothing_is_wider_than_the_screen(browser, pages, name):
+    for width in WIDTHS:
+        if width == WIDTHS[0]:
+            open_page(browser, pages / f"{name}.html", width=width)
+            browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+        else:
+            screen(browser, width)
+            time.sleep(0.5)  # pictures are drawn anew
+        wide = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert wide[0] <= wide[1] == width
+        over = browser.execute_script(
+            "return [...document.querySelectorAll('td,th,p,dd,svg,h1,h3,li')]"
+            ".filter(each => each.getBoundingClientRect().right > innerWidth + 0.5)"
+            ".map(each => each.outerHTML.slice(0, 80))"
+        )
+        assert over == []
+    narrowest = browser.execute_script(
+        "return Math.min(...[...document.querySelectorAll('.chart svg')]"
+        ".map(each => each.getBoundingClientRect().width))"
     )
-    assert over == []
+    assert narrowest > 200  # and they use the room that they have
 
 
 def test_dark_is_dark(browser, pages):
