@@ -108,7 +108,7 @@ def test_after_a_path_and_within_one(run, small_csv):
     assert sizes[-1] < sizes[0]
     assert f"{sizes[-1]:,.0f}" in ran.out.splitlines()[4]
     report = Path("with/report.html").read_text()
-    assert re.search(r"<p[^>]*>Shrunk, the refitted model has \d+ of 58 parameters, and the same outputs", report)
+    assert re.search(r"<dd[^>]*>Shrunk, the refitted model has \d+ of 58 parameters, and the same outputs", report)
     small, large, X = load_model("with/shrunk"), load_model("with"), rows()
     torch.testing.assert_close(small(X), large(X), rtol=1e-5, atol=1e-6)
 

@@ -9,8 +9,10 @@ from torchshrink.paths.run import path
 from torchshrink.paths.settings import Engine, PathSettings
 from torchshrink.paths.statistics.points import FoldValue, PathPoint
 from torchshrink.paths.statistics.verdict import Verdict
+from torchshrink.report.view import About
 
 __all__ = [
+    "About",
     "Engine",
     "FinalTest",
     "FoldValue",

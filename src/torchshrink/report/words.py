@@ -319,7 +319,9 @@ def _interval_of(view: View) -> str:
     if verdict.interval is None:
         return name(verdict.words, 300) + "."
     sure = "better" if verdict.helps else "worse" if verdict.harms else "no difference is shown"
-    return f"95 % interval of the change {_ends(verdict)}: {sure}."
+    return (
+        f"95 % interval of the change {_ends(verdict)}: {sure}. It is over these rows, and speaks of these two models."
+    )
 
 
 def _given_up(view: View, part: Part, point: Point) -> str:
