@@ -45,8 +45,9 @@ def test_what_it_says_and_writes(run, small_csv, pictures):
         f"{point.train_loss:.4g}", f"{point.validation_loss:.4g}", f"{point.validation_se:.2g}", f"{point.gap:+.3g}",
         f"{100 * point.accuracy:.2f}",
     ]  # fmt: skip
-    marked = {row[0]: row for row in rows[2:6]}
-    assert "best" in marked[f"{result.best.strength:.3g}"]
+    marked = {row[0]: " ".join(row) for row in rows[2:6]}
+    assert "no penalty" in marked["0"]
+    assert re.search("best.* chosen", marked[f"{result.best.strength:.3g}"])
     assert "one_se" in marked[f"{result.one_se.strength:.3g}"]
     assert result.verdict.words in ran.out
     for word in ("choice", "refit", "certificate", "out: path.json"):

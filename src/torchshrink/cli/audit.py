@@ -79,7 +79,8 @@ def audit(
         about = {"penalising": penalising.settings | {"method": method}} | ({"columns": kinds} if kinds else {})
         console.emit_json(table(regularizer, method) | about)
     else:
-        console.emit(regularizer.summary())
+        summary, width = regularizer.summary(), console.columns()
+        console.emit(summary if width is None else summary.fitted(width))
         if kinds:
             console.emit_pairs([("columns", kinds)])
 

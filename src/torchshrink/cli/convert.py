@@ -106,7 +106,7 @@ def convert(
     if json:
         console.emit_json(conversion.to_dict())
     else:
-        console.emit(_text(conversion))
+        _show(conversion)
 
 
 _NOT_PARAMETERS = ("from_", "to", "list_", "to_set", "json", "debug")
@@ -135,25 +135,20 @@ def _value(word: str) -> float | bool | str:
         return word
 
 
-def _text(conversion: Conversion) -> str:
-    """The equation, both objectives and the notes, for people."""
-    lines = [
-        str(conversion),
-        "",
-        f"  {conversion.source} minimises {conversion.source_objective}",
-        f"  {conversion.destination} minimises {conversion.objective}",
-        "",
-        *(f"  {name} = {value!r}" for name, value in conversion.settings.items()),
-        "",
-        "exact" if conversion.exact else "not exact",
-        *(f"- {note}" for note in conversion.notes),
-    ]
-    return "\n".join(lines)
+def _show(conversion: Conversion) -> None:
+    """The equation, its settings, both objectives and the notes, for people."""
+    console.emit_wrapped(str(conversion))
+    console.emit("")
+    exact = "both minimise the same function" if conversion.exact else "no: see the notes"
+    pairs = [(name, repr(value)) for name, value in conversion.settings.items()]
+    pairs += [("exact", exact)]
+    pairs += [("from", f"{conversion.source} minimises {conversion.source_objective}")]
+    pairs += [("to", f"{conversion.destination} minimises {conversion.objective}")]
+    pairs += [("note", note) for note in conversion.notes]
+    console.emit_pairs(pairs)
 
 
 def _list(*, json: bool) -> None:
-    from rich.table import Table
-
     from torchshrink.conversions.convert import REFUSED, TOOLS
 
     if json:
@@ -167,9 +162,13 @@ def _list(*, json: bool) -> None:
         }
         console.emit_json({"tools": tools, "no_equivalent": REFUSED})
         return
-    table = Table("tool", "minimises", "strengths", "depends on")
+    alike: dict[tuple[str, str, str], list[str]] = {}  # what is the same for several tools is told once
     for tool in TOOLS.values():
-        columns = (", ".join(p.name for p in group) for group in (tool.settings, tool.needs))
-        table.add_row(tool.name, tool.objective, *columns)
-    console.emit_table(table)
-    console.emit("\n".join(f"{name} has no equivalent: {why}" for name, why in REFUSED.items()))
+        takes, needs = (", ".join(p.name for p in group) for group in (tool.settings, tool.needs))
+        alike.setdefault((tool.objective, takes, needs), []).append(tool.name)
+    for (objective, takes, needs), names in alike.items():
+        pairs = (("  minimises", objective), ("  takes", takes), ("  depends on", needs))
+        console.emit_wrapped(", ".join(names))
+        console.emit_pairs([pair for pair in pairs if pair[1]])
+        console.emit("")
+    console.emit_pairs([("none", f"{name} has no equivalent: {why}") for name, why in REFUSED.items()])

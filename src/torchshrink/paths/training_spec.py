@@ -34,6 +34,7 @@ from torchshrink.paths.spec_checks import (
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.support.text import shortened
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
@@ -83,6 +84,10 @@ class TrainingSpec:
     penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
     grouped: frozenset[str] = frozenset()
     parameters: int = 0
+
+    def __repr__(self) -> str:
+        how = "solved" if self.solved else f"{self.epochs} epochs of {shortened(self.optimizer, 60)}"
+        return f"<TrainingSpec: {len(self.y)} rows, {self.parameters:,} parameters, {how}, on {self.device}>"
 
     @property
     def epochs(self) -> int:
