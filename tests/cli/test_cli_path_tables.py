@@ -37,7 +37,7 @@ def column(table, name):
         ((0.50, 0.30, 0.31, 0.39, 0.50), 0.1, ["no penalty", "best, chosen", "", "one_se", ""], [1, 3]),
         ((0.50, 0.30, 0.31, 0.39, 0.50), 0.4, ["no penalty", "best", "", "one_se", "chosen"], [1, 3, 4]),
         ((0.50, 0.39, 0.31, 0.30, 0.50), 0.3, ["no penalty", "", "", "best, one_se, chosen", ""], [3]),
-        ((0.30, 0.60, 0.60, 0.60, 0.60), 0.0, ["no penalty, best, one_se, chosen", "", "", "", ""], [0]),
+        ((0.30, 0.60, 0.60, 0.60, 0.60), 0.0, ["best, one_se, chosen", "", "", "", ""], [0]),
     ],
 )
 def test_the_rows_that_matter_are_marked(result, losses, chosen, marks, bold):

@@ -32,8 +32,7 @@ def path_table(result: PathResult, chosen: float | None = None) -> Table:
     even = {round(k * (len(points) - 1) / (MOST_ROWS - 1)) for k in range(MOST_ROWS)}
     shown = sorted({place for place in even | marked.keys() if place < len(points)})
     rows = [[*_cells(result, place, [result]), ", ".join(marked.get(place, ()))] for place in shown]
-    # At strength 0 stands what the others are compared with: marked by its word, and not in bold.
-    strong = [row for row, place in enumerate(shown) if set(marked.get(place, ())) - {_UNPENALISED}]
+    strong = [row for row, place in enumerate(shown) if marked.get(place, [_UNPENALISED]) != [_UNPENALISED]]
     return Table([Column("strength"), *_columns([result]), Column("", left=True)], rows, strong)
 
 
@@ -85,8 +84,10 @@ _UNPENALISED = "no penalty"
 
 
 def _marks(result: PathResult, point: PathPoint, chosen: float | None) -> list[str]:
-    places = ((_UNPENALISED, 0.0), ("best", result.best.strength), ("one_se", result.one_se.strength))
-    return [name for name, strength in (*places, ("chosen", chosen)) if strength == point.strength]
+    """Why a row matters; at strength 0 that it is what the others are compared with, if there is no other reason."""
+    places = (("best", result.best.strength), ("one_se", result.one_se.strength), ("chosen", chosen))
+    marks = [name for name, strength in places if strength == point.strength]
+    return marks or ([_UNPENALISED] if point.strength == 0 else [])
 
 
 def _best(parts: Sequence[PathResult]) -> PathResult:
@@ -135,7 +136,7 @@ def _cells(result: PathResult, place: int, parts: Sequence[PathResult]) -> list[
     cells = [f"{point.strength:.3g}", "", "diverged", "", ""]
     if not point.diverged:
         cells[1:] = [f"{point.train_loss:.4g}", f"{point.validation_loss:.4g}"]
-        cells += [f"{point.validation_se:.2g}", f"{point.gap:+.3g}"]
+        cells += [f"{point.validation_se:.2g}", f"{point.gap:+.2g}"]
     if _classes(parts):
         cells.append("" if point.accuracy is None else f"{100 * point.accuracy:.2f} %")
     cells.append(_whole(point.nonzero))

@@ -13,11 +13,11 @@ from torchshrink.support.text import shortened
 _COLUMNS = (
     Column("parameter", left=True),
     Column("shape", left=True, rank=1),
-    Column("rule", left=True, rank=4),
+    Column("rule", left=True, rank=5),
     Column("penalty", left=True),
-    Column("method", left=True, rank=2),
-    Column("groups", left=True, rank=3),
-    Column("zeros", left=True),
+    Column("method", left=True, rank=3),
+    Column("groups", left=True, rank=4),
+    Column("zeros", left=True, rank=2),
 )
 
 
