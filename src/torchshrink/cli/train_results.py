@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from torchshrink.certifying import certify
@@ -21,6 +20,7 @@ from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import TOLERANCE, Certificate
+from torchshrink.support.tables import Column, Table
 from torchshrink.training import Evaluation, evaluating
 
 
@@ -123,17 +123,15 @@ def certificate_in_words(certificate: Certificate) -> str:
 def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
     """The end of a training, on stdout."""
     figures, words, rows = result["result"], result["words"], result["rows"]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
     columns = [name for name in ("train", "validation") if rows[name]]
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_row("rows", *(f"{rows[name]:,}" for name in columns))
-    table.add_row("loss", *(f"{figures[f'{name}_loss']:.4g}" for name in columns))
+    lines = [
+        ["rows", *(f"{rows[name]:,}" for name in columns)],
+        ["loss", *(f"{figures[f'{name}_loss']:.4g}" for name in columns)],
+    ]
     if figures["train_accuracy"] is not None:
-        table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
-    console.emit_table(table)
+        lines.append(["accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns)])
+    console.emit_table(Table([Column("", left=True), *map(Column, columns)], lines))
     console.emit("")
     order = ("learnt", "columns", "gap", "sparsity", "features", "polish", "certificate")
-    lines = [(name, words[name]) for name in order if words.get(name)]
-    console.emit_pairs([*lines, ("saved in", console.in_folder(files))])
+    told = [(name, words[name]) for name in order if words.get(name)]
+    console.emit_pairs([*told, ("saved in", console.in_folder(files))])

@@ -40,6 +40,9 @@ class Source:
     family: PenaltyFamily
     climbed: tuple[float, ...] = ()  # the strengths of a warm path, ascending; none of a cold one
 
+    def __repr__(self) -> str:
+        return f"<Source of a {self.order} path: {len(self.spec.y)} rows, {self.family.name}>"
+
     @property
     def order(self) -> Order:
         """How the path was trained."""

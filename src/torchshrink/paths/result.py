@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.paths import table
 from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.path_weights import PathWeights, path_weights_from
@@ -40,6 +41,8 @@ from torchshrink.support.storage import (
     write_json,
     write_tensors,
 )
+from torchshrink.support.tables import printable
+from torchshrink.support.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +95,16 @@ class PathResult:
     weights: PathWeights | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
+        return f"<PathResult of {shortened(printable(self.penalty))}: {len(self.points)} strengths, best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text([self], self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html([self], self._said())
+
+    def _said(self) -> table.Pairs:
+        return [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
 
     @property
     def best(self) -> PathPoint:
@@ -276,7 +288,17 @@ class PathComparison:
     test: FinalTest | None = None
 
     def __repr__(self) -> str:
-        return f"<PathComparison of {', '.join(self.results)}: best {self.best!r}>"
+        return f"<PathComparison of {shortened(printable(', '.join(self.results)))}: best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text(list(self.results.values()), self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html(list(self.results.values()), self._said())
+
+    def _said(self) -> table.Pairs:
+        pairs = [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
+        return [*pairs, *(("", verdict.words) for verdict in self.against.values())]
 
     @property
     def best(self) -> PathResult:

@@ -36,6 +36,7 @@ from torchshrink.paths.weight_summary import NOTHING, Looked, looked_at
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.support.text import shortened
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
@@ -91,6 +92,10 @@ class TrainingSpec:
     looked: Looked = NOTHING
     model: str = ""
     audits: Mapping[str, Sequence[Sequence[str]]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        how = "solved" if self.solved else f"{self.epochs} epochs of {shortened(self.optimizer, 60)}"
+        return f"<TrainingSpec: {len(self.y)} rows, {self.parameters:,} parameters, {how}, on {self.device}>"
 
     @property
     def epochs(self) -> int:

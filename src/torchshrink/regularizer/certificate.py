@@ -17,6 +17,8 @@ from torch import Tensor
 
 from torchshrink.distributed import whole
 from torchshrink.penalties import Penalty
+from torchshrink.support.tables import html_of_pairs
+from torchshrink.support.text import shortened
 
 TOLERANCE = 1e-4
 
@@ -47,6 +49,9 @@ class ParameterDistance:
     relative: float
     index: tuple[int, ...]
     place: str
+
+    def __repr__(self) -> str:
+        return f"<ParameterDistance: {self.distance:.3g}, relative {self.relative:.3g} at {shortened(self.place, 80)}>"
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,10 @@ class Certificate:
     def __repr__(self) -> str:
         notes = f"; {len(self.notes)} notes" if self.notes else ""
         return f"<Certificate: F {self.objective:.6g}, distance {self.distance:.3g}; {self.proves}{notes}>"
+
+    def _repr_html_(self) -> str:
+        lines = (line.split(maxsplit=1) for line in str(self).split("\n"))  # a name, and what is said of it
+        return html_of_pairs([(name, words) for name, words in lines])
 
     def __str__(self) -> str:
         lines = [
