@@ -1,7 +1,8 @@
 """What the documentation says is so: every example runs, every command parses, every link leads somewhere.
 
-One mechanism for all: the docstrings of every module, and the Python blocks of every page. The blocks of a page share
-their names and run in order; one with ``>>>`` must print what stands there, one without must run.
+The site is built strictly and has every public name. The docstrings of every module and the Python blocks of every page
+are run by one mechanism. The blocks of a page share their names and run in order; one with ``>>>`` must print what
+stands there, one without must run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from torchshrink.cli.app import app
 from torchshrink.penalties import BUILTIN
 
 ROOT = Path(__file__).parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 MODULES = sorted(
     module.name
@@ -58,6 +60,31 @@ def run_examples(test: doctest.DocTest) -> None:
     runner = doctest.DocTestRunner()
     runner.run(test, out=report.append, clear_globs=False)
     assert not runner.failures, "".join(report)
+
+
+def public_names() -> set[str]:
+    """Every name that a user may import: ``ts.*``, the public rooms', and the doors'."""
+    names = {f"torchshrink.{name}" for name in ts.__all__}  # the rooms among them
+    for room in ("models", "step_sizes"):
+        names |= {f"torchshrink.{room}.{name}" for name in getattr(ts, room).__all__}
+    for room in ("errors", "integrations.sklearn"):
+        module = importlib.import_module(f"torchshrink.{room}")
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        names |= {f"torchshrink.{room}.{name}" for name in own if not name.startswith("_")}
+    doors = [f"torchshrink.integrations.{door}.RegularizerCallback" for door in ("lightning", "skorch", "transformers")]
+    return names | {"torchshrink.testing.check_penalty", *doors}
+
+
+def test_the_site_is_built_without_a_warning_and_has_every_public_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-d", str(tmp_path / "doctrees")]
+    built = subprocess.run([*command, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    listed = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    names = {line.split(" py:")[0] for line in zlib.decompress(listed).decode().splitlines() if " py:" in line}
+    assert public_names() - names == set()
+    pages = list((tmp_path / "site").rglob("*.html"))
+    fetched = r"""<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//"""
+    assert [page.name for page in pages if re.search(fetched, page.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*(num_workers|log_every_n_steps|LeafSpec|torch.jit)")  # of frameworks
@@ -98,12 +125,22 @@ def test_the_commands_of_a_page_parse(page: Path) -> None:
             group.commands[verb].make_context(verb, arguments)
 
 
+def anchors(page: Path) -> set[str]:
+    """What can be linked to in a page: its headings, as the site and repositories make anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     here = [link.split("#")[0] for link in links if "://" not in link and not link.startswith("#")]
     missing = [link for link in here if not (page.parent / link).exists()]
     assert not missing
+    anchored = re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [
+        (link, anchor) for link, anchor in anchored if anchor not in anchors(page.parent / link if link else page)
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
