@@ -185,12 +185,6 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
     assert "Adam" in text
 
 
-def test_names_are_escaped():
-    result = made(lambda s: ts.L1(s))
-    object.__setattr__(result, "penalty", "<script>")
-    assert "<script>" not in page(result.view())
-
-
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.png.txt"])
 def test_other_endings_are_refused_in_one_line(name, tmp_path):
     with pytest.raises(InputError, match=r"\.html or \.png expected"):

@@ -36,7 +36,7 @@ def layers_figure(view: View) -> Figure:
         "sort": None,
         "title": None,
         "axis": {"labelLimit": 130, "domain": False, "ticks": False, "grid": False, "labelFontSize": 12},
-        "scale": {"paddingInner": 0.5},
+        "scale": {"paddingInner": 0.62, "paddingOuter": 0.45},
     }
     x = {
         "field": "left",

@@ -23,6 +23,10 @@
   addEventListener("beforeprint", () => { opened = closed(); for (const each of opened) each.open = true; });
   addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
   Promise.all(given.figures.map(([id, spec]) => vegaEmbed(document.getElementById(id), spec, options)))
-    .then((drawn) => { views = drawn.map((each) => each.view); return move(); })
+    .then((drawn) => {
+      for (const each of document.querySelectorAll(".chart svg")) each.setAttribute("aria-hidden", "true");
+      views = drawn.map((each) => each.view);
+      return move();
+    })
     .then(() => { document.documentElement.dataset.drawn = "yes"; });
 })();

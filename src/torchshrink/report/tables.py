@@ -115,8 +115,7 @@ def _strengths(part: Part, places: Sequence[int], caption: str) -> str:
     heads = [
         ("strength", ""),
         ("training loss", ""),
-        ("held-out loss", ""),
-        ("± SE", ""),
+        ("held-out loss ± standard error", ""),
         ("gap", "wide"),
         *([("accuracy", "")] if classes else []),
         ("weights left", ""),
@@ -134,19 +133,19 @@ def _strengths(part: Part, places: Sequence[int], caption: str) -> str:
             f'<tr{_class(marks[0] if marks else "")}><th scope="row">{short(point.strength)}{badge}</th>{body}</tr>'
         )
     return (
-        f"<table><caption>{text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<table class="strengths"><caption>{text(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
 def _cells(point: Point, *, classes: bool) -> list[tuple[str, str]]:
     if point.diverged:
-        return [("diverged", ""), ("", ""), ("", ""), ("", "wide"), *([("", "")] if classes else []), ("", "")]
+        return [("diverged", ""), ("", ""), ("", "wide"), *([("", "")] if classes else []), ("", "")]
     return [
         (exactly(point.train_loss), ""),
-        (exactly(point.validation_loss), ""),
-        (short(point.validation_se, 2), ""),
+        (f"{exactly(point.validation_loss)} <span>± {short(point.validation_se, 2)}</span>", ""),
         (short(point.gap), "wide"),
-        *([(f"{100 * point.accuracy:.1f} %" if point.accuracy is not None else "", "")] if classes else []),
+        *([(f"{100 * point.accuracy:.1f}\u00a0%" if point.accuracy is not None else "", "")] if classes else []),
         (whole(point.nonzero), ""),
     ]
 

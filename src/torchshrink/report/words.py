@@ -329,7 +329,7 @@ def _given_up(view: View, part: Part, point: Point) -> str:
     if zero.diverged or point.diverged or not zero.train_loss:
         return "Not known: without penalty a training diverged."
     said = (
-        f"Fit to the training rows: their loss goes from {_loss(zero.train_loss)} to {_loss(point.train_loss)}"
+        f"Fit to the training rows: their loss goes from {exactly(zero.train_loss)} to {exactly(point.train_loss)}"
         f" ({share(point.train_loss / zero.train_loss - 1, signed=True)})."
     )
     if point.accuracy is not None and zero.accuracy is not None:
