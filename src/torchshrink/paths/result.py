@@ -43,7 +43,7 @@ from torchshrink.support.tables import printable
 from torchshrink.support.text import shortened
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from torchshrink.shrinking import Shrunk
 
@@ -258,11 +258,24 @@ class PathResult:
             sizes=self.sizes,
         )
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Losses against strength, with the nonzero weights along the top, as glmnet's users know it.
 
-        return draw(self.view())
+        Nothing is shown and no global state is changed. ``result.plot().figure`` shows the picture in a notebook, and
+        ``result.plot().figure.savefig("path.png")`` saves it.
+
+        Args:
+            ax: the matplotlib axes to draw in; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: ``ax`` is no axes.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
@@ -362,11 +375,15 @@ class PathComparison:
         said += [verdict.words for verdict in self.against.values()]
         return View(tuple(result._part() for result in self.results.values()), said)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
 
-        return draw(self.view())
+        Args:
+            ax: as there.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
