@@ -101,6 +101,7 @@ ModelAgain = Annotated[
 Out = Annotated[Path | None, option("--out", "FOLDER", "Where all is written. Default: runs/VERB-DATA.")]
 Force = Annotated[bool, option("--force", "", "Overwrite what an earlier run left there.")]
 Resume = Annotated[bool, option("--resume", "", "Go on where an interrupted run stopped.")]
+TensorBoard = Annotated[bool, option("--tensorboard", "", "Also write curves for it, to OUT/tensorboard.")]
 Json = Annotated[bool, option("--json", "", "The result as one JSON object.")]
 
 # How a table is read.

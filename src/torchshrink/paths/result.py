@@ -45,7 +45,7 @@ from torchshrink.support.tables import printable
 from torchshrink.support.text import shortened
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from torchshrink.shrinking import Shrunk
 
@@ -251,11 +251,24 @@ class PathResult:
         """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
         return view_of_result(self, about)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Losses against strength, with the nonzero weights along the top, as glmnet's users know it.
 
-        return draw(self.view())
+        Nothing is shown and no global state is changed. ``result.plot().figure`` shows the picture in a notebook, and
+        ``result.plot().figure.savefig("path.png")`` saves it.
+
+        Args:
+            ax: the matplotlib axes to draw in; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: ``ax`` is no axes.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike, about: About = NOT_SAID) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
@@ -360,11 +373,15 @@ class PathComparison:
         """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
         return view_of_comparison(self, about)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
 
-        return draw(self.view())
+        Args:
+            ax: as there.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike, about: About = NOT_SAID) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
