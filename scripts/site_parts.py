@@ -48,6 +48,14 @@ def literal_bars(_app: Any, _what: str, _name: str, _of: Any, _options: Any, lin
             lines[number] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
 
 
+def whole_sentences(_app: Any, what: str, _name: str, _of: Any, _options: Any, lines: list[str]) -> None:
+    """Give a property its sentence back, of which napoleon takes what stands before a colon for the type."""
+    types = [line for line in lines if line.startswith(":type: ")]
+    if types and what in ("property", "attribute", "data"):
+        lines.remove(types[0])
+        lines[0] = f"{types[0].removeprefix(':type: ')}: {lines[0]}"
+
+
 def foreign(_app: Any, _what: str, _name: str, member: Any, skip: bool, _options: Any) -> bool:
     """Leave out members that another library has written, such as scikit-learn's ``set_fit_request``."""
     return skip or not getattr(member, "__module__", "torchshrink").startswith("torchshrink")

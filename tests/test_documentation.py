@@ -20,7 +20,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -28,9 +28,11 @@ import typer
 import torchshrink as ts
 from torchshrink.cli.app import app
 from torchshrink.penalties import BUILTIN
+from torchshrink.regularizer.attachment import Method
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 MODULES = sorted(
     module.name
@@ -152,7 +154,56 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 
 def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert [page.name for page in DOCS if page.name != "index.md" and f"({page.name})" not in index] == []
+    names = [str(page.relative_to(ROOT / "docs")) for page in DOCS if page.name != "index.md"]
+    assert [name for name in names if f"({name})" not in index] == []
+
+
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_an_example_of_the_gallery_keeps_what_it_claims(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = script.read_text(encoding="utf-8")
+    for name in re.findall(r"^import (peft)", code, flags=re.MULTILINE):
+        pytest.importorskip(name)
+    assert code.count("\nassert ") >= 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    runpy.run_path(str(ROOT / "scripts" / "gallery.py"))["run"](script.stem)
+    for picture in (tmp_path / f"{script.stem}.svg", script.with_suffix(".svg")):
+        assert picture.stat().st_size < 40_000
+    assert f"(gallery/{script.name})" in (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+
+
+def test_the_pictures_of_penalties_are_what_the_penalties_do() -> None:
+    drawn = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
+    assert set(drawn["PENALTIES"]) == set(BUILTIN)
+    page = (ROOT / "docs" / "which_penalty.md").read_text(encoding="utf-8")
+    for name, penalty in drawn["PENALTIES"].items():
+        assert f"ts.{type(penalty).__name__}(" in page
+        kept = (drawn["FOLDER"] / f"{name}.svg").read_text(encoding="utf-8")
+        now = drawn["picture"](name)
+        number = r"-?\d+\.?\d*"
+        assert re.sub(number, "", kept) == re.sub(number, "", now)
+        pairs = zip(re.findall(number, kept), re.findall(number, now), strict=True)
+        assert max(abs(float(a) - float(b)) for a, b in pairs) < 0.2  # of a pixel
+
+
+def test_the_glossary_has_every_word() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = {row.split("|")[1].strip(" `").lower() for row in page.splitlines() if row.startswith("|")}
+    single = {part for word in words for part in re.split(r", | \(|\)", word)}
+    design = (
+        "penalty, strength, term, rule, method, latent weights, step size, reach, path, lane, certificate, gap, plan"
+    )
+    concepts = (
+        "objective, prox, group, constraint, sparsity, schedule, anchor, activation, verdict, fold, repeat, engine"
+    )
+    results = "point, refit, relaxed, polish, duality gap, conversion, shrink, export, audit, attach, grid, test rows"
+    acts = set(get_args(Method)) - {"auto", "prox", "latent"}
+    penalties = "l1, l2, elastic net, group lasso, sparse group lasso, mcp, scad, log-sum, l2sp, nuclear norm, n:m"
+    wanted = {word for words in (design, concepts, results, penalties) for word in words.split(", ")}
+    assert wanted - single == set()
+    assert {f"{act} (a method)" for act in acts} - words == set()
 
 
 def test_what_type_checkers_are_told_is_what_there_is() -> None:
