@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer.selection import Choice
@@ -62,7 +63,8 @@ class Summary(str):
 def _text(terms: Table, exempt: Table, remarks: Sequence[str], width: int | None = None) -> str:
     blocks = ["\n".join(terms.lines(width)) if terms.rows else "nothing is penalised"]
     if exempt.rows:
-        lines = exempt.lines(None if width is None else width - 2)[1:]
+        bare = replace(exempt, columns=[Column("", left=True)] * len(exempt.columns))  # in text it has no heads
+        lines = bare.lines(None if width is None else width - 2)[1:]
         blocks.append("\n".join(["exempt:", *(f"  {line}" for line in lines)]))
     return "\n\n".join([*blocks, *remarks])
 
