@@ -15,7 +15,7 @@ from typing import Any
 from torchshrink.conversions.optimizers import loss_of
 from torchshrink.conversions.tools import FACTS, REFUSED, TOOLS, Parameter, Strengths, Tool, Values
 from torchshrink.errors import InputError, NoEquivalentError
-from torchshrink.support.text import near, suggestion
+from torchshrink.support.text import near, shortened, suggestion
 
 __all__ = ["REFUSED", "TOOLS", "Conversion", "NoEquivalentError", "convert"]
 
@@ -52,6 +52,9 @@ class Conversion:
         """As plain data that JSON can hold."""
         return asdict(self) | {"notes": list(self.notes)}
 
+    def __repr__(self) -> str:
+        return f"<Conversion: {shortened(str(self), 180)}>"
+
     def __str__(self) -> str:
         return f"{self.source}({_listed(self.given)}) {'=' if self.exact else '≈'} {self.expression}"
 
@@ -74,7 +77,7 @@ def convert(source: str, *, to: str = "torchshrink", **parameters: float | str |
             conversion depends on; a missing one is named, with why it is needed.
 
     Returns:
-        The conversion: ``settings``, ``expression``, ``exact`` and ``notes``.
+        The conversion, with its ``settings``, ``expression``, ``exact`` and ``notes``.
 
     Raises:
         NoEquivalentError: No setting of ``to`` has the same solution, such as for AdamW's decay; the message says why.

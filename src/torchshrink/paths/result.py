@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.paths import table
 from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
 from torchshrink.paths.path_weights import PathWeights, path_weights_from
-from torchshrink.paths.refit import Source
+from torchshrink.paths.refit import Source, checked_strength
 from torchshrink.paths.saved_path import check_saved
 from torchshrink.paths.sizes import Known, Trained, Unknown
 from torchshrink.paths.statistics.points import (
@@ -40,9 +41,12 @@ from torchshrink.support.storage import (
     write_json,
     write_tensors,
 )
+from torchshrink.support.tables import printable
+from torchshrink.support.text import shortened
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
     from torchshrink.shrinking import Shrunk
 
@@ -92,7 +96,16 @@ class PathResult:
     weights: PathWeights | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
+        return f"<PathResult of {shortened(printable(self.penalty))}: {len(self.points)} strengths, best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text([self], self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html([self], self._said())
+
+    def _said(self) -> table.Pairs:
+        return [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
 
     @property
     def best(self) -> PathPoint:
@@ -196,15 +209,19 @@ class PathResult:
             InputError: this result was loaded, and a file holds neither data nor code.
             DivergenceError: the training diverged.
         """
+        source = self._source()
+        at = self._strength(strength)
+        model, certificate = source.refit(at, polished=polish, relaxed=relaxed)
+        return (source.shrunk(model) if shrink else model), certificate
+
+    def _source(self) -> Source:
         if self.source is None:
             raise InputError(
                 "this path was loaded from a file, which holds neither data nor code: call ts.path again (with the "
                 "folder= of before it takes the trainings over); on the command line --resume with another --choose, "
                 "--relaxed or --polish refits alone"
             )
-        at = self._strength(strength)
-        model, certificate = self.source.refit(at, polished=polish, relaxed=relaxed)
-        return (self.source.shrunk(model) if shrink else model), certificate
+        return self.source
 
     def _strength(self, given: float | str | PathPoint | None) -> float:
         """The strength that is meant, by a name or a point."""
@@ -213,6 +230,53 @@ class PathResult:
         if given is None or isinstance(given, str):
             given = self.one_se if given == "one_se" else self.best
         return given.strength if isinstance(given, PathPoint) else given
+
+    def coefficients(
+        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+    ) -> DataFrame:
+        """What the model reads of each input, at each strength: a table to look at, or to ``.T.plot()``.
+
+        Each column is of a model trained on all the data as `refit` does it, so that at the path's strengths there are
+        as many trainings as columns; linear models that are solved take a fraction of a second each.
+
+        * Of a model whose only layer with weights is linear, such as linear and logistic regression: its coefficients.
+          They are in the units of what it is given: where the model begins with `torchshrink.models.Preprocess`, per
+          unit of the raw number (and for a category per level, ``name=code``), and where it ends with
+          `torchshrink.models.Rescale`, in the target's own unit. Several outputs have a row each for every input: the
+          index is then a MultiIndex ``(output, input)``. Intercepts are not listed.
+        * Of other networks: ‖W[:, j]‖, the norm of all weights of the first linear layer that read input j, in units of
+          what that layer reads; 0 where nothing reads it. Of a convolution, by channel. The first layer is the first
+          in the order in which the modules were made.
+
+        Args:
+            strengths: at which; by default those of the path.
+            names: of the inputs; by default the columns of the DataFrame that the path was given, else ``x0``, ``x1``
+                …, or ``x[row, column]`` where a row has several dimensions.
+            progress: whether to count trainings on stderr.
+
+        Returns:
+            Rows are inputs, columns are strengths; NaN where a training diverged.
+
+        Raises:
+            InputError: this result was loaded, and a file holds neither data nor code; a strength is none; the model
+                has no such layer; or there are more or fewer names than inputs.
+
+        Example:
+            >>> import torch, torchshrink as ts
+            >>> X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+            >>> build = lambda: torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Flatten(0))
+            >>> result = ts.path(build, (X, 2 * X[:, 0] - X[:, 2]), ts.L1, strengths=[0.5, 2.0], progress=False)
+            >>> table = result.coefficients(names=["a", "b", "c"], progress=False)
+            >>> table.loc["a"].round(1).tolist(), table.loc["b"].round(1).tolist()
+            ([2.0, 1.7, 0.8], [0.0, 0.0, 0.0])
+        """
+        from torchshrink.paths.coefficients import coefficients
+
+        wanted = self.points if strengths is None else strengths
+        at = [each.strength if isinstance(each, PathPoint) else checked_strength(each) for each in wanted]
+        source = self._source()
+        table = coefficients(source, sorted(set(at)), names, progress=progress)
+        return table[at]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -239,11 +303,24 @@ class PathResult:
         """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
         return view_of_result(self, about)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Losses against strength, with the nonzero weights along the top, as glmnet's users know it.
 
-        return draw(self.view())
+        Nothing is shown and no global state is changed. ``result.plot().figure`` shows the picture in a notebook, and
+        ``result.plot().figure.savefig("path.png")`` saves it.
+
+        Args:
+            ax: the matplotlib axes to draw in; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: ``ax`` is no axes.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike, about: About = NOT_SAID) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
@@ -276,7 +353,17 @@ class PathComparison:
     test: FinalTest | None = None
 
     def __repr__(self) -> str:
-        return f"<PathComparison of {', '.join(self.results)}: best {self.best!r}>"
+        return f"<PathComparison of {shortened(printable(', '.join(self.results)))}: best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text(list(self.results.values()), self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html(list(self.results.values()), self._said())
+
+    def _said(self) -> table.Pairs:
+        pairs = [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
+        return [*pairs, *(("", verdict.words) for verdict in self.against.values())]
 
     @property
     def best(self) -> PathResult:
@@ -316,6 +403,12 @@ class PathComparison:
             return self.best.refit(strength, polish=polish, relaxed=relaxed, shrink=True)
         return self.best.refit(strength, polish=polish, relaxed=relaxed)
 
+    def coefficients(
+        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+    ) -> DataFrame:
+        """`PathResult.coefficients` of the best penalty."""
+        return self.best.coefficients(strengths, names=names, progress=progress)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
         return {
@@ -338,11 +431,15 @@ class PathComparison:
         """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
         return view_of_comparison(self, about)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
 
-        return draw(self.view())
+        Args:
+            ax: as there.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
 
     def report(self, path: PathLike, about: About = NOT_SAID) -> None:
         """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.

@@ -36,6 +36,7 @@ from torchshrink.paths.weight_summary import NOTHING, Looked, looked_at
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.support.text import shortened
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
@@ -66,6 +67,7 @@ class TrainingSpec:
         solved: whether nothing is trained, and each optimum is computed.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling specs apart.
+        names: what the inputs are called, where the caller's rows say so.
         penalised: how many weights each family's penalty acts on at strength 1, by the family's name.
         grouped: the names of the families whose penalty has groups at strength 1.
         parameters: how many numbers the model's parameters have.
@@ -85,12 +87,17 @@ class TrainingSpec:
     identity: Mapping[str, str]
     solved: bool = False
     target_scale: TargetScale = UNCHANGED
+    names: tuple[str, ...] = ()
     penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
     grouped: frozenset[str] = frozenset()
     parameters: int = 0
     looked: Looked = NOTHING
     model: str = ""
     audits: Mapping[str, Sequence[Sequence[str]]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        how = "solved" if self.solved else f"{self.epochs} epochs of {shortened(self.optimizer, 60)}"
+        return f"<TrainingSpec: {len(self.y)} rows, {self.parameters:,} parameters, {how}, on {self.device}>"
 
     @property
     def epochs(self) -> int:
@@ -291,6 +298,7 @@ def make_training_spec(
             device=where,
             settings=settings,
             identity=identity,
+            names=_names(data),
             target_scale=unit,
             penalised=penalised,
             grouped=frozenset(grouped),
@@ -309,6 +317,13 @@ def make_training_spec(
         few = torch.arange(min(len(X), settings.batch_size or BATCH_SIZE, FEW))
         check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
     return dataclasses.replace(spec, optimizer=_optimizer_text(made))
+
+
+def _names(data: object) -> tuple[str, ...]:
+    """The names of the columns of a DataFrame's rows; none of others."""
+    rows = data[0] if isinstance(data, tuple | list) and data else None
+    columns = getattr(rows, "columns", None)
+    return () if columns is None else tuple(str(name) for name in columns)
 
 
 def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:
