@@ -84,6 +84,10 @@ class TestWords:
     def test_the_title_claims_no_more_than_the_verdict(self, judged, title):
         assert words.title(replace(view(), verdict=judged)) == title
 
+    def test_a_change_that_is_not_that_of_the_means_says_whose_it_is(self):
+        said = words.summary(replace(view(), verdict=verdict(-0.9, (-0.95, -0.8), after=1.4)))
+        assert "7.00 → 1.40 (−90 % in the typical fold)" in said
+
     def test_without_smaller_weights_there_is_no_benefit_at_all(self):
         shown = view()
         dense = [replace(each, nonzero=100) for each in shown.parts[0].points]

@@ -87,7 +87,7 @@ class Pictures:
 
 def _slider(view: View) -> Iterator[str]:
     part, at = start_of(view)
-    yield '<div class="bar noprint-input">'
+    yield '<div class="bar">'
     if len(view.parts) > 1:
         yield "<fieldset><legend>Penalty</legend>"
         for n, each in enumerate(view.parts):

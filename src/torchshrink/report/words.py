@@ -11,6 +11,7 @@ from torchshrink.report.numbers import count, exactly, share, short, whole
 from torchshrink.report.view import Part, Point, Refit, Verdict, View
 
 _NAMED = 8  # inputs in a sentence
+_APART = 0.02  # a change in the typical fold, from that of the mean losses
 _PENALTIES = {"l1": "L1", "l2": "L2", "mcp": "MCP", "scad": "SCAD", "l2sp": "L2SP"}
 _LOSSES = {
     "MSELoss": "mean squared error",
@@ -207,7 +208,10 @@ def _change(verdict: Verdict) -> str:
     if verdict.change is None:
         return ""
     said = share(verdict.change, signed=True) if verdict.relative else short(verdict.change)
-    return f" ({said})"
+    means = verdict.after / verdict.before - 1 if verdict.after and verdict.before else verdict.change
+    # The change is the mean of the folds' logarithms, which one large fold does not decide; that of the means may be.
+    typical = " in the typical fold" if verdict.relative and abs(means - verdict.change) > _APART else ""
+    return f" ({said}{typical})"
 
 
 def _ends(verdict: Verdict) -> str:
@@ -332,7 +336,7 @@ def _given_up(view: View, part: Part, point: Point) -> str:
         return "Not known: without penalty a training diverged."
     said = (
         f"Fit to the training rows: their loss goes from {exactly(zero.train_loss)} to {exactly(point.train_loss)}"
-        f" ({share(point.train_loss / zero.train_loss - 1, signed=True)})."
+        f"{_grown(point.train_loss / zero.train_loss)}."
     )
     if point.accuracy is not None and zero.accuracy is not None:
         change = 100 * (point.accuracy - zero.accuracy)
@@ -344,6 +348,12 @@ def _given_up(view: View, part: Part, point: Point) -> str:
     if gone:
         said += f" {_first_large(count(len(gone), 'input'))} that no fold uses any more: {_list(gone)}."
     return said
+
+
+def _grown(ratio: float) -> str:
+    if not 0 < ratio < 10:
+        return ""
+    return f" ({share(ratio - 1, signed=True)})"
 
 
 def _signed(value: float) -> str:
