@@ -1,7 +1,7 @@
 """How often the verdict claims a benefit: where there is none (false alarms), and where there is one (power).
 
     python benchmarks/verdict.py                    # 40 seeds a setting, a few minutes
-    python benchmarks/verdict.py --seeds 500        # the tables of docs/verdict.md: an hour and a half on one core
+    python benchmarks/verdict.py --seeds 500        # docs/measured_verdict.md: an hour and a half on one core
     python benchmarks/verdict.py --only genes --seeds 100
     python benchmarks/verdict.py --paths --seeds 30 # real trainings with ts.path: twenty minutes
 

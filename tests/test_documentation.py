@@ -1,7 +1,8 @@
 """What the documentation says is so: every example runs, every command parses, every link leads somewhere.
 
-One mechanism for all: the docstrings of every module, and the Python blocks of every page. The blocks of a page share
-their names and run in order; one with ``>>>`` must print what stands there, one without must run.
+The site is built strictly and has every public name. The docstrings of every module and the Python blocks of every page
+are run by one mechanism. The blocks of a page share their names and run in order; one with ``>>>`` must print what
+stands there, one without must run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import runpy
 import shlex
 import subprocess
 import sys
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -26,9 +28,11 @@ import typer
 import torchshrink as ts
 from torchshrink.cli.app import app
 from torchshrink.penalties import BUILTIN
+from torchshrink.regularizer.attachment import Method
 
 ROOT = Path(__file__).parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 MODULES = sorted(
     module.name
@@ -58,6 +62,31 @@ def run_examples(test: doctest.DocTest) -> None:
     runner = doctest.DocTestRunner()
     runner.run(test, out=report.append, clear_globs=False)
     assert not runner.failures, "".join(report)
+
+
+def public_names() -> set[str]:
+    """Every name that a user may import: ``ts.*``, the public rooms', and the doors'."""
+    names = {f"torchshrink.{name}" for name in ts.__all__}  # the rooms among them
+    for room in ("models", "step_sizes"):
+        names |= {f"torchshrink.{room}.{name}" for name in getattr(ts, room).__all__}
+    for room in ("errors", "integrations.sklearn"):
+        module = importlib.import_module(f"torchshrink.{room}")
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        names |= {f"torchshrink.{room}.{name}" for name in own if not name.startswith("_")}
+    doors = [f"torchshrink.integrations.{door}.RegularizerCallback" for door in ("lightning", "skorch", "transformers")]
+    return names | {"torchshrink.testing.check_penalty", *doors}
+
+
+def test_the_site_is_built_without_a_warning_and_has_every_public_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-d", str(tmp_path / "doctrees")]
+    built = subprocess.run([*command, str(ROOT / "docs"), str(tmp_path / "site")], capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    listed = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    names = {line.split(" py:")[0] for line in zlib.decompress(listed).decode().splitlines() if " py:" in line}
+    assert public_names() - names == set()
+    pages = list((tmp_path / "site").rglob("*.html"))
+    fetched = r"""<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//"""
+    assert [page.name for page in pages if re.search(fetched, page.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*(num_workers|log_every_n_steps|LeafSpec|torch.jit)")  # of frameworks
@@ -98,12 +127,22 @@ def test_the_commands_of_a_page_parse(page: Path) -> None:
             group.commands[verb].make_context(verb, arguments)
 
 
+def anchors(page: Path) -> set[str]:
+    """What can be linked to in a page: its headings, as the site and repositories make anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     here = [link.split("#")[0] for link in links if "://" not in link and not link.startswith("#")]
     missing = [link for link in here if not (page.parent / link).exists()]
     assert not missing
+    anchored = re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [
+        (link, anchor) for link, anchor in anchored if anchor not in anchors(page.parent / link if link else page)
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -115,7 +154,56 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 
 def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert [page.name for page in DOCS if page.name != "index.md" and f"({page.name})" not in index] == []
+    names = [str(page.relative_to(ROOT / "docs")) for page in DOCS if page.name != "index.md"]
+    assert [name for name in names if f"({name})" not in index] == []
+
+
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_an_example_of_the_gallery_keeps_what_it_claims(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = script.read_text(encoding="utf-8")
+    for name in re.findall(r"^import (peft)", code, flags=re.MULTILINE):
+        pytest.importorskip(name)
+    assert code.count("\nassert ") >= 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    runpy.run_path(str(ROOT / "scripts" / "gallery.py"))["run"](script.stem)
+    for picture in (tmp_path / f"{script.stem}.svg", script.with_suffix(".svg")):
+        assert picture.stat().st_size < 40_000
+    assert f"(gallery/{script.name})" in (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+
+
+def test_the_pictures_of_penalties_are_what_the_penalties_do() -> None:
+    drawn = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
+    assert set(drawn["PENALTIES"]) == set(BUILTIN)
+    page = (ROOT / "docs" / "which_penalty.md").read_text(encoding="utf-8")
+    for name, penalty in drawn["PENALTIES"].items():
+        assert f"ts.{type(penalty).__name__}(" in page
+        kept = (drawn["FOLDER"] / f"{name}.svg").read_text(encoding="utf-8")
+        now = drawn["picture"](name)
+        number = r"-?\d+\.?\d*"
+        assert re.sub(number, "", kept) == re.sub(number, "", now)
+        pairs = zip(re.findall(number, kept), re.findall(number, now), strict=True)
+        assert max(abs(float(a) - float(b)) for a, b in pairs) < 0.2  # of a pixel
+
+
+def test_the_glossary_has_every_word() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = {row.split("|")[1].strip(" `").lower() for row in page.splitlines() if row.startswith("|")}
+    single = {part for word in words for part in re.split(r", | \(|\)", word)}
+    design = (
+        "penalty, strength, term, rule, method, latent weights, step size, reach, path, lane, certificate, gap, plan"
+    )
+    concepts = (
+        "objective, prox, group, constraint, sparsity, schedule, anchor, activation, verdict, fold, repeat, engine"
+    )
+    results = "point, refit, relaxed, polish, duality gap, conversion, shrink, export, audit, attach, grid, test rows"
+    acts = set(get_args(Method)) - {"auto", "prox", "latent"}
+    penalties = "l1, l2, elastic net, group lasso, sparse group lasso, mcp, scad, log-sum, l2sp, nuclear norm, n:m"
+    wanted = {word for words in (design, concepts, results, penalties) for word in words.split(", ")}
+    assert wanted - single == set()
+    assert {f"{act} (a method)" for act in acts} - words == set()
 
 
 def test_what_type_checkers_are_told_is_what_there_is() -> None:

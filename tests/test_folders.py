@@ -22,8 +22,8 @@ def test_each_room_of_the_library_has_tests():
 
 def test_what_the_glossary_points_at_is_there():
     """A word of the code is explained where it stands."""
-    index = (TESTS.parent / "docs" / "index.md").read_text(encoding="utf-8")
-    table = index[index.index("| word | meaning | where |") :].splitlines()[2:]
+    glossary = (TESTS.parent / "docs" / "glossary.md").read_text(encoding="utf-8")
+    table = glossary[glossary.index("| word | meaning | where |") :].splitlines()[2:]
     places = [place.strip(" `") for row in table for place in row.rsplit("|", 2)[1].split(",")]
     assert len(places) > 15
     assert [place for place in places if not (SOURCES / place).exists()] == []

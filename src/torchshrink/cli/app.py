@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from torchshrink.cli import audit, console, convert, path, shrink, train
+from torchshrink.cli import audit, command_line, console, convert, path, report, shrink, train
 from torchshrink.cli.examples import EXAMPLES, help_of
 from torchshrink.cli.signals import listening
 from torchshrink.errors import InputError, JournalWarning, TorchshrinkError
@@ -55,6 +55,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "path": path.path,
     "train": train.train,
     "shrink": shrink.shrink,
+    "report": report.report,
     "audit": audit.audit,
     "convert": convert.convert,
 }
@@ -73,6 +74,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     0
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command_line.remember(arguments)
     debug = "--debug" in arguments  # wherever it stands; parsing may fail before an option is read
     with console.streams(), listening(lambda: f"interrupted{_to_go_on(arguments)}") as signals:
         try:

@@ -12,7 +12,7 @@ from torchshrink import models
 from torchshrink.cli.from_options import SELECTION, rules_by_feature
 from torchshrink.cli.options import TUNABLE
 from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
-from torchshrink.cli.train_results import certificate_in_words, finite
+from torchshrink.cli.train_results import finite
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
 from torchshrink.paths import PathComparison, PathResult, PathSettings
@@ -61,7 +61,7 @@ class Tuning:
             "strength": strength,
             "sparsity": sparsity.to_dict(),
             "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
-            "words": {"sparsity": str(sparsity), "certificate": certificate_in_words(certificate)},
+            "words": {"sparsity": str(sparsity), "certificate": certificate.in_words()},
         }
 
 

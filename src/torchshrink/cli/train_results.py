@@ -19,7 +19,7 @@ from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
-from torchshrink.regularizer.certificate import TOLERANCE, Certificate
+from torchshrink.regularizer.certificate import TOLERANCE
 from torchshrink.support.tables import Column, Table
 from torchshrink.training import Evaluation, evaluating
 
@@ -56,7 +56,7 @@ def training_result(
             "features": features and features_in_words(features),
             "polish": end and str(end),
             # What polish has to say stands before it already.
-            "certificate": certificate_in_words(dataclasses.replace(certificate, notes=()) if end else certificate),
+            "certificate": (dataclasses.replace(certificate, notes=()) if end else certificate).in_words(),
         },
         "history": list(history),
     }
@@ -110,14 +110,6 @@ def gap_in_words(train: float, validation: float) -> str:
     if ratio > 1 / 1.1:
         return f"{head}validation and training loss are about the same"
     return f"{head}the validation loss is below the training loss"
-
-
-def certificate_in_words(certificate: Certificate) -> str:
-    """One line of the certificate, and what it means."""
-    verdict = "stationary" if certificate.ok() else "not stationary yet: more epochs, a smaller --lr or --polish go on"
-    gap = "" if certificate.gap is None else f"; F is at most {certificate.gap:.2g} above its minimum (duality gap)"
-    notes = "".join(f"; {note}" for note in certificate.notes)
-    return f"distance {certificate.distance:.3g}, relative {certificate.relative:.3g} ({verdict}){gap}{notes}"
 
 
 def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def convert(source: str, *, to: str = "torchshrink", **parameters: float | str |
             conversion depends on; a missing one is named, with why it is needed.
 
     Returns:
-        The conversion: ``settings``, ``expression``, ``exact`` and ``notes``.
+        The conversion, with its ``settings``, ``expression``, ``exact`` and ``notes``.
 
     Raises:
         NoEquivalentError: No setting of ``to`` has the same solution, such as for AdamW's decay; the message says why.

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import Rows, readers_alive, split
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.verdict import Verdict, judge_rows, nothing, paired_shares, verdict_from_dict
 from torchshrink.support.tables import Column, Table
@@ -164,11 +163,12 @@ class SetAside:
         spec = source.spec
         try:
             with readers_alive(spec.X):
-                model, _ = train_along(spec, source.family, climbed)
+                model, _ = source.trained(climbed)
         except DivergenceError:
             return None
         with readers_alive(self.X):
-            losses = evaluate(model, self.X, self.y, loss=spec.loss).row_losses
+            # In the unit of the targets given, as every other loss of a path.
+            losses = spec.target_scale.of_loss * evaluate(model, self.X, self.y, loss=spec.loss).row_losses
             if not bool(losses.isfinite().all()):
                 return None
             return _Tested(losses, self._right(model, getattr(spec.loss, "ignore_index", None)))

@@ -63,6 +63,18 @@ class Source:
         with torch.inference_mode(False), readers_alive(self.spec.X):  # gradients, whatever the caller has off
             return self._refit(float(strength), polished=polished, relaxed=relaxed)
 
+    def trained(self, climbed: Sequence[float]) -> tuple[nn.Module, Regularizer]:
+        """The model of all rows at the last of these strengths, each begun where the one before it ended.
+
+        Where the path's models are optima, it is the optimum there, which needs no other.
+
+        Raises:
+            DivergenceError: a training diverged.
+        """
+        if self.spec.solved:
+            return optimum_on_all_rows(self.spec, self.family, climbed[-1])
+        return train_along(self.spec, self.family, climbed)
+
     def models(self, strengths: Sequence[float]) -> Iterator[nn.Module | None]:
         """What `refit` trains at each of these strengths, which ascend; None where the training diverges.
 
@@ -102,10 +114,7 @@ class Source:
     def _refit(self, strength: float, *, polished: bool, relaxed: bool) -> tuple[nn.Module, Certificate]:
         spec, note = self.spec, ""
         below = [each for each in self.climbed if each < strength]
-        if spec.solved:
-            model, regularizer = optimum_on_all_rows(spec, self.family, strength)
-        else:
-            model, regularizer = train_along(spec, self.family, (*below, strength))
+        model, regularizer = self.trained((*below, strength))
         if relaxed:
             if polished:  # which settles what is zero
                 with without_repeated_warnings():

@@ -16,6 +16,7 @@ from torchshrink.errors import InputError
 from torchshrink.paths import table
 from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
+from torchshrink.paths.path_weights import PathWeights, path_weights_from
 from torchshrink.paths.refit import Source, checked_strength
 from torchshrink.paths.saved_path import check_saved
 from torchshrink.paths.sizes import Known, Trained, Unknown
@@ -28,8 +29,9 @@ from torchshrink.paths.statistics.points import (
     wanted_size,
 )
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
+from torchshrink.paths.views import view_of_comparison, view_of_result
 from torchshrink.regularizer.certificate import Certificate
-from torchshrink.report.view import Part, View
+from torchshrink.report.view import NOT_SAID, About, View
 from torchshrink.support.storage import (
     PathLike,
     folder_path,
@@ -52,9 +54,10 @@ RESULT = "path.json"
 LOSSES = "losses.safetensors"
 Choice = Literal["best", "one_se"]
 _CHOICES = get_args(Choice)
-_FORMAT = "torchshrink-path-2"
+_FORMAT = "torchshrink-path-3"
 _WHAT = "path"  # what the JSON is sealed as
-PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings
+PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings, like the next three
+MODEL, AUDIT, VERSIONS = "model", "audit", "versions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,7 @@ class PathResult:
         test: the tuned model against the unpenalised one on test rows that chose nothing; None where there are none.
         source: what it was made from; None of what was loaded.
         counts: where `sizes` come from.
+        weights: what the folds' trainings left of their weights, by strength; None where that is not kept.
     """
 
     penalty: str
@@ -89,6 +93,7 @@ class PathResult:
     test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
     counts: Trained | Known | Unknown = field(default=Unknown("no sizes are kept"), repr=False)
+    weights: PathWeights | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<PathResult of {shortened(printable(self.penalty))}: {len(self.points)} strengths, best {self.best!r}>"
@@ -287,28 +292,16 @@ class PathResult:
             "test": None if self.test is None else self.test.to_dict(),
             "points": [point.to_dict() for point in self.points],
             "sizes": self.sizes and [size if math.isfinite(size) else None for size in self.sizes],
+            "weights": None if self.weights is None else self.weights.to_dict(),
         }
 
     def save(self, folder: PathLike) -> None:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
-        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses})
+        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses} | _tensors_of(self, "weights."))
 
-    def view(self) -> View:
-        """What a person looks at, for `torchshrink.report`."""
-        return View((self._part(),), [*([] if self.test is None else [self.test.words]), self.verdict.words])
-
-    def _part(self) -> Part:
-        return Part(
-            self.penalty,
-            self.points,
-            self.best,
-            self.one_se,
-            self.null_loss,
-            verdict=self.verdict.words,
-            grid=self.grid.words,
-            settings=self.settings,
-            sizes=self.sizes,
-        )
+    def view(self, about: About = NOT_SAID) -> View:
+        """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
+        return view_of_result(self, about)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Losses against strength, with the nonzero weights along the top, as glmnet's users know it.
@@ -329,11 +322,16 @@ class PathResult:
 
         return plot(self.view(), ax)
 
-    def report(self, path: PathLike) -> None:
-        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+    def report(self, path: PathLike, about: About = NOT_SAID) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
+
+        Args:
+            path: the file.
+            about: what the result does not know, such as ``About(data="sales.csv", columns=["price", "size"])``.
+        """
         from torchshrink.report.page import write_report
 
-        write_report(self.view(), path)
+        write_report(self.view(about), path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -425,13 +423,13 @@ class PathComparison:
     def save(self, folder: PathLike) -> None:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
         tensors = {f"losses.{name}": result.losses for name, result in self.results.items()}
+        for name, result in self.results.items():
+            tensors |= _tensors_of(result, f"weights.{name}.")
         _save(folder, self.to_dict(), {"fold": self.best.fold, **tensors})
 
-    def view(self) -> View:
-        """What a person looks at, for `torchshrink.report`."""
-        said = [*([] if self.test is None else [self.test.words]), self.verdict.words]
-        said += [verdict.words for verdict in self.against.values()]
-        return View(tuple(result._part() for result in self.results.values()), said)
+    def view(self, about: About = NOT_SAID) -> View:
+        """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
+        return view_of_comparison(self, about)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
@@ -443,11 +441,16 @@ class PathComparison:
 
         return plot(self.view(), ax)
 
-    def report(self, path: PathLike) -> None:
-        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+    def report(self, path: PathLike, about: About = NOT_SAID) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
+
+        Args:
+            path: the file.
+            about: what the result does not know, such as ``About(data="sales.csv", columns=["price", "size"])``.
+        """
         from torchshrink.report.page import write_report
 
-        write_report(self.view(), path)
+        write_report(self.view(about), path)
 
 
 def load_path(folder: PathLike) -> PathResult | PathComparison:
@@ -467,16 +470,24 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
     except InputError as error:
         raise InputError(f"{place / RESULT}: {error}: run it again") from error
     if "results" not in saved:
-        return _loaded(saved, tensors["losses"], tensors["fold"])
+        return _loaded(
+            saved, tensors["losses"], tensors["fold"], path_weights_from(saved["weights"], tensors, "weights.")
+        )
     results = {
-        name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
+        name: _loaded(
+            each,
+            tensors[f"losses.{name}"],
+            tensors["fold"],
+            path_weights_from(each["weights"], tensors, f"weights.{name}."),
+        )
+        for name, each in saved["results"].items()
     }
     against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
     test = final_test_from_dict(saved["test"])
     return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
 
 
-def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResult:
+def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor, weights: PathWeights | None) -> PathResult:
     return PathResult(
         penalty=saved["penalty"],
         points=tuple(point_from_dict(point) for point in saved["points"]),
@@ -490,7 +501,12 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         counts=Unknown("this path was saved without sizes: its penalty has no groups, or its model cannot be traced")
         if saved["sizes"] is None
         else Known([math.inf if size is None else size for size in saved["sizes"]]),
+        weights=weights,
     )
+
+
+def _tensors_of(result: PathResult, prefix: str) -> dict[str, Tensor]:
+    return {} if result.weights is None else {prefix + name: t for name, t in result.weights.tensors().items()}
 
 
 def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -118,7 +118,7 @@ def polish(
         progress: a bar on stderr.
 
     Returns:
-        The certificates before and after, the count of steps, and whether it converged: never silently not.
+        The certificates before and after, the count of steps, and whether it converged, which is never left open.
 
     Raises:
         InputError: the loss is not finite at the start, an argument is not usable, or the model has shards.

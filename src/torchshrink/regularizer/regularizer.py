@@ -360,7 +360,7 @@ class Regularizer:
                 (docs/training.md).
 
         Returns:
-            This regularizer, which is also a context manager: ``with reg.attach(optimizer): ...``.
+            This regularizer, which is also a context manager (``with reg.attach(optimizer):``).
 
         Raises:
             AttachmentError: already attached; or the optimizer lacks a penalised parameter, or holds several others;

@@ -17,7 +17,7 @@ Every repeat holds out the same n rows, so the luck of the rows does not average
 training, Var ḡ = v/n + τ²/(KR) ≤ s²/K; the difference makes up for choosing the strength. S²/R covers luck that all
 folds of a repeat share. With one repeat the variance is corrected for training sets that overlap (Nadeau and Bengio,
 2003, "Inference for the generalization error"); so it is with folds that the caller gives, which may hold out rows more
-than once. `benchmarks/verdict.py` has the rule's false alarms, power and coverage; docs/verdict.md the table.
+than once. `benchmarks/verdict.py` has the rule's false alarms, power and coverage; docs/measured_verdict.md the table.
 
 The interval is about the whole procedure, the choice of the strength included, on as many rows as a fold trains on.
 Where there is one split only, or two models and an untouched test set, only rows vary, and the interval speaks of the
