@@ -55,7 +55,7 @@ def values():
         ts.Engine("lanes", lanes=4), PathSettings(strengths=tuple(range(1, 99)), folds=[([1], [2])] * 50),
         ts.Activations(large, {"1": ts.L1(0.1)}), ts.WEIGHTS, ts.convert("sklearn.Ridge", alpha=1.0, rows=99),
         *(ts.L1(0.1, weights=torch.rand(3, 20)), ts.GroupLasso(0.1, dim=1, labels=[0, 1] * 10)),
-        linear.source, result.best.counts, linear.counts,
+        linear.source, result.best.counts, linear.counts, linear.weights, result.view(), linear.weights.looked.layers,
     ]  # fmt: skip
 
 
