@@ -15,7 +15,7 @@ from torchshrink.paths import PathSettings
 from torchshrink.penalties import BUILTIN
 from torchshrink.regularizer.summary import Summary
 from torchshrink.support.tables import Column as Head
-from torchshrink.support.tables import Table, html_of_details, html_of_pairs, printable
+from torchshrink.support.tables import Table, html_of_details, html_of_pairs, paired, printable
 
 MOST = 200
 HOSTILE = [
@@ -55,7 +55,7 @@ def values():
         ts.Engine("lanes", lanes=4), PathSettings(strengths=tuple(range(1, 99)), folds=[([1], [2])] * 50),
         ts.Activations(large, {"1": ts.L1(0.1)}), ts.WEIGHTS, ts.convert("sklearn.Ridge", alpha=1.0, rows=99),
         *(ts.L1(0.1, weights=torch.rand(3, 20)), ts.GroupLasso(0.1, dim=1, labels=[0, 1] * 10)),
-        linear.source, result.best.counts, linear.counts,
+        linear.source, result.best.counts, linear.counts, linear.weights, result.view(), linear.weights.looked.layers,
     ]  # fmt: skip
 
 
@@ -199,6 +199,17 @@ def test_a_table_too_wide_leaves_out_columns_and_never_wraps(width):
     assert max(map(len, lines)) <= width
     assert ("a" * 30 in lines[0], "b" * 30 in lines[0]) == (width > 70, width > 40)
     assert [line.split()[-1] for line in lines] == ["c", "3", "30"]
+
+
+@pytest.mark.parametrize("width", [20, 30, 31, 32, 33, 80])
+def test_wrapped_words_keep_numbers_with_their_unit_and_break_no_option(width):
+    words = "37.2 % of all, and --a-long-option-name stays whole, 5 % too"
+    lines = paired([("label", words)], width)
+    assert " ".join(" ".join(lines).split()) == f"label {words}"
+    assert all(len(line) <= width or "--a-long-option-name" in line for line in lines)
+    assert not any(line.lstrip().startswith("%") or line.endswith("--a") for line in lines)
+    assert all(line.startswith(" " * 13) for line in lines[1:])
+    assert paired([("label", words), ("", "two")]) == [f"label        {words}", "             two"]
 
 
 def test_a_summary_is_its_text(values):

@@ -78,9 +78,14 @@ def test_several_penalties_share_everything_but_the_penalty(run, small_csv, pict
 
 def test_the_refitted_model_is_the_one_chosen(run, small_csv):
     for choose in ("best", "one_se"):
-        assert run(*BASE, "--penalty", "l1", "--choose", choose, "--quiet", "--out", choose).status == 0
+        ran = run(*BASE, "--penalty", "l1", "--choose", choose, "--quiet", "--out", choose)
+        assert ran.status == 0
         result, refit = load_path(choose), json.loads(Path(choose, "refit.json").read_text())
         chosen = result.one_se if choose == "one_se" else result.best
+        (told,) = (line for line in ran.out.splitlines() if line.startswith("choice "))
+        assert told.split()[1] == (f"L1({chosen.strength:g})," if chosen.strength else "no")
+        before = f", without penalty {result.points[0].validation_loss:.4g}" if chosen.strength else ""
+        assert told.endswith(f": {chosen.validation_loss:.4g}{before}")
         assert refit["strength"] == chosen.strength
         model, data = load_model(choose), load("small.csv", target="kind")
         with torch.no_grad():

@@ -154,7 +154,11 @@ def test_where_a_training_diverged_there_is_nothing():
 def test_several_penalties_give_the_best_ones():
     X, y = rows()
     result = ts.path(lambda: nn.Linear(6, 3), (X, y), [ts.L1, ts.L2], strengths=[0.01], **QUICK)
-    pd.testing.assert_frame_equal(result.coefficients(progress=False), result.best.coefficients(progress=False))
+    table = result.best.coefficients(progress=False)
+    pd.testing.assert_frame_equal(result.coefficients(progress=False), table)
+    best = result.best
+    named = result.coefficients(["best", best.points[0], "one_se"], progress=False)
+    pd.testing.assert_frame_equal(named, table[[best.best.strength, 0.0, best.one_se.strength]])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,7 @@ def test_several_penalties_give_the_best_ones():
         ({"strengths": [-1.0]}, "strength=-1.0: a finite number"),
         ({"strengths": [float("nan")]}, "strength=nan: a finite number"),
         ({"strengths": [True]}, "strength=True: a finite number"),
+        ({"strengths": ["worst"]}, "strength='worst': expected a number"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(asked, said):

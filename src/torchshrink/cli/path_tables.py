@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
     report = [name for name in files if name.endswith(".html")]
     pairs = [
         *([("columns", columns)] if columns else []),
-        ("choice", f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"),
+        ("choice", _choice(best, refit)),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
         *([] if result.test is None else [("test", result.test.words)]),
@@ -42,3 +43,13 @@ _CHOICE = {
     "best": "strength of least validation loss",
     "one_se": "strongest within one standard error of the least validation loss",
 }
+
+
+def _choice(result: PathResult, refit: Mapping[str, Any]) -> str:
+    """What was taken, why, and what that does to the loss on unseen rows."""
+    what = f"{refit['penalty'] if refit['strength'] else 'no penalty'}, the {_CHOICE[refit['choice']]}"
+    losses = {point.strength: point.validation_loss for point in result.points}
+    before, after = losses[0.0], losses[refit["strength"]]
+    if not refit["strength"] or not math.isfinite(before):
+        return f"{what}: {after:.4g}"
+    return f"{what}: {after:.4g}, without penalty {before:.4g}"

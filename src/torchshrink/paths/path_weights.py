@@ -55,6 +55,9 @@ class PathWeights:
     curves: Tensor
     epochs: Tensor
 
+    def __repr__(self) -> str:
+        return f"<PathWeights: {len(self.counts)} strengths, {self.looked!r}>"
+
     def to_dict(self) -> dict[str, Any]:
         """What is no tensor, as JSON takes it."""
         return layers_to_dict(self.looked) | {"row": list(self.row), "total": self.total}

@@ -232,7 +232,11 @@ class PathResult:
         return given.strength if isinstance(given, PathPoint) else given
 
     def coefficients(
-        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+        self,
+        strengths: Sequence[float | Choice | PathPoint] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        progress: bool = True,
     ) -> DataFrame:
         """What the model reads of each input, at each strength: a table to look at, or to ``.T.plot()``.
 
@@ -249,7 +253,7 @@ class PathResult:
           in the order in which the modules were made.
 
         Args:
-            strengths: at which; by default those of the path.
+            strengths: at which, as `refit` takes them; by default those of the path.
             names: of the inputs; by default the columns of the DataFrame that the path was given, else ``x0``, ``x1``
                 …, or ``x[row, column]`` where a row has several dimensions.
             progress: whether to count trainings on stderr.
@@ -273,7 +277,7 @@ class PathResult:
         from torchshrink.paths.coefficients import coefficients
 
         wanted = self.points if strengths is None else strengths
-        at = [each.strength if isinstance(each, PathPoint) else checked_strength(each) for each in wanted]
+        at = [checked_strength(self._strength(each)) for each in wanted]
         source = self._source()
         table = coefficients(source, sorted(set(at)), names, progress=progress)
         return table[at]
@@ -404,7 +408,11 @@ class PathComparison:
         return self.best.refit(strength, polish=polish, relaxed=relaxed)
 
     def coefficients(
-        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+        self,
+        strengths: Sequence[float | Choice | PathPoint] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        progress: bool = True,
     ) -> DataFrame:
         """`PathResult.coefficients` of the best penalty."""
         return self.best.coefficients(strengths, names=names, progress=progress)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.models import Preprocess
+from torchshrink.support.text import shortened
 
 PER_DECADE, LOWEST, HIGHEST = 4, -6, 2  # the bins of sizes: quarters of a decade, from 1e-6 to 100
 BINS = PER_DECADE * (HIGHEST - LOWEST)
@@ -55,6 +56,9 @@ class Looked:
     first: str = ""
     kind: Kind = "norms"
 
+    def __repr__(self) -> str:
+        return f"<Looked: {len(self.layers)} layers, {self.kind} of {shortened(self.first, 80)}>"
+
 
 NOTHING = Looked()
 """No weight."""
@@ -82,6 +86,9 @@ class WeightSummary:
     reading: Tensor
     total: int
     curve: Tensor
+
+    def __repr__(self) -> str:
+        return f"<WeightSummary: {len(self.counts)} layers, {self.total} inputs>"
 
     def tensors(self) -> dict[str, Tensor]:
         """For a file."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torchshrink.support.text import shortened
+
 
 class Point(Protocol):
     """One strength: see `torchshrink.paths.PathPoint`, which is one."""
@@ -118,6 +120,9 @@ class Weights:
     lowest: int = -6
     per_decade: int = 4
 
+    def __repr__(self) -> str:
+        return f"<Weights: {len(self.layers)} layers, {self.kind} of {self.total} inputs>"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -149,6 +154,9 @@ class Part:
     weights: Weights | None = None
     folds: Sequence[Sequence[Fold]] = ()
 
+    def __repr__(self) -> str:
+        return f"<Part: {shortened(self.penalty)}, {len(self.points)} strengths>"
+
 
 @dataclass(frozen=True)
 class Refit:
@@ -179,6 +187,9 @@ class Refit:
     gap: float | None
     objective: float | None
     notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        return f"<Refit at {self.strength:.4g}: {self.zeros:,} of {self.total:,} weights zero>"
 
 
 @dataclass(frozen=True)
@@ -213,6 +224,10 @@ class About:
     refit: Refit | None = None
     notes: Sequence[str] = ()
 
+    def __repr__(self) -> str:
+        given = (f"{name}={shortened(repr(value), 30)}" for name, value in vars(self).items() if value)
+        return f"About({shortened(', '.join(given), 150)})"
+
 
 NOT_SAID = About()
 """Of a run of which nothing is known but its path."""
@@ -237,3 +252,6 @@ class View:
     against: Mapping[str, Verdict] = field(default_factory=dict)
     test: Test | None = None
     about: About = NOT_SAID
+
+    def __repr__(self) -> str:
+        return f"<View of {shortened(', '.join(part.penalty for part in self.parts), 80)}>"

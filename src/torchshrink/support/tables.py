@@ -113,9 +113,11 @@ def paired(pairs: Iterable[tuple[str, str]], width: int | None = None, *, indent
         if width is None:
             lines.append(line)
             continue
-        lines += textwrap.wrap(
-            line, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+        held = line.replace(" %", "\u00a0%")  # a number and its unit stay together
+        wrapped = textwrap.wrap(
+            held, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
         )
+        lines += [each.replace("\u00a0%", " %") for each in wrapped]
     return lines
 
 
