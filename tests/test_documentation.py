@@ -255,6 +255,33 @@ def test_the_table_of_strengths_in_the_readme_is_what_its_script_measures(monkey
         assert found[-1] == expected[-1] or 0.5 < float(found[-1]) / float(expected[-1]) < 2
 
 
+def test_the_table_of_costs_in_the_readme_has_the_rows_of_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    steps = runpy.run_path(str(ROOT / "benchmarks" / "steps.py"))
+    (quoted,) = re.findall(BETWEEN.format("steps"), (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in quoted.strip().splitlines()]
+    assert [row[0] for row in rows[2:]] == [name for name in steps["WAYS"] if name != "no penalty"]
+    assert all(float(cell) > 0.5 for row in rows[2:] for cell in row[1:5])
+
+
+def test_the_numbers_of_the_readme_stand_where_their_scripts_are_named() -> None:
+    """Beside the tables and the code: each number of three digits or more is one of a page that names its script."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for table in ("truth", "steps"):
+        text = re.sub(BETWEEN.format(table), "", text, flags=re.DOTALL)
+    text = re.sub(r"\([^()]*\)|`[^`\n]*`", "", FENCED.sub("", text))  # code, and where links lead
+    numbers = set(re.findall(r"\b\d[\d,]*\d{2}\b", text))
+    pages = [page.read_text(encoding="utf-8") for page in [*DOCS, *GALLERY]]
+    measured = "".join(
+        page for page in pages if re.search(r"benchmarks/\w+\.py|^assert |^>>> ", page, flags=re.MULTILINE)
+    )
+    assert len(numbers) >= 3
+    assert [number for number in numbers if not re.search(rf"(?<![\d,]){number}(?![\d,])", measured)] == []
+    words = {7: "seven", 20: "Twenty"}
+    assert f"[{words[len(BUILTIN)]} penalties and constraints]" in text
+    assert f"one of {words[len(GALLERY)]} in" in text
+
+
 @pytest.mark.parametrize("table", ["truth", "steps"])
 def test_the_readme_quotes_each_benchmark(table: str) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
