@@ -170,8 +170,8 @@ def test_the_wheel_is_whole_and_works(wheel: Path, tmp_path: Path) -> None:
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
     expected = {
         path.relative_to(ROOT / "src").as_posix()
-        for path in (ROOT / "src" / "torchshrink").rglob("*.py*")
-        if path.suffix in (".py", ".pyi")
+        for path in (ROOT / "src" / "torchshrink").rglob("*.*")
+        if path.suffix in (".py", ".pyi", ".js", ".css")
     } | {"torchshrink/py.typed"}
     assert expected <= names
     assert {name.split("/")[0] for name in names - expected} == {wheel.name.split("-py3")[0] + ".dist-info"}

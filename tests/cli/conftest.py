@@ -49,7 +49,7 @@ def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """To draw one takes most of a small run; in its place stands all that it would have been drawn from."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(
-            "torchshrink.report.page.png", lambda view: b"\x89PNG" + repr(view).encode(errors="backslashreplace")
+            "torchshrink.report.picture.png", lambda view: b"\x89PNG" + repr(view).encode(errors="backslashreplace")
         )
 
 

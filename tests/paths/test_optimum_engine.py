@@ -48,6 +48,25 @@ def test_a_lasso_path_is_scikit_learns():
     assert certificate.gap <= 1e-12
 
 
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_test_rows_judge_the_optima_in_the_target_s_own_unit(rescaled):
+    """Not two trainings, which stop early, and not in the unit that is trained in."""
+    X, y = diabetes()
+    y = 50 + 7 * y
+    end = ts.models.Rescale if rescaled else lambda: nn.Flatten(0)
+    rows = list(range(100))
+
+    def build():
+        return nn.Sequential(nn.Linear(10, 1, dtype=torch.float64), end())
+
+    result = ts.path(build, (X, y), ts.L1, strengths=3, test=rows, **GIVEN)
+    assert solved(result)
+    for told, strength in ((result.test.tuned_loss, "best"), (result.test.unpenalised_loss, 0.0)):
+        model, _ = result.refit(strength)
+        with torch.no_grad():
+            assert told == pytest.approx((model(X[rows]) - y[rows]).square().mean().item(), rel=1e-9)
+
+
 @pytest.mark.parametrize("penalty", [ts.L1, ts.L2, ts.ElasticNet(1.0, 1.0), ts.L1(1.0, weights=torch.ones(1, 10))])
 def test_every_elastic_net_is_certified(penalty):
     result = ts.path(least_squares(), diabetes(), penalty, strengths=6, **GIVEN)

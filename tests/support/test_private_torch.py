@@ -53,6 +53,23 @@ def test_functorch_and_batched_tensors_are_seen():
     assert seen == [(False, False), (True, True), (True, False)]
 
 
+def test_what_is_under_vmap_can_be_read_in_whole():
+    seen = []
+
+    def look(x):
+        seen.append(private_torch.unbatched(x))
+        return x
+
+    torch.func.vmap(torch.func.vmap(look))(torch.arange(6.0).view(2, 3))
+    torch.func.grad(lambda x: look(x).sum())(torch.ones(2))
+    torch.func.vmap(torch.func.grad(lambda x: look(x).sum()))(torch.ones(2, 2))
+    look(torch.ones(2))
+    assert seen[0].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert seen[1] is None
+    assert seen[2] is None
+    assert seen[3].tolist() == [1.0, 1.0]
+
+
 def test_autocast_is_seen():
     assert not private_torch.any_autocast()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -31,6 +31,7 @@ from torchshrink.penalties import Penalty
 from torchshrink.penalties.proximal import soft_threshold
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.activations import live_activations
+from torchshrink.support.tables import html_of_pairs
 from torchshrink.training import Loss
 
 
@@ -47,6 +48,9 @@ class DualityGap:
     gap: float
     objective: float
     bound: float
+
+    def _repr_html_(self) -> str:
+        return html_of_pairs([(name, f"{value:.10g}") for name, value in vars(self).items()], "duality gap")
 
     def __str__(self) -> str:
         return f"objective {self.objective:.10g}, at most {self.gap:.3g} above its minimum"

@@ -8,6 +8,7 @@ from torch import nn
 
 from torchshrink.certifying.duality import duality_gap
 from torchshrink.certifying.full_data import Data, full_loss
+from torchshrink.certifying.standard_error import standard_error
 from torchshrink.errors import NoDualError, UnsettledDualError
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import Certificate
@@ -39,6 +40,9 @@ def certify(model: nn.Module, data: Data, regularizer: Regularizer, *, loss: Los
     """
     with full_loss(model, data, loss) as full:
         certificate = regularizer.certify(full)
+        if not certificate.ok():
+            error = standard_error(full, [p for _, p in regularizer.trainable()])
+            certificate = dataclasses.replace(certificate, standard_error=error)
         try:
             gap = duality_gap(model, (full.X, full.y), regularizer, loss=full.loss).gap
         except UnsettledDualError as error:

@@ -21,7 +21,8 @@ from typing import Annotated
 
 import typer
 
-from torchshrink.cli import audit, console, convert, options, path, shrink, train
+from torchshrink.cli import audit, command_line, console, convert, path, report, shrink, train
+from torchshrink.cli.examples import EXAMPLES, help_of
 from torchshrink.cli.signals import listening
 from torchshrink.errors import InputError, JournalWarning, TorchshrinkError
 
@@ -30,7 +31,7 @@ DONE, FAILED, MISUSED, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 app = typer.Typer(
     name="torchshrink",
     help="Regularization for PyTorch whose strength means what it says.",
-    epilog="The main job: torchshrink path digits --penalty l1",
+    epilog=f"The main job: torchshrink {EXAMPLES['path'][0]}",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -40,7 +41,7 @@ app = typer.Typer(
 def _global_options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version and leave.")] = False,
-    debug: options.Debug = False,
+    debug: Annotated[bool, typer.Option("--debug", hidden=True)] = False,  # each verb has it too, and its help tells
 ) -> None:
     if version:
         from importlib.metadata import version as version_of
@@ -54,11 +55,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "path": path.path,
     "train": train.train,
     "shrink": shrink.shrink,
+    "report": report.report,
     "audit": audit.audit,
     "convert": convert.convert,
 }
 for _name, _verb in VERBS.items():
-    app.command(_name)(_verb)
+    app.command(_name, help=help_of(_name, _verb))(_verb)
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +74,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     0
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command_line.remember(arguments)
     debug = "--debug" in arguments  # wherever it stands; parsing may fail before an option is read
     with console.streams(), listening(lambda: f"interrupted{_to_go_on(arguments)}") as signals:
         try:

@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 def audit(
     data: options.OptionalData = None,
     target: options.Target = None,
+    penalty: options.Penalty = None,
+    strength: options.Strength = None,
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    json: options.Json = False,
     task: options.Task = "auto",
     sep: options.Sep = None,
     decimal: options.Decimal = None,
     thousands: options.Thousands = None,
     na: options.Na = None,
     drop: options.Drop = None,
-    model: options.Model = "mlp",
-    hidden: options.Hidden = None,
-    penalty: options.Penalty = None,
-    strength: options.Strength = None,
-    l1_ratio: options.L1Ratio = None,
-    dim: options.Dim = None,
-    groups: options.Groups = None,
-    gamma: options.Gamma = None,
-    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
     keep: options.Keep = None,
     low: options.Low = None,
     high: options.High = None,
     pattern: options.Pattern = None,
     rules: options.Rules = None,
+    l1_ratio: options.L1Ratio = None,
+    dim: options.Dim = None,
+    groups: options.Groups = None,
+    gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     on: options.On = None,
     method: options.Method = "auto",
     seed: options.Seed = 0,
-    json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Print which parameters a penalty or a rules file acts on, and which are exempt and why. Nothing is trained."""
@@ -79,7 +79,8 @@ def audit(
         about = {"penalising": penalising.settings | {"method": method}} | ({"columns": kinds} if kinds else {})
         console.emit_json(table(regularizer, method) | about)
     else:
-        console.emit(regularizer.summary())
+        summary, width = regularizer.summary(), console.columns()
+        console.emit(summary if width is None else summary.fitted(width))
         if kinds:
             console.emit_pairs([("columns", kinds)])
 

@@ -13,15 +13,14 @@ import json
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
+from torchshrink.support.tables import Table, paired
 from torchshrink.support.text import write_escaped
 
-if TYPE_CHECKING:
-    from rich.table import Table
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 class Interrupted(Exception):
@@ -158,18 +157,17 @@ def emit_json(result: Mapping[str, Any]) -> None:
 
 def emit_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and what is to be said under them, on stdout: wrapped to a terminal, one line each where there is none."""
-    for name, text in pairs:
-        emit_wrapped(f"{name:<12} {text}", indent=13)
+    emit("\n".join(paired(pairs, columns())))
 
 
-def emit_wrapped(line: str, *, indent: int = 0) -> None:
+def emit_wrapped(line: str) -> None:
     """A line, on stdout: wrapped to a terminal, as it is where there is none. Paths and options are not broken."""
-    if sys.stdout.isatty():
-        columns = shutil.get_terminal_size().columns
-        line = textwrap.fill(
-            line, columns, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
-        )
-    emit(line)
+    emit("\n".join(paired([("", line)], columns(), indent=0)))
+
+
+def columns() -> int | None:
+    """How many characters fit on a line of stdout; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def in_folder(files: Sequence[str]) -> str:
@@ -182,14 +180,14 @@ def in_folder(files: Sequence[str]) -> str:
 
 
 def emit_table(table: Table) -> None:
-    """A table, on stdout: as wide as the terminal, or as it needs where there is none to fit into."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else max(shutil.get_terminal_size().columns, 160)
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    """A table, on stdout: on a terminal no wider than that, and the rows that matter stand out."""
+    lines, width = table.lines(columns()), columns()
+    if width is None or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
+        emit("\n".join(lines))
+        return
+    first = len(lines) - len(table.rows)
+    strong = {first + row for row in table.marked}
+    emit("\n".join(f"{_BOLD}{line}{_PLAIN}" if at in strong else line for at, line in enumerate(lines)))
 
 
 def one_line(message: str) -> str:

@@ -12,7 +12,7 @@ from torchshrink.errors import InputError
 if TYPE_CHECKING:
     from torchshrink.conversions.convert import Conversion
 
-_TOOLS, _STRENGTHS, _FACTS, _CHOICES = "Tools", "The source's strengths", "The data", "What else matters"
+_STRENGTHS, _FACTS, _CHOICES = "The source's strengths", "The data", "What else matters"
 
 
 def _number(flag: str, panel: str, help: str) -> Any:
@@ -25,12 +25,10 @@ def _count(flag: str, help: str) -> Any:
 
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="TOOL", rich_help_panel=_TOOLS, show_default=False, help="Such as sklearn.Ridge."),
+    options.option("--from", "TOOL", "The tool to convert from, such as sklearn.Ridge."),
 ]
-To = Annotated[str, typer.Option("--to", metavar="TOOL", rich_help_panel=_TOOLS, help="The tool to convert to.")]
-List = Annotated[
-    bool, typer.Option("--list", rich_help_panel=_TOOLS, help="The tools, what each minimises and what it takes.")
-]
+To = Annotated[str, options.option("--to", "TOOL", "The tool to convert to.", default=True)]
+List = Annotated[bool, options.option("--list", "", "The tools, what each minimises and what it takes.")]
 Other = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,19 +47,20 @@ Loss = Annotated[
     str | None,
     typer.Option(
         "--loss",
-        metavar="mean|half_mse|mse_sum|log_loss_sum",
+        metavar="NAME",
         rich_help_panel=_CHOICES,
         show_default=False,
-        help="What torch or Keras trains on: a mean over rows (default), ½·MSE, or a sum.",
+        help="What torch or Keras trains on: mean over rows (default), half_mse, mse_sum, log_loss_sum.",
     ),
 ]
 Decoupled = Annotated[
     bool | None,
     typer.Option(
-        "--decoupled-weight-decay/--coupled-weight-decay",
-        rich_help_panel=_CHOICES,
+        "--decoupled-weight-decay/--coupled",
+        metavar="",
+        rich_help_panel="Of torch.Adam, NAdam and RAdam",  # its names leave no room for others beside them
         show_default=False,
-        help="Of torch.Adam, NAdam and RAdam.",
+        help="How they decay weights.",
     ),
 ]
 
@@ -70,6 +69,7 @@ def convert(
     from_: From = None,
     to: To = "torchshrink",
     list_: List = False,
+    json: options.Json = False,
     C: Annotated[float | None, _number("--C", _STRENGTHS, "scikit-learn's inverse strength.")] = None,
     alpha: Annotated[float | None, _number("--alpha", _STRENGTHS, "A strength; glmnet's share of L1.")] = None,
     l1_ratio: Annotated[float | None, _number("--l1-ratio", _STRENGTHS, "scikit-learn's share of L1.")] = None,
@@ -88,7 +88,6 @@ def convert(
     dampening: Annotated[float | None, _number("--dampening", _CHOICES, "Of SGD with decoupled decay.")] = None,
     decoupled_weight_decay: Decoupled = None,
     to_set: Other = None,
-    json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Print one tool's strength as another's: the settings with which both minimise the same function."""
@@ -106,7 +105,7 @@ def convert(
     if json:
         console.emit_json(conversion.to_dict())
     else:
-        console.emit(_text(conversion))
+        _show(conversion)
 
 
 _NOT_PARAMETERS = ("from_", "to", "list_", "to_set", "json", "debug")
@@ -135,25 +134,20 @@ def _value(word: str) -> float | bool | str:
         return word
 
 
-def _text(conversion: Conversion) -> str:
-    """The equation, both objectives and the notes, for people."""
-    lines = [
-        str(conversion),
-        "",
-        f"  {conversion.source} minimises {conversion.source_objective}",
-        f"  {conversion.destination} minimises {conversion.objective}",
-        "",
-        *(f"  {name} = {value!r}" for name, value in conversion.settings.items()),
-        "",
-        "exact" if conversion.exact else "not exact",
-        *(f"- {note}" for note in conversion.notes),
-    ]
-    return "\n".join(lines)
+def _show(conversion: Conversion) -> None:
+    """The equation, its settings, both objectives and the notes, for people."""
+    console.emit_wrapped(str(conversion))
+    console.emit("")
+    exact = "both minimise the same function" if conversion.exact else "no: see the notes"
+    pairs = [(name, repr(value)) for name, value in conversion.settings.items()]
+    pairs += [("exact", exact)]
+    pairs += [("from", f"{conversion.source} minimises {conversion.source_objective}")]
+    pairs += [("to", f"{conversion.destination} minimises {conversion.objective}")]
+    pairs += [("note", note) for note in conversion.notes]
+    console.emit_pairs(pairs)
 
 
 def _list(*, json: bool) -> None:
-    from rich.table import Table
-
     from torchshrink.conversions.convert import REFUSED, TOOLS
 
     if json:
@@ -167,9 +161,13 @@ def _list(*, json: bool) -> None:
         }
         console.emit_json({"tools": tools, "no_equivalent": REFUSED})
         return
-    table = Table("tool", "minimises", "strengths", "depends on")
+    alike: dict[tuple[str, str, str], list[str]] = {}  # what is the same for several tools is told once
     for tool in TOOLS.values():
-        columns = (", ".join(p.name for p in group) for group in (tool.settings, tool.needs))
-        table.add_row(tool.name, tool.objective, *columns)
-    console.emit_table(table)
-    console.emit("\n".join(f"{name} has no equivalent: {why}" for name, why in REFUSED.items()))
+        takes, needs = (", ".join(p.name for p in group) for group in (tool.settings, tool.needs))
+        alike.setdefault((tool.objective, takes, needs), []).append(tool.name)
+    for (objective, takes, needs), names in alike.items():
+        pairs = (("  minimises", objective), ("  takes", takes), ("  depends on", needs))
+        console.emit_wrapped(", ".join(names))
+        console.emit_pairs([pair for pair in pairs if pair[1]])
+        console.emit("")
+    console.emit_pairs([("none", f"{name} has no equivalent: {why}") for name, why in REFUSED.items()])

@@ -20,7 +20,12 @@ def first_layer(model: Mapping[str, Any]) -> str:
 
 def encoded_from(data: Dataset) -> list[int]:
     """For each column of that weight, the raw column that it is made of, as in `Preprocess`."""
-    return [column for column, size in enumerate(data.sizes) for _ in range(max(size, 1))]
+    return columns_encoded(data.sizes)
+
+
+def columns_encoded(sizes: Sequence[int]) -> list[int]:
+    """The same from each column's count of categories, 0 for a number."""
+    return [column for column, size in enumerate(sizes) for _ in range(max(size, 1))]
 
 
 @torch.no_grad()

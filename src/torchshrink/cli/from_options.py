@@ -23,7 +23,7 @@ from torchshrink.data import Dataset, Format, load, split
 from torchshrink.data.rounding import warn_of_rounding
 from torchshrink.errors import InputError
 from torchshrink.paths.folds import draw_rows
-from torchshrink.penalties import L2, GroupLasso, Penalty, SparseGroupLasso
+from torchshrink.penalties import BUILTIN, L2, GroupLasso, Penalty, SparseGroupLasso
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import ALL, WEIGHTS, Rules, Selection
 from torchshrink.training import check_fit, default_loss
@@ -85,7 +85,7 @@ def penalising(
         if strength:
             raise InputError(f"--strength {strength:g} with --penalty none: give a penalty, or leave --strength out")
         return Penalising(None, SELECTION[chosen], {"penalty": name, "on": chosen})
-    constraint = penalty_class(name, also=(NO_PENALTY,)).constraint
+    constraint = penalty_class(name, offered=(*BUILTIN, NO_PENALTY)).constraint
     shape.check(name)
     if constraint and strength is not None:
         raise InputError(f"--strength {strength:g} with --penalty {name}: a constraint has none; leave it out")

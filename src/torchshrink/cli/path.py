@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, option_checks, options
+from torchshrink.cli import command_line, console, option_checks, options
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -27,22 +28,32 @@ FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", R
 SHRUNK = "shrunk"  # the folder of the smaller model, with --shrink
 _PATH = FILES[:2]  # what was cross-validated; the others are of the model that is refitted
 _END = ("polish", "relaxed", "choose")  # settings of that model alone
+_WHEN = ("date", "command")  # no settings: when it was begun, and what makes it again
 _RUN, _REFIT = "run", "refit"  # what settings and refit are sealed as
 
 
 def path(
     data: options.Data,
     target: options.Target = None,
+    penalty: options.Penalties = None,
+    strengths: options.Strengths = "32",
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    folds: options.Folds = 5,
+    test: options.Test = None,
+    epochs: options.PathEpochs = None,
+    choose: options.Choose = "best",
+    shrink: options.Shrink = False,
+    out: options.Out = None,
+    force: options.Force = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
     task: options.Task = "auto",
     sep: options.Sep = None,
     decimal: options.Decimal = None,
     thousands: options.Thousands = None,
     na: options.Na = None,
     drop: options.Drop = None,
-    model: options.Model = "mlp",
-    hidden: options.Hidden = None,
-    penalty: options.Penalties = None,
-    strengths: options.Strengths = "32",
     l1_ratio: options.L1Ratio = None,
     dim: options.Dim = None,
     groups: options.Groups = None,
@@ -50,19 +61,15 @@ def path(
     epsilon: options.Epsilon = None,
     on: options.On = None,
     method: options.Method = "auto",
-    folds: options.Folds = 5,
-    repeats: options.Repeats = 3,
-    test: options.Test = None,
-    rows: options.Rows = None,
     optimizer: options.PathOptimizer = None,
     lr: options.LearningRate = None,
     momentum: options.Momentum = None,
-    epochs: options.PathEpochs = None,
     batch_size: options.PathBatchSize = None,
+    repeats: options.Repeats = 3,
+    rows: options.Rows = None,
     polish: options.Polish = False,
     relaxed: options.Relaxed = False,
-    choose: options.Choose = "best",
-    shrink: options.Shrink = False,
+    order: options.Order = "cold",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
@@ -70,11 +77,6 @@ def path(
     engine: options.Engine = "auto",
     lanes: options.Lanes = None,
     compile: options.Compile = None,
-    order: options.Order = "cold",
-    out: options.Out = None,
-    force: options.Force = False,
-    resume: options.Resume = False,
-    json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -110,6 +112,7 @@ def path(
     grid = option_checks.strengths("--strengths", strengths)
     refuse_taken(folder, force=force, resume=resume)
 
+    import torchshrink.report.picture  # noqa: F401 – before any training: it may be missing
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
     from torchshrink.cli.features import features_of, first_layer
     from torchshrink.cli.path_tuning import Tuning, by_feature, penalties
@@ -246,6 +249,7 @@ class _Run:
         with said_how_to_start_over():
             saved = read_json(known, what=_RUN)
         files = saved.pop("digests", None)
+        saved = {name: value for name, value in saved.items() if name not in _WHEN}
         same_end = all(saved.get(name) == self.settings[name] for name in _END)
         refuse_changed(self.settings, saved | {name: self.settings[name] for name in _END}, self.folder)
         done = are_there(self.folder, files, self.files)
@@ -288,7 +292,16 @@ class _Run:
             clear(self.folder / SHRUNK)
             for name in (SETTINGS, *FILES):
                 (self.folder / name).unlink(missing_ok=True)
-        write_json(self.folder / SETTINGS, self.settings, what=_RUN)
+        when = self._when() if resume else {}
+        write_json(self.folder / SETTINGS, self.settings | _now() | when, what=_RUN)
+
+    def _when(self) -> dict[str, Any]:
+        """When the run was begun."""
+        from torchshrink.support.storage import read_json
+
+        known = self.folder / SETTINGS
+        saved = read_json(known, what=_RUN) if known.exists() else {}
+        return {name: saved[name] for name in _WHEN[:1] if name in saved}
 
     def trainings(self) -> int:
         """How many finished trainings are kept."""
@@ -298,7 +311,8 @@ class _Run:
         self, result: PathResult | PathComparison, model: nn.Module, refit: dict[str, Any], settings: dict[str, Any]
     ) -> None:
         """Write every file; then that they are all there, and what each is; the journal goes last."""
-        from torchshrink.cli.shrink_results import in_a_sentence, shrink_folder
+        from torchshrink.cli.report import about_of
+        from torchshrink.cli.shrink_results import shrink_folder
         from torchshrink.models import save_model
         from torchshrink.paths import clear_journal
         from torchshrink.report.page import write_report
@@ -308,10 +322,15 @@ class _Run:
         result.save(self.folder)
         save_model(self.folder, model, settings)
         write_json(self.folder / REFIT, refit, what=_REFIT)
-        view = result.view()
         if self.settings.get("shrink"):
-            small = shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
-            view = replace(view, said=[*view.said, in_a_sentence(small)])
-        write_report(view, self.folder / "path.png", self.folder / "report.html")
-        write_json(self.folder / SETTINGS, self.settings | {"digests": digests(self.folder, self.files)}, what=_RUN)
+            shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
+        own = self.settings | _now() | self._when()
+        write_json(self.folder / SETTINGS, own, what=_RUN)
+        write_report(result.view(about_of(self.folder)), self.folder / "path.png", self.folder / "report.html")
+        write_json(self.folder / SETTINGS, own | {"digests": digests(self.folder, self.files)}, what=_RUN)
         clear_journal(self.folder)
+
+
+def _now() -> dict[str, Any]:
+    """When it is, and what is being run."""
+    return {"date": datetime.date.today().isoformat(), "command": command_line.again()}

@@ -10,14 +10,15 @@ from torch import nn
 
 from torchshrink import models
 from torchshrink.cli.from_options import SELECTION, rules_by_feature
+from torchshrink.cli.options import TUNABLE
 from torchshrink.cli.penalty_names import NO_PENALTY, Shape, penalty_class, penalty_of
-from torchshrink.cli.train_results import certificate_in_words, finite
+from torchshrink.cli.train_results import finite
 from torchshrink.data import Dataset
 from torchshrink.errors import InputError
 from torchshrink.paths import PathComparison, PathResult, PathSettings
 from torchshrink.paths.penalty_family import PenaltySpec, family
 from torchshrink.paths.run import PathJob, prepare
-from torchshrink.penalties import BUILTIN, Penalty
+from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.certificate import TOLERANCE
 from torchshrink.regularizer.selection import Rules
@@ -60,7 +61,7 @@ class Tuning:
             "strength": strength,
             "sparsity": sparsity.to_dict(),
             "certificate": finite(certificate.to_dict()) | {"ok": certificate.ok(TOLERANCE), "tolerance": TOLERANCE},
-            "words": {"sparsity": str(sparsity), "certificate": certificate_in_words(certificate)},
+            "words": {"sparsity": str(sparsity), "certificate": certificate.in_words()},
         }
 
 
@@ -72,11 +73,11 @@ def penalties(names: list[str], shape: Shape) -> dict[str, Penalty]:
     """
     split = [name.strip() for given in names for name in given.split(",") if name.strip()]
     if not split:
-        raise InputError(f"--penalty {','.join(names)!r}: expected one or more of {', '.join(BUILTIN)}")
+        raise InputError(f"--penalty {','.join(names)!r}: expected one or more of {', '.join(TUNABLE)}")
     for name in split:
         if name == NO_PENALTY:
             raise InputError("--penalty none: strength 0 is among the points anyway; leave it out")
-        if penalty_class(name).constraint:
+        if penalty_class(name, offered=TUNABLE).constraint:
             raise InputError(
                 f"--penalty {name}: a constraint has no strength to tune; torchshrink train takes it as it is"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torchshrink.cli.option_checks import MOST_GAMMA, one_of, positive
@@ -52,12 +52,11 @@ def signature(name: str) -> Signature:
     return Signature(tuple(required), tuple(optional))
 
 
-def penalty_class(name: str, given_as: str = "--penalty", also: tuple[str, ...] = ()) -> type[Penalty]:
-    """The class called ``name``; ``also`` are words that the caller would have taken instead."""
+def penalty_class(name: str, given_as: str = "--penalty", *, offered: Sequence[str] = tuple(BUILTIN)) -> type[Penalty]:
+    """The class called ``name``; ``offered`` are the words that the caller takes."""
     if name in BUILTIN:
         return BUILTIN[name]
-    names = (*BUILTIN, *also)
-    raise InputError(f"{given_as} {name}: expected one of {', '.join(names)}{penalty_suggestion(name, names)}")
+    raise InputError(f"{given_as} {name}: expected one of {', '.join(offered)}{penalty_suggestion(name, offered)}")
 
 
 def build_penalty(name: str, values: Mapping[str, Any]) -> Penalty:

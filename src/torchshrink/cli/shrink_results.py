@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from torchshrink.cli import console
@@ -20,6 +19,7 @@ from torchshrink.shrinking import Shrunk, shrink
 from torchshrink.shrinking.export import require
 from torchshrink.shrinking.raw_rows import random_rows
 from torchshrink.support.storage import claim_folder, read_json, write_json
+from torchshrink.support.tables import Column, Table
 from torchshrink.support.user_code import call_function
 
 RESULT = "shrink.json"
@@ -173,19 +173,19 @@ def _result(
 
 def show_shrunk(result: Mapping[str, Any]) -> None:
     """The end of a shrinking, on stdout."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "before", "after", ""):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, (before, after) in result["layers"].items():
-        if name.endswith("weight"):
-            table.add_row(name, *(" × ".join(map(str, shape)) for shape in (before, after)), "")
+    rows = [
+        [name, *(" × ".join(map(str, shape)) for shape in shapes), ""]
+        for name, shapes in result["layers"].items()
+        if name.endswith("weight")
+    ]
     for name, label in (
         ("parameters", "parameters"),
         ("operations", f"operations, {_ROWS} rows"),
         ("bytes", "bytes of the file"),
     ):
         before, after = result[name]
-        table.add_row(label, f"{before:,}", f"{after:,}", f"{after / before if before else 1:.2f}")
+        rows.append([label, f"{before:,}", f"{after:,}", f"{after / before if before else 1:.2f}"])
+    table = Table([Column("", left=True), Column("before"), Column("after"), Column("share")], rows)
     console.emit_table(table)
     console.emit("")
     console.emit_pairs([*_pairs(result), ("saved in", console.in_folder(result["files"]))])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchshrink.cli import console, option_checks, options
+from torchshrink.cli import console, option_checks, options, train_board
 from torchshrink.cli.folder import (
     are_there,
     digests,
@@ -29,43 +29,44 @@ _TRAINING = "training"  # what the result is sealed as
 def train(
     data: options.Data,
     target: options.Target = None,
+    penalty: options.Penalty = None,
+    strength: options.Strength = None,
+    model: options.Model = "mlp",
+    hidden: options.Hidden = None,
+    validation: options.Validation = 0.2,
+    epochs: options.Epochs = 50,
+    out: options.Out = None,
+    force: options.Force = False,
+    resume: options.Resume = False,
+    tensorboard: options.TensorBoard = False,
+    json: options.Json = False,
     task: options.Task = "auto",
     sep: options.Sep = None,
     decimal: options.Decimal = None,
     thousands: options.Thousands = None,
     na: options.Na = None,
     drop: options.Drop = None,
-    model: options.Model = "mlp",
-    hidden: options.Hidden = None,
-    penalty: options.Penalty = None,
-    strength: options.Strength = None,
-    l1_ratio: options.L1Ratio = None,
-    dim: options.Dim = None,
-    groups: options.Groups = None,
-    gamma: options.Gamma = None,
-    epsilon: options.Epsilon = None,
     radius: options.Radius = None,
     keep: options.Keep = None,
     low: options.Low = None,
     high: options.High = None,
     pattern: options.Pattern = None,
     rules: options.Rules = None,
+    l1_ratio: options.L1Ratio = None,
+    dim: options.Dim = None,
+    groups: options.Groups = None,
+    gamma: options.Gamma = None,
+    epsilon: options.Epsilon = None,
     on: options.On = None,
     method: options.Method = "auto",
     optimizer: options.Optimizer = "adam",
     lr: options.LearningRate = None,
     momentum: options.Momentum = None,
-    epochs: options.Epochs = 50,
     batch_size: options.BatchSize = 64,
     polish: options.Polish = False,
-    validation: options.Validation = 0.2,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     threads: options.Threads = 1,
-    out: options.Out = None,
-    force: options.Force = False,
-    resume: options.Resume = False,
-    json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -82,6 +83,8 @@ def train(
     option_checks.seed_of("--seed", seed)
     option_checks.one_of("--optimizer", optimizer, options.OPTIMIZERS)
     option_checks.one_of("--task", task, options.TASKS)
+    if tensorboard:
+        train_board.check_installed()
     refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
@@ -119,7 +122,7 @@ def train(
         "threads": threads,
         "versions": from_options.versions(),
     }
-    run = _Run(folder, settings, quiet=quiet)
+    run = _Run(folder, settings, quiet=quiet, tensorboard=tensorboard)
     finished = run.finished() if resume else None
     if finished is None:
         parts = from_options.split_rows(dataset, validation, seed)
@@ -148,6 +151,7 @@ class _Run:
     folder: Path
     settings: dict[str, Any]
     quiet: bool
+    tensorboard: bool = False
 
     def finished(self) -> dict[str, Any] | None:
         """What a run with these settings has already written in full, or None; of other settings, an error."""
@@ -180,6 +184,7 @@ class _Run:
         if force:
             for name in (CHECKPOINT, *FILES):
                 (self.folder / name).unlink(missing_ok=True)
+            train_board.clear(self.folder)
 
     def finish(self, fit: Fit, dataset: Dataset, model_settings: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         """Train to the end, from the checkpoint if there is one, and write the files."""
@@ -188,13 +193,26 @@ class _Run:
 
         checkpoint = self.folder / CHECKPOINT
         history: list[dict[str, Any]] = []
+        board: train_board.Board = train_board.NoBoard()
+        saved = 0
+
+        def save() -> None:
+            nonlocal saved
+            if history:
+                board.write(fit, history[-1])  # first: what is lost of the epoch then, is taken back from it
+            fit.save(checkpoint, self.settings, history)
+            saved = len(history)
+
         try:
             if resume and checkpoint.exists():
-                history = fit.restore(checkpoint)
-                console.say(f"resuming after epoch {len(history)} of {fit.epochs}")
+                history += fit.restore(checkpoint)
+                saved = len(history)
+                console.say(f"resuming after epoch {saved} of {fit.epochs}")
             else:
-                fit.save(checkpoint, self.settings, history)
-            fit.run(history, lambda: fit.save(checkpoint, self.settings, history), quiet=self.quiet)
+                save()
+            if self.tensorboard:
+                board = train_board.TensorBoard(self.folder, history)
+            fit.run(history, save, quiet=self.quiet)
             result = {"settings": self.settings, **self._end(fit, dataset, history)}
             fit.unit.restore(fit.model)
             save_model(self.folder, fit.model, model_settings | {"data": dataset.describe()})
@@ -202,7 +220,9 @@ class _Run:
             write_json(self.folder / RESULT, result | {"digests": written}, what=_TRAINING)
             checkpoint.unlink()
         except KeyboardInterrupt:
-            raise console.Interrupted(f"{len(history)} of {fit.epochs} epochs are saved in {self.folder}") from None
+            raise console.Interrupted(f"{saved} of {fit.epochs} epochs are saved in {self.folder}") from None
+        finally:
+            board.close()
         return result
 
     def _end(self, fit: Fit, dataset: Dataset, history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from torchshrink.certifying import certify
@@ -20,7 +19,8 @@ from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
-from torchshrink.regularizer.certificate import TOLERANCE, Certificate
+from torchshrink.regularizer.certificate import TOLERANCE
+from torchshrink.support.tables import Column, Table
 from torchshrink.training import Evaluation, evaluating
 
 
@@ -56,7 +56,7 @@ def training_result(
             "features": features and features_in_words(features),
             "polish": end and str(end),
             # What polish has to say stands before it already.
-            "certificate": certificate_in_words(dataclasses.replace(certificate, notes=()) if end else certificate),
+            "certificate": (dataclasses.replace(certificate, notes=()) if end else certificate).in_words(),
         },
         "history": list(history),
     }
@@ -112,28 +112,18 @@ def gap_in_words(train: float, validation: float) -> str:
     return f"{head}the validation loss is below the training loss"
 
 
-def certificate_in_words(certificate: Certificate) -> str:
-    """One line of the certificate, and what it means."""
-    verdict = "stationary" if certificate.ok() else "not stationary yet: more epochs, a smaller --lr or --polish go on"
-    gap = "" if certificate.gap is None else f"; F is at most {certificate.gap:.2g} above its minimum (duality gap)"
-    notes = "".join(f"; {note}" for note in certificate.notes)
-    return f"distance {certificate.distance:.3g}, relative {certificate.relative:.3g} ({verdict}){gap}{notes}"
-
-
 def show_training(result: Mapping[str, Any], files: Sequence[str]) -> None:
     """The end of a training, on stdout."""
     figures, words, rows = result["result"], result["words"], result["rows"]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
     columns = [name for name in ("train", "validation") if rows[name]]
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_row("rows", *(f"{rows[name]:,}" for name in columns))
-    table.add_row("loss", *(f"{figures[f'{name}_loss']:.4g}" for name in columns))
+    lines = [
+        ["rows", *(f"{rows[name]:,}" for name in columns)],
+        ["loss", *(f"{figures[f'{name}_loss']:.4g}" for name in columns)],
+    ]
     if figures["train_accuracy"] is not None:
-        table.add_row("accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns))
-    console.emit_table(table)
+        lines.append(["accuracy", *(f"{100 * figures[f'{name}_accuracy']:.2f} %" for name in columns)])
+    console.emit_table(Table([Column("", left=True), *map(Column, columns)], lines))
     console.emit("")
     order = ("learnt", "columns", "gap", "sparsity", "features", "polish", "certificate")
-    lines = [(name, words[name]) for name in order if words.get(name)]
-    console.emit_pairs([*lines, ("saved in", console.in_folder(files))])
+    told = [(name, words[name]) for name in order if words.get(name)]
+    console.emit_pairs([*told, ("saved in", console.in_folder(files))])

@@ -15,7 +15,7 @@ from typing import Any
 from torchshrink.conversions.optimizers import loss_of
 from torchshrink.conversions.tools import FACTS, REFUSED, TOOLS, Parameter, Strengths, Tool, Values
 from torchshrink.errors import InputError, NoEquivalentError
-from torchshrink.support.text import near, suggestion
+from torchshrink.support.text import near, shortened, suggestion
 
 __all__ = ["REFUSED", "TOOLS", "Conversion", "NoEquivalentError", "convert"]
 
@@ -51,6 +51,9 @@ class Conversion:
     def to_dict(self) -> dict[str, Any]:
         """As plain data that JSON can hold."""
         return asdict(self) | {"notes": list(self.notes)}
+
+    def __repr__(self) -> str:
+        return f"<Conversion: {shortened(str(self), 180)}>"
 
     def __str__(self) -> str:
         return f"{self.source}({_listed(self.given)}) {'=' if self.exact else '≈'} {self.expression}"

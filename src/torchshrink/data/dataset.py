@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.support.text import shortened
 
 Task = Literal["classification", "regression"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
@@ -22,6 +23,10 @@ class Column:
 
     name: str
     categories: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.categories)} categories" if self.categories else "numbers"
+        return f"<Column {shortened(self.name, 80)!r}: {kind}>"
 
 
 @dataclass(frozen=True, eq=False)

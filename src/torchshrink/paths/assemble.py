@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -14,8 +15,9 @@ from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.null_model import NullLoss
+from torchshrink.paths.path_weights import path_weights
 from torchshrink.paths.refit import Source
-from torchshrink.paths.result import PARAMETERS, PENALISED, PathComparison, PathResult
+from torchshrink.paths.result import AUDIT, MODEL, PARAMETERS, PENALISED, VERSIONS, PathComparison, PathResult
 from torchshrink.paths.sizes import Trained, Unknown
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict
@@ -78,12 +80,16 @@ def make_result(
             "at strength 1": family.describe(1.0),
             PENALISED: spec.penalised[family.name],
             PARAMETERS: spec.parameters,
+            MODEL: spec.model,
+            AUDIT: [list(row) for row in spec.audits.get(family.name, ())],
+            VERSIONS: {"torchshrink": version("torchshrink"), "torch": torch.__version__},
             **_proof(spec, table),
         },
         losses=_row_losses(table, layout),
         fold=fold,
         source=source,
         counts=_counts(spec, family.name, table),
+        weights=path_weights(spec.looked, spec.X.shape[1:], spec.epochs, table),
     )
     return dataclasses.replace(result, verdict=_noted(verdict, [result], [ways], null))
 

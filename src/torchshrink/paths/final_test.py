@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from torchshrink.data.lazy import Rows, readers_alive, split
 from torchshrink.errors import DivergenceError
-from torchshrink.paths.engines.warm_path import train_along
 from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.verdict import Verdict, judge_rows, nothing, paired_shares, verdict_from_dict
+from torchshrink.support.tables import Column, Table
 from torchshrink.training import ROWS_AT_ONCE, evaluate, evaluating
 
 _WORDS = (
@@ -55,7 +55,23 @@ class FinalTest:
     words: str
 
     def __repr__(self) -> str:
-        return f"<FinalTest: {self.words}>"
+        return f"<FinalTest on {self.rows} rows: {self.verdict!r}>"
+
+    def __str__(self) -> str:
+        return self.words
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "loss": (self.unpenalised_loss, self.tuned_loss, ".4g"),
+            "accuracy": (self.unpenalised_accuracy, self.tuned_accuracy, ".2%"),
+        }
+        rows = [
+            (name, *("diverged" if each is None else format(each, how) for each in (before, after)))
+            for name, (before, after, how) in shown.items()
+            if name == "loss" or (before, after) != (None, None)
+        ]
+        heads = Column(f"{self.rows} test rows", left=True), Column("strength 0"), Column(f"{self.strength:.4g}")
+        return Table(heads, rows).html(self.words)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
@@ -147,11 +163,12 @@ class SetAside:
         spec = source.spec
         try:
             with readers_alive(spec.X):
-                model, _ = train_along(spec, source.family, climbed)
+                model, _ = source.trained(climbed)
         except DivergenceError:
             return None
         with readers_alive(self.X):
-            losses = evaluate(model, self.X, self.y, loss=spec.loss).row_losses
+            # In the unit of the targets given, as every other loss of a path.
+            losses = spec.target_scale.of_loss * evaluate(model, self.X, self.y, loss=spec.loss).row_losses
             if not bool(losses.isfinite().all()):
                 return None
             return _Tested(losses, self._right(model, getattr(spec.loss, "ignore_index", None)))

@@ -72,6 +72,9 @@ class Grid:
     words: str
     probes: tuple[tuple[float, float], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Grid, {self.how}: {len(self.strengths)} strengths from 0 to {self.strengths[-1]:.4g}>"
+
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes. A diverged probe's share is null."""
         return {

@@ -20,6 +20,7 @@ from torch import Tensor
 from torchshrink.errors import InputError, JournalWarning
 from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
+from torchshrink.paths.weight_summary import summary_from_tensors
 from torchshrink.support.storage import PathLike, brief, folder_path, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "journal"
@@ -73,6 +74,7 @@ class Journal:
             return TrainingResult(
                 row_losses=tensors["row_losses"],
                 pattern=None if pattern is None else pattern.numpy().tobytes(),
+                weights=summary_from_tensors(tensors),
                 **json.loads(metadata["result"]),
             )
 
@@ -89,6 +91,8 @@ class Journal:
             "stationary": result.stationary,
         }
         tensors = {"row_losses": result.row_losses}
+        if result.weights is not None:
+            tensors |= result.weights.tensors()
         if result.pattern is not None:
             tensors["pattern"] = torch.frombuffer(bytearray(result.pattern), dtype=torch.uint8)
         write_tensors(

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
+from torchshrink.paths import table
 from torchshrink.paths.final_test import FinalTest, final_test_from_dict
 from torchshrink.paths.grid import Grid, grid_from_dict
-from torchshrink.paths.refit import Source
+from torchshrink.paths.path_weights import PathWeights, path_weights_from
+from torchshrink.paths.refit import Source, checked_strength
 from torchshrink.paths.saved_path import check_saved
 from torchshrink.paths.sizes import Known, Trained, Unknown
 from torchshrink.paths.statistics.points import (
@@ -27,8 +29,9 @@ from torchshrink.paths.statistics.points import (
     wanted_size,
 )
 from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
+from torchshrink.paths.views import view_of_comparison, view_of_result
 from torchshrink.regularizer.certificate import Certificate
-from torchshrink.report.view import Part, View
+from torchshrink.report.view import NOT_SAID, About, View
 from torchshrink.support.storage import (
     PathLike,
     folder_path,
@@ -38,9 +41,12 @@ from torchshrink.support.storage import (
     write_json,
     write_tensors,
 )
+from torchshrink.support.tables import printable
+from torchshrink.support.text import shortened
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
     from torchshrink.shrinking import Shrunk
 
@@ -48,9 +54,10 @@ RESULT = "path.json"
 LOSSES = "losses.safetensors"
 Choice = Literal["best", "one_se"]
 _CHOICES = get_args(Choice)
-_FORMAT = "torchshrink-path-2"
+_FORMAT = "torchshrink-path-3"
 _WHAT = "path"  # what the JSON is sealed as
-PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings
+PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings, like the next three
+MODEL, AUDIT, VERSIONS = "model", "audit", "versions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,7 @@ class PathResult:
         test: the tuned model against the unpenalised one on test rows that chose nothing; None where there are none.
         source: what it was made from; None of what was loaded.
         counts: where `sizes` come from.
+        weights: what the folds' trainings left of their weights, by strength; None where that is not kept.
     """
 
     penalty: str
@@ -85,9 +93,19 @@ class PathResult:
     test: FinalTest | None = None
     source: Source | None = field(default=None, repr=False)
     counts: Trained | Known | Unknown = field(default=Unknown("no sizes are kept"), repr=False)
+    weights: PathWeights | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"<PathResult of {self.penalty}: {len(self.points)} strengths, best {self.best!r}>"
+        return f"<PathResult of {shortened(printable(self.penalty))}: {len(self.points)} strengths, best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text([self], self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html([self], self._said())
+
+    def _said(self) -> table.Pairs:
+        return [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
 
     @property
     def best(self) -> PathPoint:
@@ -191,15 +209,19 @@ class PathResult:
             InputError: this result was loaded, and a file holds neither data nor code.
             DivergenceError: the training diverged.
         """
+        source = self._source()
+        at = self._strength(strength)
+        model, certificate = source.refit(at, polished=polish, relaxed=relaxed)
+        return (source.shrunk(model) if shrink else model), certificate
+
+    def _source(self) -> Source:
         if self.source is None:
             raise InputError(
                 "this path was loaded from a file, which holds neither data nor code: call ts.path again (with the "
                 "folder= of before it takes the trainings over); on the command line --resume with another --choose, "
                 "--relaxed or --polish refits alone"
             )
-        at = self._strength(strength)
-        model, certificate = self.source.refit(at, polished=polish, relaxed=relaxed)
-        return (self.source.shrunk(model) if shrink else model), certificate
+        return self.source
 
     def _strength(self, given: float | str | PathPoint | None) -> float:
         """The strength that is meant, by a name or a point."""
@@ -208,6 +230,53 @@ class PathResult:
         if given is None or isinstance(given, str):
             given = self.one_se if given == "one_se" else self.best
         return given.strength if isinstance(given, PathPoint) else given
+
+    def coefficients(
+        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+    ) -> DataFrame:
+        """What the model reads of each input, at each strength: a table to look at, or to ``.T.plot()``.
+
+        Each column is of a model trained on all the data as `refit` does it, so that at the path's strengths there are
+        as many trainings as columns; linear models that are solved take a fraction of a second each.
+
+        * Of a model whose only layer with weights is linear, such as linear and logistic regression: its coefficients.
+          They are in the units of what it is given: where the model begins with `torchshrink.models.Preprocess`, per
+          unit of the raw number (and for a category per level, ``name=code``), and where it ends with
+          `torchshrink.models.Rescale`, in the target's own unit. Several outputs have a row each for every input: the
+          index is then a MultiIndex ``(output, input)``. Intercepts are not listed.
+        * Of other networks: ‖W[:, j]‖, the norm of all weights of the first linear layer that read input j, in units of
+          what that layer reads; 0 where nothing reads it. Of a convolution, by channel. The first layer is the first
+          in the order in which the modules were made.
+
+        Args:
+            strengths: at which; by default those of the path.
+            names: of the inputs; by default the columns of the DataFrame that the path was given, else ``x0``, ``x1``
+                …, or ``x[row, column]`` where a row has several dimensions.
+            progress: whether to count trainings on stderr.
+
+        Returns:
+            Rows are inputs, columns are strengths; NaN where a training diverged.
+
+        Raises:
+            InputError: this result was loaded, and a file holds neither data nor code; a strength is none; the model
+                has no such layer; or there are more or fewer names than inputs.
+
+        Example:
+            >>> import torch, torchshrink as ts
+            >>> X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+            >>> build = lambda: torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.Flatten(0))
+            >>> result = ts.path(build, (X, 2 * X[:, 0] - X[:, 2]), ts.L1, strengths=[0.5, 2.0], progress=False)
+            >>> table = result.coefficients(names=["a", "b", "c"], progress=False)
+            >>> table.loc["a"].round(1).tolist(), table.loc["b"].round(1).tolist()
+            ([2.0, 1.7, 0.8], [0.0, 0.0, 0.0])
+        """
+        from torchshrink.paths.coefficients import coefficients
+
+        wanted = self.points if strengths is None else strengths
+        at = [each.strength if isinstance(each, PathPoint) else checked_strength(each) for each in wanted]
+        source = self._source()
+        table = coefficients(source, sorted(set(at)), names, progress=progress)
+        return table[at]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
@@ -223,40 +292,46 @@ class PathResult:
             "test": None if self.test is None else self.test.to_dict(),
             "points": [point.to_dict() for point in self.points],
             "sizes": self.sizes and [size if math.isfinite(size) else None for size in self.sizes],
+            "weights": None if self.weights is None else self.weights.to_dict(),
         }
 
     def save(self, folder: PathLike) -> None:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
-        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses})
+        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses} | _tensors_of(self, "weights."))
 
-    def view(self) -> View:
-        """What a person looks at, for `torchshrink.report`."""
-        return View((self._part(),), [*([] if self.test is None else [self.test.words]), self.verdict.words])
+    def view(self, about: About = NOT_SAID) -> View:
+        """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
+        return view_of_result(self, about)
 
-    def _part(self) -> Part:
-        return Part(
-            self.penalty,
-            self.points,
-            self.best,
-            self.one_se,
-            self.null_loss,
-            verdict=self.verdict.words,
-            grid=self.grid.words,
-            settings=self.settings,
-            sizes=self.sizes,
-        )
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Losses against strength, with the nonzero weights along the top, as glmnet's users know it.
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+        Nothing is shown and no global state is changed. ``result.plot().figure`` shows the picture in a notebook, and
+        ``result.plot().figure.savefig("path.png")`` saves it.
 
-        return draw(self.view())
+        Args:
+            ax: the matplotlib axes to draw in; by default those of a new figure.
 
-    def report(self, path: PathLike) -> None:
-        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: ``ax`` is no axes.
+        """
+        from torchshrink.report.picture import plot
+
+        return plot(self.view(), ax)
+
+    def report(self, path: PathLike, about: About = NOT_SAID) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
+
+        Args:
+            path: the file.
+            about: what the result does not know, such as ``About(data="sales.csv", columns=["price", "size"])``.
+        """
         from torchshrink.report.page import write_report
 
-        write_report(self.view(), path)
+        write_report(self.view(about), path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +353,17 @@ class PathComparison:
     test: FinalTest | None = None
 
     def __repr__(self) -> str:
-        return f"<PathComparison of {', '.join(self.results)}: best {self.best!r}>"
+        return f"<PathComparison of {shortened(printable(', '.join(self.results)))}: best {self.best!r}>"
+
+    def __str__(self) -> str:
+        return table.text(list(self.results.values()), self._said())
+
+    def _repr_html_(self) -> str:
+        return table.html(list(self.results.values()), self._said())
+
+    def _said(self) -> table.Pairs:
+        pairs = [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
+        return [*pairs, *(("", verdict.words) for verdict in self.against.values())]
 
     @property
     def best(self) -> PathResult:
@@ -318,6 +403,12 @@ class PathComparison:
             return self.best.refit(strength, polish=polish, relaxed=relaxed, shrink=True)
         return self.best.refit(strength, polish=polish, relaxed=relaxed)
 
+    def coefficients(
+        self, strengths: Sequence[float] | None = None, *, names: Sequence[str] | None = None, progress: bool = True
+    ) -> DataFrame:
+        """`PathResult.coefficients` of the best penalty."""
+        return self.best.coefficients(strengths, names=names, progress=progress)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
         return {
@@ -332,25 +423,34 @@ class PathComparison:
     def save(self, folder: PathLike) -> None:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
         tensors = {f"losses.{name}": result.losses for name, result in self.results.items()}
+        for name, result in self.results.items():
+            tensors |= _tensors_of(result, f"weights.{name}.")
         _save(folder, self.to_dict(), {"fold": self.best.fold, **tensors})
 
-    def view(self) -> View:
-        """What a person looks at, for `torchshrink.report`."""
-        said = [*([] if self.test is None else [self.test.words]), self.verdict.words]
-        said += [verdict.words for verdict in self.against.values()]
-        return View(tuple(result._part() for result in self.results.values()), said)
+    def view(self, about: About = NOT_SAID) -> View:
+        """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
+        return view_of_comparison(self, about)
 
-    def plot(self) -> Figure:
-        """Losses and nonzero weights against strength, one column per penalty, as a matplotlib figure."""
-        from torchshrink.report.picture import draw
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
 
-        return draw(self.view())
+        Args:
+            ax: as there.
+        """
+        from torchshrink.report.picture import plot
 
-    def report(self, path: PathLike) -> None:
-        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone."""
+        return plot(self.view(), ax)
+
+    def report(self, path: PathLike, about: About = NOT_SAID) -> None:
+        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
+
+        Args:
+            path: the file.
+            about: what the result does not know, such as ``About(data="sales.csv", columns=["price", "size"])``.
+        """
         from torchshrink.report.page import write_report
 
-        write_report(self.view(), path)
+        write_report(self.view(about), path)
 
 
 def load_path(folder: PathLike) -> PathResult | PathComparison:
@@ -370,16 +470,24 @@ def load_path(folder: PathLike) -> PathResult | PathComparison:
     except InputError as error:
         raise InputError(f"{place / RESULT}: {error}: run it again") from error
     if "results" not in saved:
-        return _loaded(saved, tensors["losses"], tensors["fold"])
+        return _loaded(
+            saved, tensors["losses"], tensors["fold"], path_weights_from(saved["weights"], tensors, "weights.")
+        )
     results = {
-        name: _loaded(each, tensors[f"losses.{name}"], tensors["fold"]) for name, each in saved["results"].items()
+        name: _loaded(
+            each,
+            tensors[f"losses.{name}"],
+            tensors["fold"],
+            path_weights_from(each["weights"], tensors, f"weights.{name}."),
+        )
+        for name, each in saved["results"].items()
     }
     against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
     test = final_test_from_dict(saved["test"])
     return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
 
 
-def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResult:
+def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor, weights: PathWeights | None) -> PathResult:
     return PathResult(
         penalty=saved["penalty"],
         points=tuple(point_from_dict(point) for point in saved["points"]),
@@ -393,7 +501,12 @@ def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor) -> PathResul
         counts=Unknown("this path was saved without sizes: its penalty has no groups, or its model cannot be traced")
         if saved["sizes"] is None
         else Known([math.inf if size is None else size for size in saved["sizes"]]),
+        weights=weights,
     )
+
+
+def _tensors_of(result: PathResult, prefix: str) -> dict[str, Tensor]:
+    return {} if result.weights is None else {prefix + name: t for name, t in result.weights.tensors().items()}
 
 
 def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:

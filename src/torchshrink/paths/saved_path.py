@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
+from torchshrink.paths.path_weights import check_path_weights
 from torchshrink.support.json_checks import (
     anything,
     flag,
@@ -86,6 +87,15 @@ _POINT = record(
         "folds": several(_FOLD, least=1),
     }
 )
+_WEIGHTS = record(
+    {
+        "layers": several(record({"name": text, "shape": several(whole(1))}), least=1),
+        "first": text,
+        "kind": one_of("coefficients", "norms", "units"),
+        "row": several(whole(0)),
+        "total": whole(0),
+    }
+)
 _RESULT = {
     "format": text,
     "penalty": text,
@@ -98,6 +108,7 @@ _RESULT = {
     "test": optional(_TEST),
     "points": several(_POINT, least=1),
     "sizes": optional(several(optional(number(0)), least=1)),
+    "weights": optional(_WEIGHTS),
 }
 _COMPARISON = {
     "format": text,
@@ -118,12 +129,19 @@ def check_saved(saved: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     if "results" not in saved:
         record(_RESULT)(saved, "")
         _check_points(saved, "", tensors, "losses")
+        _check_weights(saved, tensors, "weights.")
         return
     record(_COMPARISON)(saved, "")
     if saved["best"] not in saved["results"]:
         raise InputError(f"best: {saved['best']!r}, one of {', '.join(saved['results'])} expected")
     for name, result in saved["results"].items():
         _check_points(result, f"results.{name}.", tensors, f"losses.{name}")
+        _check_weights(result, tensors, f"weights.{name}.")
+
+
+def _check_weights(saved: dict[str, Any], tensors: dict[str, Tensor], prefix: str) -> None:
+    if saved["weights"] is not None:
+        check_path_weights(saved["weights"], tensors, prefix, points=len(saved["points"]))
 
 
 def _check_points(saved: dict[str, Any], place: str, tensors: dict[str, Tensor], losses: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 
@@ -19,7 +19,7 @@ from torchshrink.errors import InputError
 from torchshrink.regularizer.attachment import Method
 from torchshrink.regularizer.selection import WEIGHTS, Selection
 from torchshrink.support.randomness import checked_seed
-from torchshrink.support.text import listed, suggestion
+from torchshrink.support.text import listed, shortened, suggestion
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -80,6 +80,9 @@ class Engine:
         if self.name in ("sequential", "optimum") and (self.lanes is not None or self.compile):
             given = f"lanes={self.lanes}" if self.lanes is not None else "compile=True"
             raise InputError(f"engine={self.name!r} has no lanes: leave out {given}, or take engine='lanes'")
+
+    def __repr__(self) -> str:
+        return _given_repr("Engine", asdict(self), {f.name: f.default for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,6 +169,9 @@ class PathSettings:
             object.__setattr__(self, "folds", tuple(self.folds))
         object.__setattr__(self, "engine", self.engine if isinstance(self.engine, Engine) else Engine(self.engine))
 
+    def __repr__(self) -> str:
+        return _given_repr("PathSettings", self.to_dict(), PathSettings().to_dict())
+
     @property
     def asks_for_training(self) -> str:
         """Which of the settings that only a training has is given; empty where none is."""
@@ -242,6 +248,12 @@ def _strengths(given: object) -> int | tuple[float, ...]:
         twice = next(each for each in found if found.count(each) > 1)
         raise InputError(f"strengths: {twice:g} is given twice")
     return tuple(sorted({0.0, *found}))
+
+
+def _given_repr(name: str, values: Mapping[str, object], defaults: Mapping[str, object]) -> str:
+    """What differs from the defaults."""
+    given = [f"{key}={shortened(repr(value))}" for key, value in values.items() if value != defaults[key]]
+    return f"{name}({', '.join(given)})"
 
 
 def named(function: object) -> str:

@@ -31,6 +31,9 @@ class Trained:
     spec: TrainingSpec
     patterns: Sequence[Sequence[Pattern]]
 
+    def __repr__(self) -> str:
+        return f"<Trained: zeros of {len(self.patterns)} strengths, sizes not counted yet>"
+
     def sizes(self) -> tuple[float, ...]:
         """At each point the mean over its folds that did not diverge; infinite where all did.
 
@@ -71,6 +74,9 @@ class Known:
     """Sizes that were counted before, and read from a file."""
 
     counted: Sequence[float]
+
+    def __repr__(self) -> str:
+        return f"<Known: sizes of {len(self.counted)} strengths>"
 
     def sizes(self) -> tuple[float, ...]:
         """At each point."""

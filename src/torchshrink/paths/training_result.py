@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from torchshrink.paths.weight_summary import WeightSummary
+
 
 @dataclass(frozen=True)
 class TrainingKey:
@@ -44,6 +46,7 @@ class TrainingResult:
             there is no minimum.
         stationary: how far an optimum of what is not convex is from stationarity, as a certificate's ``relative``; None
             of all others.
+        weights: what is kept of its weights for a reader; None of what an older journal has.
         pattern: where the penalty has groups, which weights are zero, as `zero_pattern` has it.
     """
 
@@ -55,6 +58,7 @@ class TrainingResult:
     pattern: bytes | None = None
     above: float | None = None
     stationary: float | None = None
+    weights: WeightSummary | None = None
 
     @functools.cached_property
     def validation_loss(self) -> float:

@@ -21,6 +21,7 @@ from torchshrink.errors import InputError, ObjectiveWarning, SelectionWarning
 from torchshrink.models import TargetScale, fit_preprocessing, rows_dtype
 from torchshrink.paths.identity import FEW, check_anew, digest, identity_of
 from torchshrink.paths.model_weights import Weights, load_weights
+from torchshrink.paths.model_words import MOST_AUDITED, audit_row, in_words
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.settings import MakeOptimizer, PathSettings, named
 from torchshrink.paths.spec_checks import (
@@ -31,9 +32,11 @@ from torchshrink.paths.spec_checks import (
     ignored_target,
     made_optimizer,
 )
+from torchshrink.paths.weight_summary import NOTHING, Looked, looked_at
 from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.selection import Rules
 from torchshrink.support.randomness import mix_seed, seeded
+from torchshrink.support.text import shortened
 from torchshrink.training import Loss, check_fit, default_loss, default_optimizer, train_epoch
 
 Build = Callable[[], nn.Module]
@@ -64,9 +67,13 @@ class TrainingSpec:
         solved: whether nothing is trained, and each optimum is computed.
         target_scale: of the targets that are trained on; losses that are reported are in that of the targets given.
         identity: digests of the initial model and of what it does, for telling specs apart.
+        names: what the inputs are called, where the caller's rows say so.
         penalised: how many weights each family's penalty acts on at strength 1, by the family's name.
         grouped: the names of the families whose penalty has groups at strength 1.
         parameters: how many numbers the model's parameters have.
+        looked: which weights are kept a summary of, for a reader.
+        model: what it is, in words.
+        audits: of each family, by its name: every parameter's name, shape and penalty, or why it has none.
     """
 
     build: Build
@@ -80,9 +87,17 @@ class TrainingSpec:
     identity: Mapping[str, str]
     solved: bool = False
     target_scale: TargetScale = UNCHANGED
+    names: tuple[str, ...] = ()
     penalised: Mapping[str, int] = dataclasses.field(default_factory=dict)
     grouped: frozenset[str] = frozenset()
     parameters: int = 0
+    looked: Looked = NOTHING
+    model: str = ""
+    audits: Mapping[str, Sequence[Sequence[str]]] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        how = "solved" if self.solved else f"{self.epochs} epochs of {shortened(self.optimizer, 60)}"
+        return f"<TrainingSpec: {len(self.y)} rows, {self.parameters:,} parameters, {how}, on {self.device}>"
 
     @property
     def epochs(self) -> int:
@@ -150,13 +165,21 @@ class TrainingSpec:
         return self.build().to(self.device)
 
     def train(
-        self, rules: Rules, X: Rows, y: Tensor, *, part: int, start: Weights | None = None
+        self,
+        rules: Rules,
+        X: Rows,
+        y: Tensor,
+        *,
+        part: int,
+        start: Weights | None = None,
+        losses: list[float] | None = None,
     ) -> tuple[nn.Module, Regularizer]:
         """Train one model on the rows given. The caller's random number generators are left as they were.
 
         Preprocessing is fitted on these rows and no others. The regularizer comes back detached. With ``start``,
         training begins from these weights and not from the initial ones, which a penalty towards them (`L2SP`) still
-        means; the optimizer is a fresh one either way.
+        means; the optimizer is a fresh one either way. Each epoch's mean loss, as seen while training, is put into
+        ``losses``.
 
         Raises:
             DivergenceError: the loss became infinite or NaN.
@@ -172,7 +195,7 @@ class TrainingSpec:
             if self.settings.method != "loss":
                 regularizer.attach(optimizer, self.settings.method)
             for epoch in range(self.epochs):
-                train_epoch(
+                stats = train_epoch(
                     model,
                     X,
                     y,
@@ -183,6 +206,8 @@ class TrainingSpec:
                     seed=seed,
                     epoch=epoch,
                 )
+                if losses is not None:
+                    losses.append(stats.loss)
             regularizer.detach()
         return model, regularizer
 
@@ -254,10 +279,12 @@ def make_training_spec(
         check_fit(model, X, y, loss=loss)
         identity = {"initial weights": weights} | identity_of(model, X[:FEW], y[:FEW], loss)
         penalised: dict[str, int] = {}
-        grouped = set()
+        grouped, acted, audits = set(), list[Tensor](), {}
         for family in families:
             regularizer = Regularizer(model, family.make(1.0), settings.on)
             penalised[family.name] = sum(term.parameter.numel() for term in regularizer.terms)
+            audits[family.name] = [audit_row(choice) for choice in regularizer.choices[:MOST_AUDITED]]
+            acted += [term.parameter for term in regularizer.terms]
             if any(term.penalty.groups(term.parameter.shape) is not None for term in regularizer.terms):
                 grouped.add(family.name)
         make_optimizer = settings.optimizer or default_optimizer
@@ -271,10 +298,14 @@ def make_training_spec(
             device=where,
             settings=settings,
             identity=identity,
+            names=_names(data),
             target_scale=unit,
             penalised=penalised,
             grouped=frozenset(grouped),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            looked=looked_at(model, X.shape[1:], acted),
+            model=in_words(model),
+            audits=audits,
         )
         if solvable(spec):
             return dataclasses.replace(spec, solved=True)
@@ -286,6 +317,13 @@ def make_training_spec(
         few = torch.arange(min(len(X), settings.batch_size or BATCH_SIZE, FEW))
         check_step(model, X[few.to(X.device)], y[few.to(y.device)], loss, made)
     return dataclasses.replace(spec, optimizer=_optimizer_text(made))
+
+
+def _names(data: object) -> tuple[str, ...]:
+    """The names of the columns of a DataFrame's rows; none of others."""
+    rows = data[0] if isinstance(data, tuple | list) and data else None
+    columns = getattr(rows, "columns", None)
+    return () if columns is None else tuple(str(name) for name in columns)
 
 
 def _optimizer_text(optimizer: torch.optim.Optimizer) -> str:

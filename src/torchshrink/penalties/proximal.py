@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import InputError
-from torchshrink.support.private_torch import under_functorch
+from torchshrink.support.private_torch import unbatched, under_functorch
 
 Threshold = float | Tensor
 
@@ -197,10 +197,11 @@ def _climbed(at: Tensor, climb: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _all_settled(moving: Tensor) -> bool:
-    """Whether no group moves; False where that cannot be seen: under vmap, in compiled code, on another device."""
-    if moving.device.type != "cpu" or under_functorch() or torch.compiler.is_compiling():
+    """Whether no group moves, of any lane under vmap; False where that cannot be seen: compiled, on another device."""
+    if torch.compiler.is_compiling() or moving.device.type != "cpu":
         return False
-    return not bool(moving.any())
+    values = unbatched(moving) if under_functorch() else moving
+    return values is not None and not bool(values.any())
 
 
 def project_ball(z: Tensor, radius: Threshold, dims: tuple[int, ...]) -> Tensor:

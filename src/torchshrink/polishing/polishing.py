@@ -24,6 +24,7 @@ from torchshrink.regularizer import Regularizer
 from torchshrink.regularizer.activations import of_activations
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.support.progress_bar import Bar
+from torchshrink.support.tables import html_of_pairs
 from torchshrink.training import Loss
 
 STEPS_AT_THE_END = 300
@@ -67,6 +68,9 @@ class Polished:
 
     def __repr__(self) -> str:
         return f"<Polished: {self}>"
+
+    def _repr_html_(self) -> str:
+        return f"{html_of_pairs([('polish', str(self))])}{self.certificate._repr_html_()}"
 
     def __str__(self) -> str:
         head = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from torchshrink.distributed import whole
 from torchshrink.penalties import Penalty
+from torchshrink.support.tables import html_of_pairs
+from torchshrink.support.text import shortened
 
 TOLERANCE = 1e-4
 
@@ -48,6 +50,9 @@ class ParameterDistance:
     index: tuple[int, ...]
     place: str
 
+    def __repr__(self) -> str:
+        return f"<ParameterDistance: {self.distance:.3g}, relative {self.relative:.3g} at {shortened(self.place, 80)}>"
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -71,6 +76,9 @@ class Certificate:
             incoming and on its outgoing weights, relative to the sum of both. 0 at every stationary point; None where
             the model has no such unit. See `torchshrink.regularizer.balance`.
         gap: the duality gap, where the model is convex: F(w) is at most this far above its minimum. Else None.
+        standard_error: how much other rows of the same kind would change the gradient of the mean loss: its standard
+            error over the rows, Euclidean, over the weights that are not zero. A ``residual`` below it is one that the
+            data cannot tell from 0. None where it is not known, or not needed, as the weights are stationary.
         notes: what is known to keep this training from a stationary point of F; empty if nothing is.
     """
 
@@ -84,6 +92,7 @@ class Certificate:
     residual: float
     imbalance: float | None = None
     gap: float | None = None
+    standard_error: float | None = None
     notes: tuple[str, ...] = ()
 
     def ok(self, tol: float = TOLERANCE) -> bool:
@@ -106,6 +115,51 @@ class Certificate:
             return f"stationary to {self._off(2)}; not that it is a minimum"
         return f"not stationary: off by {self._off(2)} at {self.worst.place}"
 
+    def in_words(self) -> str:
+        """Where the weights are, for somebody who wants to know whether there is anything to do; the notes come last.
+
+        ``proves`` is what follows from the numbers mathematically. This says what they mean: an optimum, a stationary
+        point, or a training that ended before. The latter is no fault: a network is judged by its loss on unseen rows,
+        and what a path validates are trainings of the same length.
+
+        >>> from torchshrink.regularizer.certificate import measure
+        >>> found = measure([("w", torch.ones(2), None)], [torch.tensor([0.03, 0.04])], loss=1.0)
+        >>> print(found.in_words())
+        not at a stationary point: loss + penalty has a slope of 0.05, so small steps lower it; polish goes on to one
+        """
+        known = self.penalty < math.inf and math.isfinite(self.objective) and math.isfinite(self.relative)
+        return "; ".join([self._end() if known else f"proves {self.proves}", *self.notes])
+
+    def _end(self) -> str:
+        if self.gap is not None:
+            least = f"loss + penalty is at most {self.gap:.2g} above its minimum"
+            if self.ok() or self.gap <= TOLERANCE * abs(self.objective):
+                return f"the optimum, proved: {least}"
+            share = f" ({_percent(self.gap / self.objective)} of what it is)" if self.gap < self.objective else ""
+            return f"{least}{share}; {self._before_the_end('it')}"
+        if self.ok():
+            return (
+                f"a stationary point, to {self._off(2)}: no small step lowers loss + penalty; not that it is a minimum"
+            )
+        return self._before_the_end("loss + penalty")
+
+    def _before_the_end(self, objective: str) -> str:
+        slope, error = f"{objective} has a slope of {self.residual:.2g}", self.standard_error
+        if self.notes:  # which say why
+            return slope
+        if error is None:
+            return f"not at a stationary point: {slope}, so small steps lower it; polish goes on to one"
+        if self.residual <= error:
+            return (
+                f"the normal end of a training: {slope}, less than other rows of the same kind would change it by "
+                f"({error:.2g})"
+            )
+        times = f"{self.residual / error:.2g} times" if error > 0 else "more than"
+        return (
+            f"trained for its epochs, not to the end: {slope}, {times} what other rows of the same kind would change "
+            "it by; more epochs can lower it"
+        )
+
     def _off(self, digits: int) -> str:
         """The relative distance, and what it is measured in."""
         number = f"{self.relative:.{digits}g}"
@@ -126,6 +180,10 @@ class Certificate:
         notes = f"; {len(self.notes)} notes" if self.notes else ""
         return f"<Certificate: F {self.objective:.6g}, distance {self.distance:.3g}; {self.proves}{notes}>"
 
+    def _repr_html_(self) -> str:
+        lines = (line.split(maxsplit=1) for line in str(self).split("\n"))  # a name, and what is said of it
+        return html_of_pairs([(name, words) for name, words in lines])
+
     def __str__(self) -> str:
         lines = [
             f"objective  {self.objective:.6g} = mean loss {self.loss:.6g} + penalty {self.penalty:.6g}",
@@ -138,9 +196,15 @@ class Certificate:
             lines.append(
                 f"balance    {self.imbalance:.3g} between the two sides of a ReLU unit, at most; 0 is stationary"
             )
-        lines.append(f"proves     {self.proves}")
+        if self.standard_error is not None:
+            lines.append(f"error      {self.standard_error:.3g}: the standard error of the gradient over the rows")
+        lines.append(f"that is    {replace(self, notes=()).in_words()}")
         lines += [f"note       {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1g} %"
 
 
 def measure(

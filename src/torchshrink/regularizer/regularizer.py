@@ -26,7 +26,7 @@ from torchshrink.regularizer.certificate import Certificate, measure
 from torchshrink.regularizer.saved import restore, saved_state
 from torchshrink.regularizer.selection import WEIGHTS, Choice, On, Pattern, select
 from torchshrink.regularizer.sparsity import ParameterSparsity, Sparsity, hold_zeros
-from torchshrink.regularizer.summary import render
+from torchshrink.regularizer.summary import Summary, render
 from torchshrink.regularizer.terms import Bundle, Scale, Schedule, Term, bundles, fused_value, holder_of
 
 
@@ -264,8 +264,10 @@ class Regularizer:
         average = model.module if isinstance(model, AveragedModel) else model
         hold_zeros(distributed.unwrapped(average), self.support() if support is None else support)
 
-    def summary(self) -> str:
+    def summary(self) -> Summary:
         """A table: parameter, shape, rule, penalty, method, groups, zeros; and what is exempt, and why.
+
+        It is text to print, and a notebook shows it as tables.
 
         Below it are the parameters that lie outside of their constraints. Attaching changes no weight, so that a
         constraint holds from the optimizer's first step on.

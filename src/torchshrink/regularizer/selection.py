@@ -18,7 +18,7 @@ from torch import nn
 from torchshrink.errors import InputError, SelectionError, SelectionWarning
 from torchshrink.penalties.base import Penalty
 from torchshrink.regularizer.parameter_roles import EMBEDDINGS, Kind, Place, class_names, role_of, tensors_of
-from torchshrink.support.text import near
+from torchshrink.support.text import near, shortened
 
 Pattern = str | type[nn.Module]
 Rules = Penalty | Mapping[Pattern, Penalty | None]
@@ -70,6 +70,10 @@ class Choice:
     penalty: Penalty | None
     rule: str
     reason: str
+
+    def __repr__(self) -> str:
+        why = f"exempt: {self.reason}" if self.penalty is None else f"{self.penalty} by {self.rule}"
+        return f"<Choice for {shortened(self.name, 60)}: {shortened(why, 100)}>"
 
 
 def select(model: nn.Module, rules: Rules, on: On = WEIGHTS) -> tuple[Choice, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchshrink.distributed import whole
 from torchshrink.errors import InputError
 from torchshrink.penalties import Penalty
+from torchshrink.support.tables import Column, Table
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ class Sparsity:
 
     def __repr__(self) -> str:
         return f"<Sparsity: {self}>"
+
+    def _repr_html_(self) -> str:
+        heads = Column("parameter", left=True), Column("zeros"), Column("of"), Column("groups zero"), Column("of")
+        rows = [
+            (
+                p.name,
+                f"{p.zeros:,}",
+                f"{p.total:,}",
+                *("" if n is None else f"{n:,}" for n in (p.groups_zero, p.groups)),
+            )
+            for p in self.by_parameter
+        ]
+        kept = len(heads) if self.groups else 3
+        return Table(heads[:kept], [row[:kept] for row in rows]).html(str(self))
 
     def __str__(self) -> str:
         text = f"{self.zeros:,} of {self.total:,} weights are exactly zero ({100 * self.fraction:.1f} %)"

@@ -1,14 +1,72 @@
-"""The summary of a regularizer as a table of plain text."""
+"""The summary of a regularizer: a table of plain text, which a notebook shows as a table of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer.selection import Choice
 from torchshrink.regularizer.sparsity import Sparsity
+from torchshrink.support.tables import Column, Table, html_of_pairs
+from torchshrink.support.text import shortened
 
-_HEADER = ("parameter", "shape", "rule", "penalty", "method", "groups", "zeros")
+_COLUMNS = (
+    Column("parameter", left=True),
+    Column("shape", left=True, rank=1),
+    Column("rule", left=True, rank=5),
+    Column("penalty", left=True),
+    Column("method", left=True, rank=3),
+    Column("groups", left=True, rank=4),
+    Column("zeros", left=True, rank=2),
+)
+
+
+class Summary(str):
+    """The text of a summary; a notebook shows it as tables.
+
+    It is a ``str``, as its users compare, search and write it; the tables that it was made from go with it.
+    """
+
+    terms: Table
+    exempt: Table
+    remarks: Sequence[str]
+
+    @classmethod
+    def of(cls, terms: Table, exempt: Table, remarks: Sequence[str]) -> Summary:
+        """The text of these.
+
+        Args:
+            terms: one row per penalised parameter.
+            exempt: one row per parameter that nothing acts on, with the reason.
+            remarks: what is said below, a sentence each.
+        """
+        made = cls(_text(terms, exempt, remarks))
+        made.terms, made.exempt, made.remarks = terms, exempt, remarks
+        return made
+
+    def fitted(self, width: int) -> str:
+        """The text with columns left out, where lines would be longer than ``width``."""
+        return _text(self.terms, self.exempt, self.remarks, width)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.terms.rows)} parameters penalised, {len(self.exempt.rows)} exempt"
+        return f"<Summary: {counts}; {shortened(self.remarks[-1], 100)}; print it for the table>"
+
+    def _repr_html_(self) -> str:
+        tables = [
+            table.html(name) for name, table in (("penalised", self.terms), ("exempt", self.exempt)) if table.rows
+        ]
+        return f"<div>{''.join(tables)}{html_of_pairs([('', remark) for remark in self.remarks])}</div>"
+
+
+def _text(terms: Table, exempt: Table, remarks: Sequence[str], width: int | None = None) -> str:
+    blocks = ["\n".join(terms.lines(width)) if terms.rows else "nothing is penalised"]
+    if exempt.rows:
+        bare = replace(exempt, columns=[Column("", left=True)] * len(exempt.columns))  # in text it has no heads
+        lines = bare.lines(None if width is None else width - 2)[1:]
+        blocks.append("\n".join(["exempt:", *(f"  {line}" for line in lines)]))
+    return "\n\n".join([*blocks, *remarks])
 
 
 def render(
@@ -19,7 +77,7 @@ def render(
     scaled: Callable[[Penalty], Penalty],
     outside: Sequence[str] = (),
     acted: Mapping[str, str] | None = None,
-) -> str:
+) -> Summary:
     """The table: one line per penalised parameter, then what is exempt and why, then the totals.
 
     Args:
@@ -32,7 +90,7 @@ def render(
     """
     zeros = {p.name: p for p in sparsity.by_parameter}
     before = {name: f"detached; was {method}" for name, method in (acted or {}).items()}
-    rows = [_HEADER]
+    rows: list[tuple[str, ...]] = []
     exempt: list[tuple[str, ...]] = []
     for choice in choices:
         name = " = ".join((choice.name, *choice.aliases))
@@ -53,22 +111,16 @@ def render(
                 f"{count.zeros:,}/{count.total:,}",
             )
         )
-    blocks = [_aligned(rows, rule_below_first=True)] if len(rows) > 1 else ["nothing is penalised"]
-    if exempt:
-        blocks.append("exempt:\n" + _aligned(exempt, indent="  "))
-    if outside:
-        attached = all(name in methods for name in outside)
-        step = "the optimizer's next step" if attached else "the first step of an optimizer that this is attached to"
-        blocks.append(f"outside of its constraint until {step} projects it: {', '.join(outside)}")
-    blocks.append(str(sparsity))
-    return "\n\n".join(blocks)
+    return Summary.of(
+        Table(_COLUMNS, rows, ruled=True),
+        Table([Column("parameter", left=True), Column("shape", left=True), Column("why", left=True)], exempt),
+        [*_outside(outside, methods), str(sparsity)],
+    )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], *, indent: str = "", rule_below_first: bool = False) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    if rule_below_first:
-        lines.insert(1, indent + "─" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join(lines)
+def _outside(outside: Sequence[str], methods: Mapping[str, str]) -> list[str]:
+    if not outside:
+        return []
+    attached = all(name in methods for name in outside)
+    step = "the optimizer's next step" if attached else "the first step of an optimizer that this is attached to"
+    return [f"outside of its constraint until {step} projects it: {', '.join(outside)}"]

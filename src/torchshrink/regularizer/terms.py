@@ -17,6 +17,7 @@ from torchshrink.errors import AttachmentError, InputError
 from torchshrink.penalties import Penalty
 from torchshrink.support import private_torch
 from torchshrink.support.precision import without_autocast
+from torchshrink.support.text import shortened
 
 Scale = float | Callable[[int], float]
 
@@ -40,6 +41,10 @@ class Term:
     rule: str
     holder: nn.Module
     sharded: Callable[[], nn.Parameter] | None = None
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.parameter.shape))
+        return f"<Term: {shortened(str(self.penalty), 80)} on {shortened(self.name, 60)} ({shape})>"
 
     def check_alive(self) -> None:
         """Raise if the module's parameter is no longer the one that was bound, so that nothing acts on a ghost."""

@@ -1,4 +1,4 @@
-"""The one picture of a path: losses and nonzero weights against strength.
+"""The one picture of a path: losses against strength, with the nonzero weights along the top.
 
 Drawn through matplotlib's object interface on the Agg canvas: no display, no pyplot, no global state.
 """
@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from torchshrink.errors import InputError
 from torchshrink.report.view import Part, Point, View
 from torchshrink.support.optional import needed
 
@@ -23,6 +24,10 @@ with needed("a picture of a path"):
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; the lines differ in dashes as well.
 TRAIN, VALIDATION, BEST, ONE_SE, NULL = "#0072B2", "#D55E00", "#000000", "#009E73", "#767676"
+_COLOURS, _SHAPES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"), "osD^vP"  # of penalties
+_DASHES = ("-", "--", "-.", ":")  # where there are more
+_LOSS = "mean loss, without the penalty"
+_COUNTS = 8  # along the top, at most
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -34,31 +39,49 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw(view: View) -> Figure:
-    """Losses with the validation's ± 1 SE band, and the nonzero weights below; one column per penalty.
+def plot(view: View, axes: Axes | None = None) -> Axes:
+    """The losses of one path, or the validation losses of several, in axes that are given or of a figure of their own.
 
-    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
+    Raises:
+        InputError: what is given is no axes.
     """
+    if axes is None:
+        with mpl.rc_context(_STYLE):
+            figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+            FigureCanvasAgg(figure)
+            return _filled(figure.subplots(), view)
+    if not isinstance(axes, Axes):
+        raise InputError(f"ax: {type(axes).__name__} given, one matplotlib Axes expected, such as plt.subplots()[1]")
+    return _filled(axes, view)
+
+
+def draw(view: View) -> Figure:
+    """A figure with the axes of each penalty, side by side, their losses on one scale."""
     results = view.parts
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(0.8 + 5.2 * len(results), 5.4), layout="constrained")
+        figure = Figure(figsize=(0.8 + 5.2 * len(results), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(2, len(results), sharey="row", squeeze=False, height_ratios=(2, 1))
-        for column, each in enumerate(results):
-            upper, lower = axes[0, column], axes[1, column]
-            _column(upper, lower, each)
-            upper.tick_params(labelbottom=False)
-            if column == 0:
-                upper.set_ylabel("mean loss, without the penalty")
-                lower.set_ylabel("nonzero weights")
-            lower.set_xlabel("strength")
-        _limits(axes[0, 0], results)
-        lower_top = max(point.nonzero for each in results for point in _sound(each))
-        axes[1, 0].set_ylim(0, 1.08 * max(lower_top, 1))
-        axes[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        axes = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+        for own, each in zip(axes, results, strict=True):
+            _one(own, each)
+            own.set_xlabel("strength")
+        axes[0].set_ylabel(_LOSS)
+        _limits(axes[0], results)
+        handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6 if len(results) > 1 else 3)
     return figure
+
+
+def _filled(axes: Axes, view: View) -> Axes:
+    if len(view.parts) == 1:
+        _one(axes, view.parts[0])
+    else:
+        _together(axes, view.parts)
+    axes.set_xlabel("strength")
+    axes.set_ylabel(_LOSS)
+    _limits(axes, view.parts)
+    axes.legend(fontsize="small")
+    return axes
 
 
 def png(view: View, *, dpi: int = 150) -> bytes:
@@ -76,33 +99,62 @@ def _sound(result: Part) -> list[Point]:
     return [point for point in result.points if not point.diverged]
 
 
-def _column(upper: Axes, lower: Axes, result: Part) -> None:
+def _one(axes: Axes, result: Part) -> None:
+    """One path: losses with the validation's ± 1 SE band, and the nonzero weights along the top.
+
+    Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
+    """
     points = _sound(result)
     place = _Axis([point.strength for point in result.points])
     x = [place(point.strength) for point in points]
     train, validation = ([getattr(p, name) for p in points] for name in ("train_loss", "validation_loss"))
-    band = [[p.validation_loss + sign * p.validation_se for p in points] for sign in (-1, 1)]
-    upper.fill_between(x, band[0], band[1], color=VALIDATION, alpha=0.2, linewidth=0, label="± 1 standard error")
-    upper.plot(x, train, color=TRAIN, linestyle="--", marker="o", markersize=3, label="training")
-    upper.plot(x, validation, color=VALIDATION, marker="o", markersize=3.5, label="validation")
+    _band(axes, x, points, VALIDATION, label="± 1 standard error")
+    axes.plot(x, train, color=TRAIN, linestyle="--", marker="o", markersize=3, label="training")
+    axes.plot(x, validation, color=VALIDATION, marker="o", markersize=3.5, label="validation")
     if result.null_loss is not None:
-        upper.axhline(result.null_loss, color=NULL, linestyle=":", linewidth=1.2, label="best constant output")
-    lower.plot(x, [p.nonzero for p in points], color="#333333", marker="o", markersize=3, drawstyle="default")
+        axes.axhline(result.null_loss, color=NULL, linestyle=":", linewidth=1.2, label="best constant output")
     marks = ((result.best, BEST, "-", "*", 130, "best"), (result.one_se, ONE_SE, "-.", "D", 38, "one SE"))
     for point, colour, dashes, shape, size, name in marks:
         at = place(point.strength)
-        for axis, y in ((upper, point.validation_loss), (lower, point.nonzero)):
-            axis.axvline(at, color=colour, linestyle=dashes, linewidth=1, alpha=0.55)
-            label = name if axis is upper else None
-            axis.scatter([at], [y], s=size, marker=shape, color=colour, zorder=5, label=label)
-    for axis in (upper, lower):
-        place.dress(axis)
-    name = result.penalty.encode(errors="backslashreplace").decode()  # half a surrogate pair is no text
-    upper.set_title(
-        f"{name}: best {_short(result.best.strength)}, one SE {_short(result.one_se.strength)}",
+        axes.axvline(at, color=colour, linestyle=dashes, linewidth=1, alpha=0.55)
+        axes.scatter([at], [point.validation_loss], s=size, marker=shape, color=colour, zorder=5, label=name)
+    place.dress(axes)
+    place.count(axes, points)
+    axes.set_title(
+        f"{_name(result)}: best {_short(result.best.strength)}, one SE {_short(result.one_se.strength)}",
         fontsize=10.5,
         parse_math=False,  # a "$" in it is one
     )
+
+
+def _together(axes: Axes, results: Sequence[Part]) -> None:
+    """The validation losses of several paths, each with its band and its best point."""
+    place = _Axis([point.strength for each in results for point in each.points])
+    for number, result in enumerate(results):
+        colour, shape, points = _COLOURS[number % len(_COLOURS)], _SHAPES[number % len(_SHAPES)], _sound(result)
+        x = [place(point.strength) for point in points]
+        _band(axes, x, points, colour)
+        losses = [point.validation_loss for point in points]
+        name = _name(result).replace("$", r"\$").lstrip("_")  # neither mathematics nor what a legend passes over
+        dashes = _DASHES[number // len(_COLOURS) % len(_DASHES)]
+        axes.plot(x, losses, color=colour, marker=shape, markersize=3.5, linestyle=dashes, label=name)
+        axes.scatter(
+            [place(result.best.strength)], [result.best.validation_loss], s=130, marker="*", color=colour, zorder=5
+        )
+    null = next((each.null_loss for each in results if each.null_loss is not None), None)
+    if null is not None:
+        axes.axhline(null, color=NULL, linestyle=":", linewidth=1.2, label="best constant output")
+    place.dress(axes)
+    axes.set_title("validation loss; the best of each is starred", fontsize=10.5)
+
+
+def _band(axes: Axes, x: Sequence[float], points: Sequence[Point], colour: str, label: str | None = None) -> None:
+    low, high = ([p.validation_loss + sign * p.validation_se for p in points] for sign in (-1, 1))
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label=label)
+
+
+def _name(result: Part) -> str:
+    return result.penalty.encode(errors="backslashreplace").decode()  # half a surrogate pair is no text
 
 
 class _Axis:
@@ -135,6 +187,21 @@ class _Axis:
         minor = (digit * 10.0**decade for decade in decades for digit in range(2, 10))
         axis.xaxis.set_minor_locator(FixedLocator([each for each in minor if self._least <= each <= self._most]))
         axis.xaxis.set_minor_formatter(NullFormatter())
+
+    def count(self, axes: Axes, points: Sequence[Point]) -> None:
+        """How many weights are nonzero, along the top: at both ends, and between as often as there is room."""
+        left, right = (math.log10(limit) for limit in axes.get_xlim())
+        shown: list[Point] = []
+        last = points[-1:]
+        for point in [*last, *points[:-1]]:
+            place = math.log10(self(point.strength))
+            if all(abs(place - math.log10(self(p.strength))) >= (right - left) / (_COUNTS + 1) for p in shown):
+                shown.append(point)
+        top = axes.secondary_xaxis("top")
+        top.set_xticks([self(p.strength) for p in shown], [f"{p.nonzero:,.0f}" for p in shown])
+        top.xaxis.set_minor_locator(NullLocator())
+        top.set_xlabel("nonzero weights", fontsize="small")
+        top.tick_params(labelsize="small", length=2)
 
 
 def _limits(axis: Axes, results: Sequence[Part]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Fold:
     """
 
     bias: str
-    amounts: tuple[float, ...]
+    amounts: tuple[float, ...] = field(repr=False)
     made: bool = False
 
 
@@ -50,8 +50,8 @@ class Merge:
     weight: str
     dim: int
     carrier: int
-    columns: tuple[int, ...]
-    ratios: tuple[float, ...]
+    columns: tuple[int, ...] = field(repr=False)
+    ratios: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class Plan:
     groups: Mapping[str, int] | None = None
     pinned: Mapping[str, int] | None = None
     inputs: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan: {len(self.kept)} tensors become smaller, {len(self.folds)} biases take constants, "
+            f"{len(self.merges)} merges>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON has it."""

@@ -12,6 +12,11 @@ from torchshrink.shrinking.export import export
 from torchshrink.shrinking.plan import Plan
 from torchshrink.shrinking.saved import save
 from torchshrink.support.storage import PathLike
+from torchshrink.support.tables import Column, Table, html_of_pairs
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _is_main(name: str) -> bool:
@@ -57,22 +62,46 @@ class Shrunk:
     tried: tuple[tuple[tuple[int, ...], ...], ...] = field(default=(), repr=False)
     dtype: str = "float64"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        before, after = self.parameters
+        return (
+            f"<Shrunk {type(self.model).__name__}: {before:,} → {after:,} parameters, outputs at most "
+            f"{self.difference:.1e} apart>"
+        )
+
+    def _repr_html_(self) -> str:
+        heads = Column("", left=True), Column("before"), Column("after"), Column("share")
+        rows = [(name, *map(_shape, shapes), "") for name, shapes in self._shown().items()]
+        for label, (before, after) in self._totals().items():
+            rows.append((label, f"{before:,}", f"{after:,}", f"{after / before if before else 1:.2f}"))
+        told = [line.partition(": ")[::2] for line in self._told()]
+        return f"<div>{Table(heads, rows).html(repr(self)[1:-1])}{html_of_pairs(told)}</div>"
+
+    def _shown(self) -> Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """What became smaller: a bias goes as its weight does, and that is told."""
         beside = {name for name, (before, _) in self.kept.items() if len(before) < 2 and not _is_main(name)}
-        shown = self.kept.keys() - beside or self.kept.keys()  # a bias goes as its weight does, and that is told
-        rows = [
-            f"{name}: {tuple(before)} → {tuple(after)}" for name, (before, after) in self.kept.items() if name in shown
-        ]
+        return {name: shapes for name, shapes in self.kept.items() if name not in beside} or self.kept
+
+    def _totals(self) -> Mapping[str, tuple[int, int]]:
+        return {
+            "parameters": self.parameters,
+            "operations on the example": self.operations,
+            "bytes of parameters": self.bytes,
+        }
+
+    def __str__(self) -> str:
+        rows = [f"{name}: {tuple(before)} → {tuple(after)}" for name, (before, after) in self._shown().items()]
         if not rows:
             rows = ["nothing could go: a unit goes where all that it computes, or all that reads it, is zero"]
         made = [fold.bias for fold in self.plan.folds if fold.made]
         rows += [f"{name}: made, for the constants of what went" for name in made]
-        for label, (before, after) in (
-            ("parameters", self.parameters),
-            ("operations on the example", self.operations),
-            ("bytes of parameters", self.bytes),
-        ):
+        for label, (before, after) in self._totals().items():
             rows.append(f"{label}: {before:,} → {after:,} ({after / before if before else 1:.2f})")
+        return "\n".join([*rows, *self._told()])
+
+    def _told(self) -> list[str]:
+        """What is to be said besides shapes and sums, each with what it is of before the first colon."""
+        rows = []
         if self.kept:
             rows.append(f"latency on the example: {self.latency:.2f} of what it was")
         rows.append(f"largest difference of the outputs: {self.difference:.1e} ({self.dtype}, evaluation mode)")
@@ -83,7 +112,7 @@ class Shrunk:
         shapes = [" and ".join(map(str, each)) for each in self.tried]
         rows.append(f"compared on inputs of {', '.join(shapes)}")
         rows.append(f"holds for {', '.join(self.ranges)}" if self.ranges else "holds for every input size tried")
-        return "\n".join(rows)
+        return rows
 
     def save(self, folder: PathLike, *, force: bool = False) -> None:
         """Write plan and tensors to ``folder``: JSON and safetensors, no code; `ts.load_shrunk` reads them.

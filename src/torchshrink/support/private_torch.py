@@ -54,6 +54,7 @@ __all__ = [
     "parameters_of",
     "pytree",
     "steps_under_way",
+    "unbatched",
     "uncompiled",
     "under_functorch",
     "version_of",
@@ -71,7 +72,7 @@ _ONEDNN = ("_get_mkldnn_enabled", "_set_mkldnn_enabled")
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_DISPATCH, *_ONEDNN),
-    "torch._C._functorch": ("is_batchedtensor", *_FALLBACK),
+    "torch._C._functorch": ("is_batchedtensor", "is_functorch_wrapped_tensor", "get_unwrapped", *_FALLBACK),
     "torch._decomp": ("decomposition_table", "decompositions"),
     "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
     "Optimizer": ("profile_hook_step", *_STEP_HOOKS),
@@ -96,6 +97,17 @@ any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled",
 
 is_batched: Callable[[Tensor], bool] = getattr(getattr(torch._C, "_functorch", None), "is_batchedtensor", _yes)
 """Whether a tensor is one of vmap's, which has no value to be read. Where torch does not say: it is not read."""
+
+
+def unbatched(tensor: Tensor) -> Tensor | None:
+    """The tensor of all of vmap's slices, whose values may be read; None where there is none, or torch does not say."""
+    functorch: Any = getattr(torch._C, "_functorch", None)
+    unwrap: Callable[[Tensor], Tensor] | None = getattr(functorch, "get_unwrapped", None)
+    if unwrap is None:
+        return None
+    while is_batched(tensor):
+        tensor = unwrap(tensor)
+    return None if functorch.is_functorch_wrapped_tensor(tensor) else tensor
 
 
 def is_composite(operator: OpOverload) -> bool:

@@ -28,6 +28,15 @@ def suggestion(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found else ""
 
 
+def shortened(text: str, most: int = 40) -> str:
+    """``text``, or as much of its beginning as leaves room for the mark that some is missing.
+
+    >>> shortened("a long name", 8)
+    'a long …'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def listed(words: Iterable[object]) -> str:
     """The words as Python writes them, with commas.
 

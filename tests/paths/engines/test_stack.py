@@ -13,12 +13,14 @@ import torchshrink as ts
 from path_cases import Conv, spec_for
 from torchshrink.errors import CannotStackError, ObjectiveWarning
 from torchshrink.models import Rescale, mlp
+from torchshrink.paths.engines import stack_penalties
 from torchshrink.paths.engines.linear_chain import dense_fits
 from torchshrink.paths.engines.sequential import train_each
 from torchshrink.paths.engines.stack import Stack
 from torchshrink.paths.folds import make_folds
 from torchshrink.paths.penalty_family import families
 from torchshrink.paths.training_result import TrainingKey
+from torchshrink.regularizer.attachment import blocks
 from torchshrink.regularizer.selection import ALL, WEIGHTS
 
 ROWS = 50  # in 3 folds: 33, 33 and 34 to train on
@@ -166,6 +168,19 @@ class TestAgreement:
         assert len(stack.folds) == 2
         assert not stack.train().any()
         assert largest_difference(spec, folds, family, [stack], (0.0, 1e-2)) < 1e-8
+
+    @pytest.mark.parametrize("block", [blocks.BLOCK, 24])
+    @pytest.mark.parametrize(
+        "penalty", [ts.L1, ts.ElasticNet(1, 1), ts.GroupLasso(1, dim=1), ts.SparseGroupLasso(1, 1), ts.MCP]
+    )
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_large_layers_whose_lanes_go_one_by_one(self, monkeypatch, optimizer, penalty, block):
+        monkeypatch.setattr(stack_penalties, "ONE_BY_ONE", 1)
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        spec, folds, family = spec_of(ARCHITECTURES["mlp"], penalty, optimizer=OPTIMIZERS[optimizer])
+        stack, _ = stacks_of(spec, folds, family)
+        stack.train()
+        assert largest_difference(spec, folds, family, [stack]) < 1e-8
 
     @pytest.mark.parametrize(
         ("model", "penalty"),

@@ -13,7 +13,18 @@ from torch import nn
 
 import torchshrink as ts
 from at_rest import AtRest
-from torchshrink.regularizer.attachment.rho import Fit, Measured, held_rho, looked_back, refitted_rho, stepped_limit
+from torchshrink.regularizer.attachment import blocks
+from torchshrink.regularizer.attachment.rho import (
+    Fit,
+    Measured,
+    default_rho,
+    first_rho_in_blocks,
+    held_rho,
+    looked_back,
+    refitted_rho,
+    start_for_rho,
+    stepped_limit,
+)
 
 STRENGTH = 5.0
 
@@ -167,3 +178,20 @@ def test_a_line_search_that_stands_still_is_told(problem):
     assert notes[None] == ()
     assert len(notes["strong_wolfe"]) == 1
     assert "moved nothing" in notes["strong_wolfe"][0]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(
+    "penalty",
+    [ts.L1(1e-20), ts.ElasticNet(1, 2), ts.GroupLasso(0.3, dim=1), ts.SparseGroupLasso(1, 1), ts.NonNegative()],
+    ids=str,
+)
+def test_the_first_rho_of_a_large_tensor_is_that_of_the_whole(monkeypatch, penalty, zero):
+    generator = torch.Generator().manual_seed(0)
+    z, grad = (torch.randn(30, 20, generator=generator) for _ in range(2))
+    z = torch.zeros_like(z) if zero else z.clamp(min=0) if penalty.constraint else z
+    monkeypatch.setattr(blocks, "BLOCK", 50)
+    exact = z.double()
+    whole = default_rho(penalty, exact, penalty.grad(start_for_rho(exact)), grad.double())
+    assert whole > 0
+    torch.testing.assert_close(first_rho_in_blocks(penalty, penalty, z, grad), whole, rtol=1e-12, atol=0)

@@ -26,6 +26,7 @@ from torchshrink.paths.folds import Fold
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import WHOLE, TrainingSpec, without_repeated_warnings
+from torchshrink.paths.weight_summary import summaries
 from torchshrink.paths.zero_pattern import tensors_of, zero_pattern
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer import Regularizer
@@ -98,6 +99,7 @@ def solve_fold(
     nonzero = acting.nonzero(optima)
     shown = _fitted(spec, train, part=task.fold) if family.name in spec.grouped else None
     found: dict[TrainingKey, TrainingResult] = {}
+    kept = summaries(spec.looked, {acting.layer_name: optima.weight})
     size = max(1, AT_ONCE // linear.outputs.numel())
     for at in range(0, len(downwards), size):
         some = slice(at, at + size)
@@ -117,6 +119,7 @@ def solve_fold(
                 above=optima.gap[number],
                 stationary=optima.stationary[number] if optima.stationary else None,
                 pattern=None if shown is None else _pattern(shown, optima, number),
+                weights=kept[number],
             )
     return {key: found[key] for key in task.keys}
 
@@ -182,6 +185,11 @@ class _Acting:
     def __init__(self, spec: TrainingSpec, model: nn.Module, linear: LinearModel, family: PenaltyFamily) -> None:
         self._spec, self._model, self._layer, self._family = spec, model, linear.layer, family
         self._terms = self._regularizer(1.0).terms
+
+    @property
+    def layer_name(self) -> str:
+        """Of the layer's weight."""
+        return next(name for name, each in self._model.named_parameters() if each is self._layer.weight)
 
     def check(self) -> None:
         """Raise if the penalty is none that is known here."""

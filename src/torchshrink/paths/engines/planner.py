@@ -32,6 +32,9 @@ A warm path has its folds side by side and no more, so few lanes; what those gai
 
 So chains go side by side from 2 folds on, others from 5 that are of one size.
 
+The prox does not enter the thresholds. In both engines it goes in blocks that stay in the cache, so what it adds is
+nearly the same: beyond the thresholds, with L1 and the group lasso after Adam, lanes were 0.8 to 1.5 times as fast.
+
 Processes start only if the caller asks for them, by joblib's config or ``--jobs``: a script may be one of many on its
 machine. If lanes would use one core only, the plan says how to use the rest.
 """

@@ -14,6 +14,7 @@ from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.paths.weight_summary import summaries
 from torchshrink.paths.zero_pattern import tensors_of, zero_pattern
 from torchshrink.training import evaluate
 
@@ -33,8 +34,9 @@ def train_one(
     train, held_out = fold.train.to(spec.device), fold.validation.to(spec.device)
     X, y = subset(spec.X, train), spec.y[train]
     nothing = torch.full((len(held_out),), torch.nan, dtype=torch.float64)
+    losses: list[float] = []
     try:
-        model, regularizer = spec.train(family.make(key.strength), X, y, part=key.fold, start=start)
+        model, regularizer = spec.train(family.make(key.strength), X, y, part=key.fold, start=start, losses=losses)
     except DivergenceError as error:
         return TrainingResult(torch.nan, nothing, None, 0, diverged=error.epoch + 1), None
     on_train = evaluate(model, X, y, loss=spec.loss)
@@ -50,5 +52,10 @@ def train_one(
         on_held_out.accuracy,
         nonzero=nonzero,
         pattern=zero_pattern(tensors_of(model)) if family.name in spec.grouped else None,
+        weights=summaries(
+            spec.looked,
+            {name: tensor.unsqueeze(0) for name, tensor in tensors_of(model).items()},
+            [[scale * loss for loss in losses]],
+        )[0],
     )
     return result, model

@@ -47,6 +47,7 @@ from torchshrink.paths.model_weights import Weights
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
+from torchshrink.paths.weight_summary import WeightSummary, summaries
 from torchshrink.paths.zero_pattern import zero_pattern
 from torchshrink.step_sizes import step_size_of
 from torchshrink.support.randomness import mix_seed, seeded
@@ -108,12 +109,14 @@ class Stack:
         # What no training step changes is one per fold, so that all its strengths see the same first-layer input.
         rest = [name for name in tensors[0] if name not in self.parameters and name not in self.own]
         self._shared = {name: torch.stack([t[name].detach() for t in tensors]) for name in rest}
+        self.curves = torch.zeros((len(folds), lanes, 0), dtype=torch.float64)  # (F, S, epochs): the training losses
         self._family = family
         self._begin(self.strengths)
         # A batch may have none of the targets that count, and torch's mean of no rows is NaN.
         self._mean_loss = _mean_loss if counted_of(spec.y, spec.loss) is None else _mean_of_counted
         # Where rows count by weights of their own, a batch by its share of the fold's (see `WeightedLoss.among`).
         weights = row_weights(spec.loss, spec.y) if isinstance(spec.loss, WeightedLoss) else None
+        self._counted = row_weights(spec.loss, spec.y) if counted_of(spec.y, spec.loss) is not None else None
         self._share_of: Tensor | None = None
         if weights is not None:
             means = [weights[fold.train.to(spec.device)].mean() for fold in folds.values()]
@@ -180,13 +183,18 @@ class Stack:
         """
         spec = self.spec
         diverged = torch.zeros(self.shape, dtype=torch.int64)
+        self.curves = torch.full((*self.shape, spec.epochs), torch.nan, dtype=torch.float64)
         with seeded(self._seed()):
             for epoch in range(spec.epochs):
                 total = torch.zeros(self.shape, dtype=torch.float64, device=spec.device)
+                seen: Tensor | float = 0.0
                 made = list(self._batches(epoch))
                 batches_of_rows = self._read([rows for rows, _ in made])
                 for (rows, batch), (_, weights) in zip(batches_of_rows, made, strict=True):
-                    total += self.step(rows, weights, batch)
+                    share = self._share_of_epoch(rows, weights)
+                    total += self.step(rows, weights, batch).double() * share
+                    seen = seen + share
+                self.curves[:, self.columns, epoch] = (total / seen).cpu()
                 now = diverged[:, self.columns]
                 diverged[:, self.columns] = now.masked_fill((now == 0) & ~total.isfinite().cpu(), epoch + 1)
                 stay = [k for k in self.columns if not diverged[:, k].all()]
@@ -195,6 +203,13 @@ class Stack:
                     break
                 self.keep(stay)
         return diverged
+
+    def _share_of_epoch(self, rows: Tensor, weights: Tensor | None) -> Tensor | float:
+        """How many targets of a batch count, a number or of each fold (F, 1)."""
+        if self._counted is None:
+            return float(rows.shape[1]) if weights is None else weights.sum(1, keepdim=True).double()
+        counted = self._counted[rows].double()
+        return (counted if weights is None else counted * weights).sum(1, keepdim=True)
 
     def _seed(self) -> int:
         """Of dropout: the first lane's fold and strength, so that lanes draw apart, in one stack or in two."""
@@ -330,6 +345,7 @@ class Stack:
         for f, (number, fold) in enumerate(self.folds.items()):
             on_train, _ = self._evaluate(f, fold.train)
             on_held_out, accuracy = self._evaluate(f, fold.validation)
+            kept = self._summaries(f)
             for k, strength in enumerate(self.strengths):
                 s, lost = place.get(k), int(diverged[f, k])
                 if s is not None and not (on_train[s].isfinite().all() and on_held_out[s].isfinite().all()):
@@ -346,8 +362,16 @@ class Stack:
                     share,
                     int(nonzero[f, s]),
                     pattern=zero_pattern(self.tensors(f, s)) if self._family.name in self.spec.grouped else None,
+                    weights=kept[s],
                 )
                 yield number, strength, result
+
+    def _summaries(self, f: int) -> list[WeightSummary]:
+        """What is kept of the weights of one fold's lanes."""
+        own = {name: tensor[f] for name, tensor in (self.parameters | self.own).items()}
+        shared = {name: t[f].expand(len(self.columns), *t[f].shape) for name, t in self._shared.items()}
+        curves = self.spec.target_scale.of_loss * self.curves[f, self.columns]
+        return summaries(self.spec.looked, shared | own, curves.tolist())
 
     def _evaluate(self, f: int, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         fold = [

@@ -15,8 +15,9 @@ from torchshrink.errors import CannotStackError
 from torchshrink.paths.penalty_family import PenaltyFamily
 from torchshrink.paths.training_spec import TrainingSpec, without_repeated_warnings
 from torchshrink.penalties import L1, L2, Penalty
-from torchshrink.penalties.multitensor import limited
+from torchshrink.penalties.multitensor import limited, prox_
 from torchshrink.regularizer.attachment import resolve_method
+from torchshrink.regularizer.attachment.blocks import blocks, is_cut
 from torchshrink.regularizer.selection import select
 from torchshrink.step_sizes import StepSizeRule, climbs, step_size_of
 from torchshrink.step_sizes.registry import Group, State
@@ -26,6 +27,7 @@ Prox = Callable[[Penalty, Tensor, Tensor | None, StepSizeRule, Group, State], No
 """As `prox_of_lanes`."""
 
 COORDINATES_AT_ONCE = 2**17  # a few tensors of so many float32 numbers stay in a core's second cache
+ONE_BY_ONE = 2**14  # coordinates of a lane from which on several at once gain nothing: each stops iterating when it may
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,11 @@ class LanePenalty:
         """
         lanes = p.detach().flatten(0, 1)  # (F·S, …)
         flat = {key: v.flatten(0, 1) for key, v in state.items() if isinstance(v, Tensor) and v.shape == p.shape}
+        if not compiled and lanes[0].numel() >= ONE_BY_ONE:
+            for i, lane in enumerate(lanes):
+                own = {**state, **{key: v[i] for key, v in flat.items()}}
+                _prox_of_one(self._of_lane(i), lane, rule, group, own)
+            return
         if compiled:  # counts of steps stay tensors there, and float32 would round their powers
             flat |= {key: v.double() for key, v in state.items() if isinstance(v, Tensor) and v.ndim == 0}
         at_once = len(lanes) if compiled else max(1, COORDINATES_AT_ONCE // max(1, lanes[0].numel()))
@@ -98,6 +105,10 @@ class LanePenalty:
             states = {**state, **{key: v[some] if v.ndim else v for key, v in flat.items()}}
             mine = None if self.per_lane is None else self.per_lane[some]
             (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, rule, group, states)
+
+    def _of_lane(self, number: int) -> Penalty:
+        acting = _acting(self.penalty)
+        return acting if self.per_lane is None else _acting(self.penalty.with_strength(self.per_lane[number]))
 
     def prox_of_steps_(self, p: Tensor, steps: Tensor) -> None:
         """P ← prox(p, step), lane by lane, with one step (F, S) for each lane."""
@@ -153,6 +164,14 @@ def prox_of_lanes(
     else:
         moved = _lanewise(lambda penalty, w: _acting(penalty).prox(w, step), penalty, strengths, lanes)
     lanes.copy_(moved if limit is None else limited(moved, lanes, limit))
+
+
+def _prox_of_one(penalty: Penalty, w: Tensor, rule: StepSizeRule, group: Group, state: State) -> None:
+    """W ← prox(w, s) of a model as in an attachment, in blocks that stay in the cache."""
+    cut = rule.elementwise and is_cut(penalty, w)
+    for part, block, own in blocks(penalty, w, state) if cut else ((penalty, w, state),):
+        limits = None if penalty.constraint else rule.limits(group, [own])
+        prox_(part, [block], rule.step_sizes(group, [own]), limits)
 
 
 def _acting(penalty: Penalty) -> Penalty:

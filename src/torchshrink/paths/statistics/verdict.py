@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from torchshrink.paths.statistics.gains import PARTS, Gain, Losses, Numbers
 from torchshrink.paths.statistics.wording import ONE_REPEAT, Claim, sentence
+from torchshrink.support.tables import html_of_pairs
 
 LEVEL = 0.95
 Interval = tuple[float, float]
@@ -80,7 +81,22 @@ class Verdict:
     words: str
 
     def __repr__(self) -> str:
-        return f"<Verdict: {self.words}>"
+        found = "helps" if self.helps else "harms" if self.harms else "nothing shown"
+        if self.change is None:
+            return f"<Verdict: {found}; nothing to compare>"
+        return (
+            f"<Verdict: {found}; loss on unseen rows {in_figures(self)}, better in {self.better} of {self.compared} "
+            f"{self.over}>"
+        )
+
+    def __str__(self) -> str:
+        return self.words
+
+    def _repr_html_(self) -> str:
+        pairs = [("verdict", self.words)]
+        if self.change is not None:
+            pairs += [("change", in_figures(self)), ("better in", f"{self.better} of {self.compared} {self.over}")]
+        return html_of_pairs(pairs)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""
@@ -90,6 +106,18 @@ class Verdict:
 def verdict_from_dict(saved: dict[str, Any]) -> Verdict:
     """What `Verdict.to_dict` was called on."""
     return Verdict(**(saved | {"interval": None if saved["interval"] is None else tuple(saved["interval"])}))
+
+
+def in_figures(verdict: Verdict) -> str:
+    """The losses without the choice and with it, their change and its interval."""
+    if verdict.change is None or verdict.before is None or verdict.after is None:
+        return "unknown"
+    unit, scale = (" %", 100.0) if verdict.relative else ("", 1.0)
+    ends = ""
+    if verdict.interval is not None:
+        low, high = (f"{scale * end:+.3g}" for end in verdict.interval)
+        ends = f", {100 * verdict.level:g} % interval {low} to {high}{unit}"
+    return f"{verdict.before:.3g} → {verdict.after:.3g} ({scale * verdict.change:+.3g}{unit}{ends})"
 
 
 def judge(

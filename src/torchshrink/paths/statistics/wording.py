@@ -47,7 +47,7 @@ def sentence(claim: Claim, words: tuple[str, str, str]) -> str:
             f"({100 * claim.level:g} % interval {interval}; {_means(claim, gained=gained)}), {count}"
         )
     least = -math.expm1(-claim.half) if claim.relative else claim.half
-    interval = f"{100 * claim.level:g} % interval; {claim.before:.3g} → {claim.after:.3g}"
+    interval = f"{100 * claim.level:g} % interval; {_plain(claim.before)} → {_plain(claim.after)}"
     return (
         f"{unsure}: the loss on unseen rows changes by between {_signed(low, claim)} and {_signed(high, claim)} "
         f"({interval}), {count}; a gain below about {_size(least, claim, rough=True)} cannot be told from none with "
@@ -80,10 +80,16 @@ def percent(share: float, *, rough: bool = False) -> str:
 
 
 def _means(claim: Claim, *, gained: bool) -> str:
-    said = f"{claim.before:.3g} → {claim.after:.3g}"
+    said = f"{_plain(claim.before)} → {_plain(claim.after)}"
     if (claim.after < claim.before) == gained:
         return said
     return f"the plain mean over them, which a few decide, goes the other way: {said}"
+
+
+def _plain(value: float) -> str:
+    """Three digits, without an exponent where a reader needs none: 3,110 and not 3.11e+03."""
+    said = f"{value:.3g}"
+    return f"{float(said):,.0f}" if 1000 <= abs(value) < 1e9 else said
 
 
 def _size(change: float, claim: Claim, *, rough: bool = False) -> str:

@@ -32,6 +32,7 @@ from torchshrink import distributed
 from torchshrink.errors import AttachmentError, ObjectiveWarning, StepSizeError
 from torchshrink.penalties import Penalty
 from torchshrink.penalties.base import working
+from torchshrink.regularizer.attachment.blocks import is_cut
 from torchshrink.regularizer.attachment.bundling import Bundle, dense_gradient
 from torchshrink.regularizer.attachment.offsets import Look, Offset, Offsets
 from torchshrink.regularizer.attachment.rho import (
@@ -39,6 +40,7 @@ from torchshrink.regularizer.attachment.rho import (
     Measured,
     coupled_decay,
     default_rho,
+    first_rho_in_blocks,
     followed_rho,
     held_rho,
     is_looked_at,
@@ -302,7 +304,8 @@ class LatentWeights:
         offset = self._offsets.of.get(name)
         scale = 1.0 if bundle.penalty.constraint else self._schedule.factor()  # a constraint has no strength to scale
         if offset is None:
-            offset = self._begin(bundle, p, dense_gradient(p) / loss_scale, scale)
+            grad = dense_gradient(p)
+            offset = self._begin(bundle, p, grad if loss_scale == 1.0 else grad / loss_scale, scale)
             if offset is not None:
                 self._offsets.of[name] = offset
             return offset
@@ -331,8 +334,7 @@ class LatentWeights:
             StepSizeError: the ρ that was given leaves no digits of u, or none of z.
         """
         penalty, z = self._convex(bundle), working(p.detach())
-        # In float64: strengths may be tiny, and huge.
-        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p.detach().double(), grad.double()))
+        unit = self._rho if self._rho is not None else float(self._unit_rho(bundle, p.detach(), grad))
         if not 0 < unit * scale < math.inf:
             return None  # a constraint, or an anchor, without a gradient yet
         rho = self._bounded(unit * scale, bundle, p)
@@ -346,11 +348,16 @@ class LatentWeights:
             _check_digits(self._rho, z, u)
         return Offset(u, unit, unit, rho, scale, penalty=penalty)
 
-    def _unit_rho(self, bundle: Bundle, z: Tensor, grad: Tensor | None) -> Tensor:
-        """ρ at scale 1; 0, infinite or NaN where nothing tells."""
+    def _unit_rho(self, bundle: Bundle, p: Tensor, grad: Tensor | None) -> Tensor:
+        """ρ at scale 1; 0, infinite or NaN where nothing tells. The first in float64: strengths may be tiny."""
         penalty = bundle.penalty.at_step(self._schedule.steps) if bundle.penalty.scheduled else bundle.penalty
-        start = z if grad is None else start_for_rho(z)
-        return default_rho(penalty, z, distributed.gradients(penalty.convex_part or penalty, [start], 1.0)[0], grad)
+        acting = penalty.convex_part or penalty
+        if grad is None:
+            return default_rho(penalty, p, distributed.gradients(acting, [p], 1.0)[0], None)
+        if is_cut(acting, p):
+            return first_rho_in_blocks(penalty, acting, p, grad)
+        z = p.double()
+        return default_rho(penalty, z, distributed.gradients(acting, [start_for_rho(z)], 1.0)[0], grad.double())
 
     def _bounded(self, rho: float, bundle: Bundle, p: nn.Parameter) -> float:
         group, state = self._optimizer.param_groups[bundle.group], self._optimizer.state.get(p, {})

@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 from torchshrink import distributed
 from torchshrink.errors import StepSizeError
 from torchshrink.penalties import Penalty
+from torchshrink.penalties.multitensor import gradients
+from torchshrink.regularizer.attachment.blocks import blocks
 from torchshrink.step_sizes import step_size_of, weight_decays
 
 
@@ -208,12 +210,36 @@ def default_rho(penalty: Penalty, z: Tensor, pull: Tensor, grad: Tensor | None) 
     Returns:
         A scalar that is 0, infinite or NaN where ``pull`` is 0 and ``grad`` is no help.
     """
-    norm, unit = norm_of(z), _unit(z) * math.sqrt(z.numel())
+    return rho_of_norms(
+        penalty, _unit(z) * math.sqrt(z.numel()), norm_of(z), norm_of(pull), None if grad is None else norm_of(grad)
+    )
+
+
+def rho_of_norms(penalty: Penalty, unit: float, norm: Tensor, against: Tensor, gradient: Tensor | None) -> Tensor:
+    """As `default_rho`, from the norms of z, of ∂Ω and of the gradient; ``unit``: of weights 1/√(inputs) each."""
     size = torch.where(norm > 0, norm.clamp(min=SMALLEST * unit), ORDINARY * unit)
-    against = norm_of(pull)
-    if grad is not None:
-        against = torch.where(against > 0, against, norm_of(grad))
+    if gradient is not None:
+        against = torch.where(against > 0, against, gradient)
     return (KAPPA_OF_COUNTS if penalty.bounds_support else KAPPA) * against / size
+
+
+def first_rho_in_blocks(penalty: Penalty, acting: Penalty, z: Tensor, grad: Tensor) -> Tensor:
+    """As `default_rho` in float64, of a large tensor, of which no copy in float64 is made.
+
+    Args:
+        penalty: Ω.
+        acting: whose gradient is the pull: Ω or its convex part, which can be `blocks.is_cut`.
+        z: the weights.
+        grad: the loss's gradient.
+    """
+    start = ORDINARY * _unit(z) if float(norm_of(z)) == 0 else None
+    norms = []
+    for part, block, state in blocks(acting, z, {"grad": grad}):
+        w = block.double()
+        at = w if start is None else torch.full_like(w, start)
+        norms.append(torch.stack([norm_of(each) for each in (w, *gradients(part, [at], 1.0), state["grad"].double())]))
+    norm, against, gradient = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return rho_of_norms(penalty, _unit(z) * math.sqrt(z.numel()), norm, against, gradient)
 
 
 def rho_limit(optimizer: Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]) -> float:
