@@ -44,6 +44,7 @@ html_title = "torchshrink"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"footer_icons": []}
 

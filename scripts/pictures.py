@@ -19,6 +19,7 @@ PENALTIES: dict[str, ts.Penalty] = {
     "l2": ts.L2(0.4),
     "elastic_net": ts.ElasticNet(0.4, 0.25),
     "group_lasso": ts.GroupLasso(0.5),
+    "group_lasso_columns": ts.GroupLasso(0.7, dim=1),
     "sparse_group_lasso": ts.SparseGroupLasso(0.35, 0.25),
     "mcp": ts.MCP(0.6, gamma=2.0),
     "scad": ts.SCAD(0.6, gamma=2.5),

@@ -176,7 +176,7 @@ def test_an_example_of_the_gallery_keeps_what_it_claims(
 
 def test_the_pictures_of_penalties_are_what_the_penalties_do() -> None:
     drawn = runpy.run_path(str(ROOT / "scripts" / "pictures.py"))
-    assert set(drawn["PENALTIES"]) == set(BUILTIN)
+    assert set(drawn["PENALTIES"]) == {*BUILTIN, "group_lasso_columns"}
     page = (ROOT / "docs" / "which_penalty.md").read_text(encoding="utf-8")
     for name, penalty in drawn["PENALTIES"].items():
         assert f"ts.{type(penalty).__name__}(" in page
@@ -253,6 +253,33 @@ def test_the_table_of_strengths_in_the_readme_is_what_its_script_measures(monkey
     for found, expected in zip(shown[2:], measured, strict=True):
         assert found[:-1] == expected[:-1]
         assert found[-1] == expected[-1] or 0.5 < float(found[-1]) / float(expected[-1]) < 2
+
+
+def test_the_table_of_costs_in_the_readme_has_the_rows_of_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    steps = runpy.run_path(str(ROOT / "benchmarks" / "steps.py"))
+    (quoted,) = re.findall(BETWEEN.format("steps"), (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in quoted.strip().splitlines()]
+    assert [row[0] for row in rows[2:]] == [name for name in steps["WAYS"] if name != "no penalty"]
+    assert all(float(cell) > 0.5 for row in rows[2:] for cell in row[1:5])
+
+
+def test_the_numbers_of_the_readme_stand_where_their_scripts_are_named() -> None:
+    """Beside the tables and the code: each number of three digits or more is one of a page that names its script."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for table in ("truth", "steps"):
+        text = re.sub(BETWEEN.format(table), "", text, flags=re.DOTALL)
+    text = re.sub(r"\([^()]*\)|`[^`\n]*`", "", FENCED.sub("", text))  # code, and where links lead
+    numbers = set(re.findall(r"\b\d[\d,]*\d{2}\b", text))
+    pages = [page.read_text(encoding="utf-8") for page in [*DOCS, *GALLERY]]
+    measured = "".join(
+        page for page in pages if re.search(r"benchmarks/\w+\.py|^assert |^>>> ", page, flags=re.MULTILINE)
+    )
+    assert len(numbers) >= 3
+    assert [number for number in numbers if not re.search(rf"(?<![\d,]){number}(?![\d,])", measured)] == []
+    words = {7: "seven", 20: "Twenty"}
+    assert f"[{words[len(BUILTIN)]} penalties and constraints]" in text
+    assert f"one of {words[len(GALLERY)]} in" in text
 
 
 @pytest.mark.parametrize("table", ["truth", "steps"])

@@ -80,5 +80,6 @@ figure, axes = plt.subplots(figsize=(5.6, 3))
 axes.plot([100 * share for share in shares], [100 * share for share in right], "o-")
 for strength, x, height in zip(strengths, shares, right):
     axes.annotate(f"λ = {strength:g}", (100 * x, 100 * height), textcoords="offset points", xytext=(4, -12))
+axes.margins(y=0.15)
 axes.set(xlabel="numbers of A that are not zero, %", ylabel="right on other turned digits, %", xlim=(0, 115))
 figure.savefig("lora_l1.svg")

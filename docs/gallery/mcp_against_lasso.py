@@ -46,8 +46,8 @@ assert mcp[1] == lasso[1] == 0
 assert mcp[2] < 0.8 * lasso[2]
 
 # %%
-# With so much noise that the signals drown in it, both lose useful inputs, and MCP is no nearer. It is no better
-# penalty; it is better where some signals are strong.
+# With so much noise that the signals drown in it, both lose useful inputs, and neither comes near the truth. MCP is no
+# better penalty; it is better where some signals are strong.
 
 drowned, mcp_drowned = found(ts.L1, 12.0), found(ts.MCP, 12.0)
 print("much noise:", drowned, mcp_drowned)

@@ -87,5 +87,6 @@ figure, axes = plt.subplots(figsize=(5.6, 3.2))
 axes.plot(sizes, [100 * share for share in accuracies], "o-")
 for strength, size, share in zip(strengths, sizes, accuracies):
     axes.annotate(f"λ = {strength:g}", (size, 100 * share), textcoords="offset points", xytext=(6, -12))
+axes.margins(y=0.15)
 axes.set(xlabel="parameters after shrinking", ylabel="right on other digits, %", xlim=(0, 1.3 * sizes[0]))
 figure.savefig("smaller_conv_net.svg")

@@ -1,7 +1,7 @@
 """A sparse autoencoder
 
-An autoencoder squeezes an image into a code and draws it again. With L1 on the *activations* of the code, each image is
-told by few units of many, and the units become parts that a person can name: strokes and arcs.
+An autoencoder turns an image into a code and draws it again. With L1 on the *activations* of the code, each image is
+told by few units of many. The picture has what that costs, and what the four units that are used most draw.
 """
 
 import matplotlib.pyplot as plt
@@ -52,7 +52,7 @@ assert errors[2] > errors[0]
 
 # %%
 # Few active units have a price: the drawing becomes less exact. No strength is right by itself; it depends on what the
-# code is for.
+# code is for. Of such codes it is often said that units become parts which a person can name. Judge by these four.
 
 figure, (left, *right) = plt.subplots(1, 5, figsize=(8.4, 2.6), width_ratios=[2.4, 1, 1, 1, 1])
 left.plot(active, errors, "o-")
