@@ -106,20 +106,14 @@ def about_of(folder: Path) -> About:
 def _refit(saved: Mapping[str, Any]) -> Refit:
     from torchshrink.report.view import Refit
 
-    certificate, sparsity = saved["certificate"], saved["sparsity"]
+    sparsity = saved["sparsity"]
     return Refit(
         strength=saved["strength"],
         choice=saved["choice"],
         relaxed=saved["relaxed"],
         zeros=sparsity["zeros"],
         total=sparsity["total"],
-        ok=certificate["ok"],
-        tolerance=certificate["tolerance"],
-        relative=certificate["relative"],
-        place=_mapping(certificate["worst"]).get("place", ""),
-        gap=certificate["gap"],
-        objective=certificate["objective"],
-        notes=certificate["notes"],
+        certificate=str(_mapping(saved.get("words")).get("certificate", "")),
     )
 
 

@@ -167,12 +167,7 @@ class Refit:
         choice: ``best`` or ``one_se``; empty where neither is said.
         relaxed: whether it was trained on without the penalty.
         zeros: penalised weights that are exactly zero; ``total``: of how many.
-        ok: whether it is stationary within ``tolerance``.
-        relative: how far the worst weight is from stationarity, in units of the penalty's pull.
-        place: where that is.
-        gap: how far the objective is above its minimum at most, where that is known.
-        objective: loss plus penalty.
-        notes: what is known to keep it from a stationary point.
+        certificate: where its weights are, as `Certificate.in_words` says it.
     """
 
     strength: float
@@ -180,13 +175,7 @@ class Refit:
     relaxed: bool
     zeros: int
     total: int
-    ok: bool
-    tolerance: float
-    relative: float | None
-    place: str
-    gap: float | None
-    objective: float | None
-    notes: Sequence[str] = ()
+    certificate: str
 
     def __repr__(self) -> str:
         return f"<Refit at {self.strength:.4g}: {self.zeros:,} of {self.total:,} weights zero>"

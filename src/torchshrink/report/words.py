@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torchshrink.report.inert import name
 from torchshrink.report.numbers import count, exactly, share, short, whole
-from torchshrink.report.view import Part, Point, Refit, Verdict, View
+from torchshrink.report.view import Part, Point, Verdict, View
 
 _NAMED = 8  # inputs in a sentence
 _APART = 0.02  # a change in the typical fold, from that of the mean losses
@@ -64,31 +64,49 @@ def kicker(view: View) -> str:
 def title(view: View) -> str:
     """What came of it, in one sentence."""
     verdict = view.verdict
+    part, point = chosen(view)
     if verdict.helps:
-        return f"Penalising helps: the loss on unseen rows falls by {_size(verdict)}."
+        at = "" if point is part.best else "at the strength of the least loss "
+        return f"Penalising helps: {at}the loss on unseen rows falls by {_size(verdict)}."
     if verdict.harms:
         return f"Penalising harms here: the loss on unseen rows rises by {_size(verdict)}."
-    part, point = chosen(view)
     kept, first = point.nonzero, part.points[0].nonzero
     if not point.diverged and first and kept < 0.95 * first:
-        return f"No gain in accuracy is shown, but {share(1 - kept / first)} of the weights can go."
+        return f"No gain on unseen rows is shown, but {share(1 - kept / first)} of the weights can go."
     return "No benefit of penalising is shown."
 
 
 def summary(view: View) -> str:
     """The numbers behind the title."""
     part, point = chosen(view)
-    verdict, parts = view.verdict, [f"{_at(part, point)}:"]
-    if verdict.before is not None and verdict.after is not None:
-        parts.append(f"loss on unseen rows {_loss(verdict.before)} → {_loss(verdict.after)}{_change(verdict)},")
-    parts.append(f"{whole(point.nonzero)} of {_total(part, point)} weights left,")
-    over = "folds" if verdict.over == "folds" else "rows"
-    if verdict.compared:
-        parts.append(f"better in {verdict.better} of {count(verdict.compared, 'held-out ' + over[:-1])};")
-    if view.test is not None:
-        parts.append(_tested(view) + ".")
-    said = " ".join(parts)
-    return said.rstrip(",;") + ("" if said.endswith(".") else ".")
+    left = f"{whole(point.nonzero)} of {_total(part, point)} weights left"
+    if point is part.best:
+        judged = [left, *_judged(view)]
+        return f"{_at(part, point)}: {_joined([*_means(view), *judged])}"
+    # The verdict and the test rows judge the choice of the least loss; of this strength the folds' mean is known.
+    zero = part.points[0]
+    of_its_own = f"loss on held-out rows {_loss(zero.validation_loss)} → {_loss(point.validation_loss)}"
+    if zero.validation_loss > 0 and math.isfinite(point.validation_loss / zero.validation_loss):
+        of_its_own += _grown(point.validation_loss / zero.validation_loss)
+    least = _joined([*_means(view), *_judged(view)])
+    return f"{_at(part, point)}: {of_its_own}, {left}. At the least loss, {short(part.best.strength)}: {least}"
+
+
+def _means(view: View) -> list[str]:
+    verdict = view.verdict
+    if verdict.before is None or verdict.after is None:
+        return []
+    return [f"loss on unseen rows {_loss(verdict.before)} → {_loss(verdict.after)}{_change(verdict)}"]
+
+
+def _judged(view: View) -> list[str]:
+    verdict, over = view.verdict, "fold" if view.verdict.over == "folds" else "row"
+    said = [f"better in {verdict.better} of {count(verdict.compared, f'held-out {over}')}"] if verdict.compared else []
+    return ["; ".join([*said, *([_tested(view)] if view.test is not None else [])])]
+
+
+def _joined(clauses: Sequence[str]) -> str:
+    return ", ".join(filter(None, clauses)) + "."
 
 
 def facts(view: View) -> list[Fact]:
@@ -103,7 +121,8 @@ def facts(view: View) -> list[Fact]:
     if len(view.parts) > 1:
         found.append(Fact("Which penalty?", _which(view, part)))
     if view.test is not None:
-        found.append(Fact("On rows that nobody looked at?", _first_large(_tested(view) + f"; {_interval_of(view)}")))
+        at = "" if point is part.best else f"at the least loss, {short(part.best.strength)}, "
+        found.append(Fact("On rows that nobody looked at?", _first_large(f"{at}{_tested(view)}; {_interval_of(view)}")))
     found += [
         Fact("What was given up?", _given_up(view, part, point)),
         Fact("What is left?", _left(view, part, point)),
@@ -283,7 +302,11 @@ def _strength(view: View, part: Part, point: Point) -> str:
 
 
 def _how_sure(view: View) -> str:
-    return _sentence(view.verdict.words)
+    part, point = chosen(view)
+    said = _sentence(view.verdict.words)
+    if point is not part.best:
+        said += f" That is of choosing the strength of the least loss, as {short(part.best.strength)} is on all folds."
+    return said
 
 
 def _which(view: View, part: Part) -> str:
@@ -399,36 +422,7 @@ def _optimum(view: View) -> str:
         if proof:
             return _sentence(f"in the folds yes: {name(proof, 400)}")
         return "Not measured: refit the model, which gives its certificate."
-    said = certificate_words(refit)
-    return said + "".join(f" {_sentence(name(note, 300))}" for note in refit.notes)
-
-
-def certificate_words(refit: Refit) -> str:
-    """How near the final model is to where its objective is least, in plain words."""
-    if refit.relative is None or refit.objective is None:
-        return "No: not every number of the certificate is finite."
-    if refit.gap is not None and refit.ok:
-        share_of = f" ({share_small(refit.gap / refit.objective)})" if refit.objective > 0 else ""
-        return (
-            f"Yes, proved: loss plus penalty is at most {short(refit.gap, 2)} above the least that any weights reach"
-            f"{share_of}."
-        )
-    if refit.ok:
-        return (
-            f"A stationary point: no weight is pulled off its place by more than {short(refit.relative, 2)} times the "
-            "penalty's pull. That no better one exists elsewhere cannot be proved of this model."
-        )
-    return (
-        f"Not to the last digit, as is usual where training ends after a number of epochs: at {name(refit.place)} loss "
-        f"and penalty are out of balance by {short(refit.relative, 2)} times the penalty's pull (a "
-        "stationary point has "
-        f"at most {short(refit.tolerance, 1)}). What is said above of losses and zeros holds of the model as it is."
-    )
-
-
-def share_small(value: float) -> str:
-    """A small share in words."""
-    return f"{short(100 * value, 2)} % of it" if value >= 1e-6 else "less than a millionth of it"
+    return _sentence(name(refit.certificate, 600)) if refit.certificate else "Not measured."
 
 
 def _list(names: Sequence[str], total: int | None = None) -> str:
