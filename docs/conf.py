@@ -52,6 +52,7 @@ html_theme_options = {"footer_icons": []}
 def setup(app: Any) -> None:
     """Gallery scripts are pages, and formulas in docstrings are no reStructuredText."""
     app.add_source_parser(site_parts.GalleryParser)
+    app.connect("source-read", site_parts.tutorial)
     app.connect("autodoc-process-docstring", site_parts.literal_bars, priority=0)
     app.connect("autodoc-process-docstring", site_parts.whole_sentences, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", site_parts.foreign)

@@ -1,13 +1,16 @@
-"""What docs/conf.py hands to Sphinx: gallery scripts as pages, docstrings whose bars are bars."""
+"""What docs/conf.py hands to Sphinx: gallery scripts and the tutorial as pages, docstrings whose bars are bars."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 from myst_parser.parsers.sphinx_ import MystParser
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "tutorial.ipynb"
 CELL = re.compile(r"^# %%\n((?:#.*\n)*)", flags=re.MULTILINE)
 
 
@@ -36,6 +39,29 @@ class GalleryParser(MystParser):
         """Parse the page that is made of a script."""
         name = document.settings.env.docname.rpartition("/")[2]
         super().parse(page(inputstring, name), document)
+
+
+def notebook(text: str) -> str:
+    """A notebook as Markdown: its text, its code, and the outputs that are kept in it."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"]).replace("](../docs/", "](")
+        parts.append(source if cell["cell_type"] == "markdown" else _fenced(source))
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                parts.append(
+                    f"![What the code above draws](data:image/png;base64,{''.join(data['image/png'].split())})"
+                )
+            elif printed := "".join(data.get("text/plain", "")).strip("\n"):
+                parts.append(f"```text\n{printed}\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tutorial(_app: Any, name: str, source: list[str]) -> None:
+    """On the site the page that points at the notebook is the notebook."""
+    if name == "tutorial":
+        source[0] = notebook(NOTEBOOK.read_text(encoding="utf-8"))
 
 
 def literal_bars(_app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]) -> None:
