@@ -1,5 +1,6 @@
 """What is kept of weights for a reader: closed cases, and the same from every engine."""
 
+import pickle
 import time
 from dataclasses import replace
 
@@ -165,6 +166,12 @@ class TestManyInputs:
         assert time.perf_counter() - begun < 10
         assert len(made.encode()) < 3e6
         assert sum(tensor.nbytes for tensor in kept.tensors().values()) < 1e6
+
+
+def test_each_goes_to_another_process_by_itself():
+    looked = Looked((Layer("w", (1, 1000)),), "w", "coefficients")
+    for each in summaries(looked, {"w": torch.zeros(200, 1, 1000)}):
+        assert len(pickle.dumps(each)) < 20_000  # and not the 200 together
 
 
 def test_a_training_that_diverged_is_left_out():

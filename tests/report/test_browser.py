@@ -156,6 +156,15 @@ def test_the_values_that_are_drawn_are_those_of_the_strength(browser, pages):
             left = total * (1 - counts[0] / sum(counts))
             shown_as = f"{left:.0f}" if abs(left - round(left)) < 0.05 else f"{left:.1f}"
             assert f">{shown_as} of {total} weights" in layers
+        widths = browser.execute_script(
+            "return [...document.querySelectorAll('#fig-now .mark-rect path')]"
+            ".map(each => each.getBoundingClientRect().width)"
+        )
+        values = sorted(shown.weights.inputs[place])
+        largest = max(*values, 1e-9)
+        assert sorted(each / max(*widths, 1) for each in widths) == pytest.approx(
+            [each / largest for each in values], abs=0.02
+        )
 
 
 def test_another_penalty_is_chosen_by_its_button(browser, pages):

@@ -213,6 +213,12 @@ class TestFigures:
         assert "datum.k == at" in made
         assert "datum.part == part" in made
 
+    def test_folds_stay_in_their_picture_at_every_strength(self):
+        shown = view()
+        domain = spec(shown, "fig-folds")["layer"][0]["encoding"]["y"]["scale"]["domain"]
+        losses = [fold.validation_loss for point in shown.parts[0].folds for fold in point]
+        assert domain[0] < min(losses) < max(losses) < domain[1]
+
     def test_alternatives_say_what_is_seen(self):
         for each in Pictures.of(view("l1", "l2")).every:
             assert len(each.alt) > 30
@@ -237,6 +243,24 @@ class TestFigures:
         assert first["v"] == [100] * 12
         second = list(data_of(made))[1]
         assert second["v"] == [round(100 * max(0, 1 - 1 / (j + 1))) for j in range(12)]
+
+    def test_strength_0_alone_does_not_decide_how_high_the_path_is(self):
+        shown = view()
+        weights = shown.parts[0].weights
+        far = [[70.0] * 6, *weights.inputs[1:]]
+        high = replace(shown, parts=[replace(shown.parts[0], weights=replace(weights, inputs=far))])
+        domains = [
+            next(
+                layer["encoding"]["y"]["scale"]["domain"][1]
+                for layer in spec(each, "fig-inputs")["layer"]
+                if layer["mark"]["type"] == "line"
+            )
+            for each in (shown, high)
+        ]
+        assert domains[0] >= 1.0
+        assert domains[1] == pytest.approx(1.04 * max(max(row) for row in far[1:]))
+        assert "go up to 70, outside of this picture" in Read(page(high)).said
+        assert "outside of this picture" not in Read(page(shown)).said
 
     def test_what_is_left_out_is_said(self):
         shown = view(inputs=40, columns=())

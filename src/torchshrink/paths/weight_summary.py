@@ -156,23 +156,20 @@ def summaries(
             counts[:, at] = sizes_counted(weight.flatten(1)).to("cpu", torch.int32)
             units[:, at] = (weight.flatten(2) != 0).any(2).sum(1).to("cpu", torch.int32) if weight.ndim > 2 else 0
     first = _first(looked, tensors)
-    thin = [torch.tensor(thinned(curve), dtype=torch.float32) for curve in curves or [()] * count]
+    first = torch.zeros((count, 0)) if first is None else first
+    total = first.shape[1]
+    reading = (first != 0).sum(1).to(torch.int32)
+    everywhere, nothing = torch.arange(total, dtype=torch.int32), torch.zeros(0)
     found = []
-    for each, row in enumerate(first if first is not None else [torch.zeros(0)] * count):
-        places = torch.arange(len(row), dtype=torch.int32)
-        if len(row) > MOST_INPUTS:
-            places = row.abs().topk(FEW_INPUTS).indices.sort().values.to(torch.int32)
-        found.append(
-            WeightSummary(
-                counts=counts[each].clone(),
-                units=units[each].clone(),
-                inputs=row[places.long()].clone(),
-                places=places,
-                reading=(row != 0).sum().to(torch.int32),
-                total=len(row),
-                curve=thin[each],
-            )
-        )
+    for each in range(count):
+        # Copies: a part of a tensor goes to another process with the whole.
+        places, inputs = everywhere, first[each].clone()
+        if total > MOST_INPUTS:
+            places = inputs.abs().topk(FEW_INPUTS).indices.sort().values.to(torch.int32)
+            inputs = inputs[places.long()]
+        curve = torch.tensor(thinned(curves[each]), dtype=torch.float32) if curves is not None else nothing
+        own = counts[each].clone(), units[each].clone()
+        found.append(WeightSummary(*own, inputs, places, reading[each].clone(), total, curve))
     return found
 
 

@@ -27,6 +27,7 @@ from torchshrink.report.words import input_names, leaving, penalty_name
 
 MOST_LINES = 24  # inputs in a picture
 MOST_LABELS = 7
+FAR = 3.0  # times what all other strengths have: then strength 0 does not decide the height of the picture
 SIDE = 32  # of a heat map, in cells
 _PIXEL = re.compile(r"pixel_(\d+)_(\d+)")
 
@@ -91,14 +92,15 @@ def inputs_figure(view: View, axis: StrengthAxis) -> Figure | None:
         weights, names = part_weights(part), input_names(view, part)
         x = [axis.place(point.strength) for point in part.points]
         chosen = _largest(part)
-        first = sorted(chosen, key=lambda at: -abs(weights.inputs[0][at]))[:MOST_LABELS]
+        start = min(_begins(view), len(x) - 1)
+        first = sorted(chosen, key=lambda at: -abs(weights.inputs[start][at]))[:MOST_LABELS]
         for rank, at in enumerate(chosen):
             hue = first.index(at) if at in first else -1
             line = [rounded(row[at]) for row in weights.inputs]
             values.append(
                 {"part": n, "name": names[at], "hue": hue, "rank": rank, "x": x, "v": line, "k": list(range(len(x)))}
             )
-        labels += _labels(n, [(names[at], weights.inputs[0][at]) for at in first], x[0], _reach(view))
+        labels += _labels(n, [(names[at], weights.inputs[start][at]) for at in first], x[start], _reach(view))
     what, of = _what(part_weights(view.parts[view.best]))
     x_now = axis.x
     reach = _reach(view)
@@ -125,14 +127,14 @@ def inputs_figure(view: View, axis: StrengthAxis) -> Figure | None:
         {
             "data": data,
             "transform": [mine, flat, {"filter": "isValid(datum.v)"}],
-            "mark": {"type": "line", "strokeWidth": 1.75},
+            "mark": {"type": "line", "strokeWidth": 1.75, "clip": True},
             "encoding": {"x": x_now, "y": y, "detail": {"field": "name"}, "color": tint, "tooltip": {"field": "name"}},
         },
         slider_rule(view, axis),
         {
             "data": data,
             "transform": [mine, flat, {"filter": "datum.k == at && isValid(datum.v)"}],
-            "mark": {"type": "point", "filled": True, "size": 36, "opacity": 1},
+            "mark": {"type": "point", "filled": True, "size": 36, "opacity": 1, "clip": True},
             "encoding": {
                 "x": x_now,
                 "y": y,
@@ -168,8 +170,9 @@ def inputs_figure(view: View, axis: StrengthAxis) -> Figure | None:
     order = ", ".join(f"{each} at {short(strength)}" for each, strength in gone[:12])
     more = f", and {len(gone) - 12:,} more" if len(gone) > 12 else ""
     never = sum(1 for _ in input_names(view, part)) - len(gone)
-    says = f"The folds' mean at each strength{_unit(view)}; a line at 0 is not used any more." + _left_out(
-        part, len(_largest(part)), of
+    says = (
+        f"The folds' mean at each strength{_unit(view)}; a line at 0 is not used any more.{_outside(view)}"
+        + _left_out(part, len(_largest(part)), of)
     )
     if gone:
         says += f" With {penalty_name(part)} they leave in this order (no fold uses them from there on): {order}{more}."
@@ -211,11 +214,29 @@ def _leaves(gone: Sequence[tuple[str, float]], which: str) -> str:
     return next((short(strength) for each, strength in gone if each == which), "stays")
 
 
+def _extent(view: View, *, begin: int) -> tuple[float, float]:
+    """The least and the largest of what is kept from the strength of this number on, and 0."""
+    every = [np.nan_to_num(_array(part_weights(part).inputs)[begin:]).ravel() for part in view.parts]
+    whole_range = np.concatenate([*every, np.zeros(1)])
+    return float(whole_range.min()), float(whole_range.max())
+
+
+def _begins(view: View) -> int:
+    """The strength from which on the picture shows everything: 1 where at strength 0 weights are far larger."""
+    (low, high), (least, most) = _extent(view, begin=0), _extent(view, begin=1)
+    return int(0 < FAR * (most - least) < high - low)
+
+
 def _reach(view: View) -> list[float]:
-    every = np.concatenate([np.nan_to_num(_array(part_weights(part).inputs)).ravel() for part in view.parts])
-    low, high = min(0.0, float(every.min())), max(0.0, float(every.max()))
+    low, high = _extent(view, begin=_begins(view))
     margin = 0.04 * (high - low or 1.0)
     return [low - (margin if low < 0 else margin / 2), high + margin]
+
+
+def _outside(view: View) -> str:
+    """That lines leave the picture at strength 0, if they do."""
+    low, high = _extent(view, begin=0)
+    return f" At strength 0 they go up to {short(max(high, -low))}, outside of this picture." if _begins(view) else ""
 
 
 def _labels(number: int, ends: Sequence[tuple[str, float]], x: float, reach: Sequence[float]) -> list[Spec]:
@@ -264,7 +285,7 @@ def _bars(view: View) -> Figure | None:
         "field": "v",
         "type": "quantitative",
         "title": None,
-        "scale": {"domain": reach, "nice": False},
+        "scale": {"domain": reach, "nice": False, "clamp": True},
         "axis": {"tickCount": 5},
     }
     keep = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchshrink.report.axes import Spec, free_axis
+from torchshrink.report.axes import Spec, free_axis, loss_domain
 from torchshrink.report.figure import Figure, Table, at_slider, rounded, spec_of, start_of
 from torchshrink.report.numbers import exactly, short
 from torchshrink.report.view import View
@@ -38,12 +38,11 @@ def fold_figure(view: View) -> Figure | None:
         {"fold": ["before", "after"], "as": ["when", "loss"]},
         {"calculate": "datum.when == 'before' ? 'no penalty' : 'at the slider'", "as": "side"},
     ]
-    losses = [
-        each
-        for row in values
-        for each in (row["before"], row["after"][start_of(view)[1]] if row["part"] == view.best else None)
-        if each is not None
-    ]
+    befores = [row["before"] for row in values if row["before"] is not None]
+    # What the strongest strengths do to a fold may leave the picture: it must not flatten the lines of all others.
+    most = max([loss_domain(view.parts)[0][1], *befores])
+    afters = [each for row in values for each in row["after"] if each is not None and each <= most]
+    losses = [*befores, *afters]
     x = {
         "field": "side",
         "type": "nominal",
@@ -59,13 +58,13 @@ def fold_figure(view: View) -> Figure | None:
         {
             "data": data,
             "transform": both,
-            "mark": {"type": "line", "strokeWidth": 1.75, "opacity": 0.85},
+            "mark": {"type": "line", "strokeWidth": 1.75, "opacity": 0.85, "clip": True},
             "encoding": {"x": x, "y": y, "detail": {"field": "fold"}, "color": tint, "strokeDash": dash},
         },
         {
             "data": data,
             "transform": both,
-            "mark": {"type": "point", "filled": True, "size": 40, "opacity": 1},
+            "mark": {"type": "point", "filled": True, "size": 40, "opacity": 1, "clip": True},
             "encoding": {
                 "x": x,
                 "y": y,
