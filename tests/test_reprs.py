@@ -123,6 +123,24 @@ def test_it_says_what_matters(values, name, said):
     assert any(said in text for text in shown), shown
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("Certificate", {"objective", "distance", "worst at", "gap", "that is"}),
+        ("FinalTest", {"test", "loss", "accuracy", "strength 0"}),
+        ("Verdict", {"verdict", "change", "better in"}),
+        ("Shrunk", {"0.weight", "parameters", "before", "after", "stayed"}),
+        ("PathComparison", {"penalty", "strength", "l1", "group_lasso", "best", "verdict", "test"}),
+        ("PathResult", {"strength", "validation", "nonzero", "verdict"}),
+    ],
+)
+def test_a_notebook_labels_what_it_shows(values, name, labels):
+    seen: set[int] = set()
+    shown = [each._repr_html_() for value in values for each in inside(value, seen) if type(each).__name__ == name]
+    heads = [set(re.findall(r"<(?:th|summary)[^>]*>(?:<strong>)?([^<]*)", text)) for text in shown]
+    assert any(labels <= found for found in heads), heads
+
+
 class Checked(HTMLParser):
     """Which tags there are, that each is closed by its own, and that no attribute does or loads anything."""
 
@@ -160,8 +178,9 @@ PLAIN = {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "strong"
     ],
 )  # fmt: skip
 def test_a_notebook_shows_small_tables_of_plain_text(values, name):
+    show = pytest.importorskip("IPython.core.formatters").HTMLFormatter()  # which a notebook asks
     seen: set[int] = set()
-    shown = [each._repr_html_() for value in values for each in inside(value, seen) if type(each).__name__ == name]
+    shown = [show(each) for value in values for each in inside(value, seen) if type(each).__name__ == name]
     assert shown
     for text in shown:
         checked = Checked(text)

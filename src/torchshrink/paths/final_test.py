@@ -13,7 +13,7 @@ from torchshrink.data.lazy import Rows, readers_alive, split
 from torchshrink.errors import DivergenceError
 from torchshrink.paths.refit import Source
 from torchshrink.paths.statistics.verdict import Verdict, judge_rows, nothing, paired_shares, verdict_from_dict
-from torchshrink.support.tables import Column, Table
+from torchshrink.support.tables import Column, Table, html_of_pairs
 from torchshrink.training import ROWS_AT_ONCE, evaluate, evaluating
 
 _WORDS = (
@@ -71,7 +71,7 @@ class FinalTest:
             if name == "loss" or (before, after) != (None, None)
         ]
         heads = Column(f"{self.rows} test rows", left=True), Column("strength 0"), Column(f"{self.strength:.4g}")
-        return Table(heads, rows).html(self.words)
+        return f"<div>{html_of_pairs([('test', self.words)])}{Table(heads, rows).html()}</div>"
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON takes."""

@@ -181,26 +181,27 @@ class Certificate:
         return f"<Certificate: F {self.objective:.6g}, distance {self.distance:.3g}; {self.proves}{notes}>"
 
     def _repr_html_(self) -> str:
-        lines = (line.split(maxsplit=1) for line in str(self).split("\n"))  # a name, and what is said of it
-        return html_of_pairs([(name, words) for name, words in lines])
+        return html_of_pairs(self._said())
 
     def __str__(self) -> str:
-        lines = [
-            f"objective  {self.objective:.6g} = mean loss {self.loss:.6g} + penalty {self.penalty:.6g}",
-            f"distance   {self.distance:.3g} from stationarity; prox-gradient residual {self.residual:.3g}",
-            f"worst at   {self.worst.place}: {self._off(3)}",
+        return "\n".join(f"{name:<10} {words}" for name, words in self._said())
+
+    def _said(self) -> list[tuple[str, str]]:
+        """What there is to say, each with its label."""
+        pairs = [
+            ("objective", f"{self.objective:.6g} = mean loss {self.loss:.6g} + penalty {self.penalty:.6g}"),
+            ("distance", f"{self.distance:.3g} from stationarity; prox-gradient residual {self.residual:.3g}"),
+            ("worst at", f"{self.worst.place}: {self._off(3)}"),
         ]
         if self.gap is not None:
-            lines.append(f"gap        {self.gap:.3g} between F and a lower bound of its minimum")
+            pairs.append(("gap", f"{self.gap:.3g} between F and a lower bound of its minimum"))
         if self.imbalance is not None:
-            lines.append(
-                f"balance    {self.imbalance:.3g} between the two sides of a ReLU unit, at most; 0 is stationary"
-            )
+            between = "between the two sides of a ReLU unit, at most; 0 is stationary"
+            pairs.append(("balance", f"{self.imbalance:.3g} {between}"))
         if self.standard_error is not None:
-            lines.append(f"error      {self.standard_error:.3g}: the standard error of the gradient over the rows")
-        lines.append(f"that is    {replace(self, notes=()).in_words()}")
-        lines += [f"note       {note}" for note in self.notes]
-        return "\n".join(lines)
+            pairs.append(("error", f"{self.standard_error:.3g}: the standard error of the gradient over the rows"))
+        pairs.append(("that is", replace(self, notes=()).in_words()))
+        return pairs + [("note", note) for note in self.notes]
 
 
 def _percent(share: float) -> str:

@@ -74,8 +74,9 @@ class Shrunk:
         rows = [(name, *map(_shape, shapes), "") for name, shapes in self._shown().items()]
         for label, (before, after) in self._totals().items():
             rows.append((label, f"{before:,}", f"{after:,}", f"{after / before if before else 1:.2f}"))
-        told = [line.partition(": ")[::2] for line in self._told()]
-        return f"<div>{Table(heads, rows).html(repr(self)[1:-1])}{html_of_pairs(told)}</div>"
+        parts = (line.partition(": ") for line in self._told())
+        told = html_of_pairs((name, words) if words else ("", name) for name, _, words in parts)
+        return f"<div>{Table(heads, rows).html(repr(self)[1:-1])}{told}</div>"
 
     def _shown(self) -> Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         """What became smaller: a bias goes as its weight does, and that is told."""
