@@ -6,7 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    the main job on real data: strengths x folds on digits, with a report"
+	@echo "make demo    the first five minutes: two commands on real data, and what they found"
 	@echo "make test    format, lint, types, import contract, tests, doctests, notebook, wheel"
 	@echo "make bench   the tables that the README quotes"
 	@echo "make install .venv with everything in it (demo and test do this by themselves)"
@@ -21,7 +21,7 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	$(BIN)/torchshrink path digits --penalty l1 --penalty l2 --strengths 12 --epochs 30 --out runs/demo --force
+	$(BIN)/python scripts/demo.py
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -55,9 +55,11 @@ def test_test_rows_judge_the_optima_in_the_target_s_own_unit(rescaled):
     y = 50 + 7 * y
     end = ts.models.Rescale if rescaled else lambda: nn.Flatten(0)
     rows = list(range(100))
-    result = ts.path(
-        lambda: nn.Sequential(nn.Linear(10, 1, dtype=torch.float64), end()), (X, y), ts.L1, strengths=3, test=rows, **GIVEN
-    )  # fmt: skip
+
+    def build():
+        return nn.Sequential(nn.Linear(10, 1, dtype=torch.float64), end())
+
+    result = ts.path(build, (X, y), ts.L1, strengths=3, test=rows, **GIVEN)
     assert solved(result)
     for told, strength in ((result.test.tuned_loss, "best"), (result.test.unpenalised_loss, 0.0)):
         model, _ = result.refit(strength)
