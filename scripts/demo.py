@@ -38,7 +38,7 @@ def few_rows(folder: Path) -> list[str]:
 
 def many_rows(folder: Path, epochs: int) -> list[str]:
     """The command for a network that has rows enough."""
-    given = "--penalty group_lasso --hidden 256,256 --strengths 3e-4,6e-4 --lr 0.002 --folds 3 --repeats 1"
+    given = "--penalty group_lasso --hidden 256,256 --strengths 2e-4,4e-4 --lr 0.003 --folds 3 --repeats 1"
     given += f" --epochs {epochs} --choose one_se --shrink --force"
     return ["path", "digits", *given.split(), "--out", str(folder / "digits")]
 
@@ -61,15 +61,19 @@ def loss_line(path: dict[str, Any]) -> str:
     """Whether penalising lowers the loss, in cross-validation and on rows that chose nothing."""
     verdict, test = path["verdict"], path["test"]
     head = "Penalising helps" if verdict["helps"] else "Penalising harms" if verdict["harms"] else "No benefit is shown"
-    tested = f", and by {_change(test['verdict'])} on {test['rows']} rows that chose nothing" if test else ""
-    return f"{head}: on unseen rows the loss changes by {_change(verdict)} in cross-validation{tested}."
+    tested = f"; on {test['rows']} rows that chose nothing it {_change(test['verdict'])}" if test else ""
+    return f"{head}: the loss on unseen rows {_change(verdict)} in cross-validation{tested}."
 
 
 def _change(verdict: dict[str, Any]) -> str:
     if verdict["interval"] is None:
-        return "nothing"
-    change, low, high = (f"{100 * share:+.0f} %" for share in (verdict["change"], *verdict["interval"]))
-    return f"{change} (95 % interval {low} to {high})"
+        return "does not change"
+    low, high = (100 * end for end in verdict["interval"])
+    if low <= 0 <= high:
+        return f"changes by between {low:+.0f} and {high:+.0f} % (95 % interval)"
+    ends = sorted((abs(low), abs(high)))
+    word = "falls" if high < 0 else "rises"
+    return f"{word} by {abs(100 * verdict['change']):.0f} % (95 % interval {ends[0]:.0f} to {ends[1]:.0f} %)"
 
 
 def columns_line(folder: Path, shrink: dict[str, Any]) -> str:
