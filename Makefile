@@ -6,7 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    the main job on real data: strengths x folds on digits, with a report"
+	@echo "make demo    the first five minutes: two commands on real data, and what they found"
 	@echo "make docs    the documentation's site, in build/site"
 	@echo "make test    format, lint, types, import contract, site, tests, doctests, notebook, wheel"
 	@echo "make bench   the tables that the README quotes"
@@ -22,7 +22,7 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	$(BIN)/torchshrink path digits --penalty l1 --penalty l2 --strengths 12 --epochs 30 --out runs/demo --force
+	$(BIN)/python scripts/demo.py
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from torchshrink.paths.null_model import null_losses
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.polishing import STEPS_AT_THE_END, Polished, polish
 from torchshrink.regularizer import Regularizer
-from torchshrink.regularizer.certificate import TOLERANCE
+from torchshrink.regularizer.certificate import TOLERANCE, Certificate
 from torchshrink.support.tables import Column, Table
 from torchshrink.training import Evaluation, evaluating
 
@@ -55,8 +55,7 @@ def training_result(
             "sparsity": str(regularizer.sparsity()),
             "features": features and features_in_words(features),
             "polish": end and str(end),
-            # What polish has to say stands before it already.
-            "certificate": (dataclasses.replace(certificate, notes=()) if end else certificate).in_words(),
+            "certificate": _in_words(certificate, polished=end is not None),
         },
         "history": list(history),
     }
@@ -79,6 +78,15 @@ def _nothing_learnt(fit: Fit, train: Evaluation, held_out: Evaluation | None) ->
 
 def _wide(y: Tensor) -> Tensor:
     return y.double() if y.is_floating_point() else y
+
+
+def _in_words(certificate: Certificate, *, polished: bool) -> str:
+    """What the certificate says, and where there is one, the way on."""
+    if polished:  # what polish has to say stands before it already
+        said = () if certificate.ok() else ("the line above says why it ended there",)
+        return dataclasses.replace(certificate, notes=said).in_words()
+    on = "" if certificate.ok() or certificate.notes else "; --polish goes on to a stationary point"
+    return certificate.in_words() + on
 
 
 def _polish(fit: Fit, regularizer: Regularizer, *, progress: bool) -> Polished:

@@ -75,16 +75,16 @@ class Polished:
     def __str__(self) -> str:
         head = {
             "converged": f"converged in {self.steps} steps",
-            "budget": f"did not converge within {self.steps} steps; more would go on",
-            "stalled": f"did not converge: stalled after {self.steps} steps",
+            "budget": f"{self.steps} steps, which was the budget; more would go on",
+            "stalled": f"{self.steps} steps, after which none goes further down",
             "rounded": "left the weights as they were, which their dtype cannot improve on",
         }[self.stopped]
         if self.kinks and not self.converged:
             head += f" (ReLU inputs at 0, a kink where gradients need not balance: {self.kinks})"
         old, new = self.before, self.certificate
         return (
-            f"{head}: F {old.objective:.6g} to {new.objective:.6g}, "
-            f"relative distance {old.relative:.2g} to {new.relative:.2g}"
+            f"{head}: F from {old.objective:.6g} to {new.objective:.6g}, its slope from {old.residual:.2g} to "
+            f"{new.residual:.2g}"
         )
 
 

@@ -132,10 +132,10 @@ class Certificate:
 
     def _end(self) -> str:
         if self.gap is not None:
-            least = f"loss + penalty is at most {self.gap:.2g} above its minimum"
+            least = f"loss + penalty is at most {self.gap:.2g} above its minimum (duality gap)"
             if self.ok() or self.gap <= TOLERANCE * abs(self.objective):
                 return f"the optimum, proved: {least}"
-            share = f" ({_percent(self.gap / self.objective)} of what it is)" if self.gap < self.objective else ""
+            share = f", {_percent(self.gap / self.objective)} of what it is" if self.gap < self.objective else ""
             return f"{least}{share}; {self._before_the_end('it')}"
         if self.ok():
             return (
