@@ -25,11 +25,11 @@ def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], fil
     rows = "rows" if result.test is None else "but the test rows"
     report = [name for name in files if name.endswith(".html")]
     pairs = [
+        *([] if result.test is None else [("test", result.test.words)]),
         *([("columns", columns)] if columns else []),
         ("choice", _choice(best, refit)),
         ("verdict", result.verdict.words),
         *(("", verdict.words) for verdict in against),
-        *([] if result.test is None else [("test", result.test.words)]),
         ("refit", f"on all {rows}{', relaxed' if refit['relaxed'] else ''}: {refit['words']['sparsity']}"),
         *([("features", features_in_words(refit["features"]))] if "features" in refit else []),
         ("certificate", refit["words"]["certificate"]),
