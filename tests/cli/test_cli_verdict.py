@@ -71,7 +71,7 @@ def test_test_rows_come_first_and_are_in_the_file(run, given, rows):
     assert (saved["test"]["rows"], saved["test"]["trained"]) == (rows, 150 - rows)
     assert saved["settings"]["rows"] == 150 - rows
     page = Path("out/report.html").read_text()
-    assert page.index("these two models") < page.index("<img")
+    assert page.index("On rows that nobody looked at?") < page.index("What each strength does")
 
 
 @pytest.mark.parametrize(
