@@ -10,7 +10,9 @@ from torch import nn
 
 import torchshrink as ts
 from torchshrink.errors import InputError
-from torchshrink.paths.result import LOSSES, RESULT, PathComparison, PathResult, _losses_of
+from torchshrink.paths.comparison import PathComparison
+from torchshrink.paths.path_files import LOSSES, RESULT, losses_of
+from torchshrink.paths.result import PathResult
 from torchshrink.support.storage import read_json, read_tensors, seal_of, write_json, write_tensors
 
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -39,9 +41,9 @@ def saved(tmp_path_factory):
 def resealed(source, target, change):
     """Write what ``change`` makes of the two files' contents, sealed as if it had been written so."""
     plain = read_json(source / RESULT, what="path")
-    tensors, _ = read_tensors(source / LOSSES, what=_losses_of(seal_of(plain, what="path")))
+    tensors, _ = read_tensors(source / LOSSES, what=losses_of(seal_of(plain, what="path")))
     change(plain, tensors)
-    write_tensors(target / LOSSES, tensors, what=_losses_of(seal_of(plain, what="path")))
+    write_tensors(target / LOSSES, tensors, what=losses_of(seal_of(plain, what="path")))
     write_json(target / RESULT, plain, what="path")
 
 

@@ -13,8 +13,8 @@ import torchshrink as ts
 from path_cases import Conv
 from torchshrink.errors import InputError
 from torchshrink.models import mlp
+from torchshrink.paths.path_files import LOSSES, RESULT, losses_of
 from torchshrink.paths.path_weights import MOST_KEPT, path_weights
-from torchshrink.paths.result import LOSSES, RESULT, _losses_of
 from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.views import _weights
 from torchshrink.paths.weight_summary import (
@@ -221,11 +221,11 @@ class TestSaved:
         run(epochs=2).save(tmp_path)
         plain = read_json(tmp_path / RESULT, what="path")
         seal = seal_of(plain, what="path")
-        tensors, _ = read_tensors(tmp_path / LOSSES, what=_losses_of(seal))
+        tensors, _ = read_tensors(tmp_path / LOSSES, what=losses_of(seal))
         changed = change(tensors.pop(f"weights.{name}"))
         if changed is not None:
             tensors[f"weights.{name}"] = changed
-        write_tensors(tmp_path / LOSSES, tensors, what=_losses_of(seal))
+        write_tensors(tmp_path / LOSSES, tensors, what=losses_of(seal))
         write_json(tmp_path / RESULT, plain, what="path")
         with pytest.raises(InputError, match=r"weights\."):
             ts.load_path(tmp_path)

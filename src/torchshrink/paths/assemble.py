@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from torchshrink.errors import DivergenceError
+from torchshrink.paths.comparison import PathComparison
 from torchshrink.paths.engines.warm_path import WarmTables
 from torchshrink.paths.folds import Fold, Splits
 from torchshrink.paths.grid import Grid
 from torchshrink.paths.null_model import NullLoss
 from torchshrink.paths.path_weights import path_weights
 from torchshrink.paths.refit import Source
-from torchshrink.paths.result import AUDIT, MODEL, PARAMETERS, PENALISED, VERSIONS, PathComparison, PathResult
+from torchshrink.paths.result import AUDIT, MODEL, PARAMETERS, PENALISED, VERSIONS, PathResult
 from torchshrink.paths.sizes import Trained, Unknown
 from torchshrink.paths.statistics.points import make_point
 from torchshrink.paths.statistics.verdict import Verdict

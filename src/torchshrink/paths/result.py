@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-import torch
 from torch import Tensor, nn
 
 from torchshrink.errors import InputError
 from torchshrink.paths import table
-from torchshrink.paths.final_test import FinalTest, final_test_from_dict
-from torchshrink.paths.grid import Grid, grid_from_dict
-from torchshrink.paths.path_weights import PathWeights, path_weights_from
+from torchshrink.paths.final_test import FinalTest
+from torchshrink.paths.grid import Grid
+from torchshrink.paths.path_files import FORMAT, write_path
+from torchshrink.paths.path_weights import PathWeights
 from torchshrink.paths.refit import Source, checked_strength
-from torchshrink.paths.saved_path import check_saved
 from torchshrink.paths.sizes import Known, Trained, Unknown
 from torchshrink.paths.statistics.points import (
     PathPoint,
     least,
     of_size,
     one_standard_error,
-    point_from_dict,
     wanted_size,
 )
-from torchshrink.paths.statistics.verdict import Verdict, verdict_from_dict
-from torchshrink.paths.views import view_of_comparison, view_of_result
+from torchshrink.paths.statistics.verdict import Verdict
+from torchshrink.paths.views import view_of_result
 from torchshrink.regularizer.certificate import Certificate
 from torchshrink.report.view import NOT_SAID, About, View
 from torchshrink.support.storage import (
     PathLike,
-    folder_path,
-    read_sealed,
-    read_tensors,
-    seal_of,
-    write_json,
-    write_tensors,
 )
 from torchshrink.support.tables import printable
 from torchshrink.support.text import shortened
@@ -50,12 +41,8 @@ if TYPE_CHECKING:
 
     from torchshrink.shrinking import Shrunk
 
-RESULT = "path.json"
-LOSSES = "losses.safetensors"
 Choice = Literal["best", "one_se"]
 _CHOICES = get_args(Choice)
-_FORMAT = "torchshrink-path-3"
-_WHAT = "path"  # what the JSON is sealed as
 PENALISED, PARAMETERS = "penalised weights", "parameters"  # in the settings, like the next three
 MODEL, AUDIT, VERSIONS = "model", "audit", "versions"
 
@@ -285,7 +272,7 @@ class PathResult:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows' losses, as JSON takes it."""
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "penalty": self.penalty,
             "settings": dict(self.settings),
             "grid": self.grid.to_dict(),
@@ -301,7 +288,12 @@ class PathResult:
 
     def save(self, folder: PathLike) -> None:
         """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
-        _save(folder, self.to_dict(), {"fold": self.fold, "losses": self.losses} | _tensors_of(self, "weights."))
+        tensors = {"fold": self.fold, "losses": self.losses} | self.weight_tensors("weights.")
+        write_path(folder, self.to_dict(), tensors)
+
+    def weight_tensors(self, prefix: str) -> dict[str, Tensor]:
+        """What is kept of the weights, by the names under which it is saved."""
+        return {} if self.weights is None else {prefix + name: t for name, t in self.weights.tensors().items()}
 
     def view(self, about: About = NOT_SAID) -> View:
         """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
@@ -336,200 +328,3 @@ class PathResult:
         from torchshrink.report.page import write_report
 
         write_report(self.view(about), path)
-
-
-@dataclass(frozen=True, eq=False)
-class PathComparison:
-    """Several penalties' paths over the same folds, initial weights and batches.
-
-    Args:
-        results: each penalty's path, by its name.
-        verdict: whether penalising helps at all, the choosing of penalty and strength counted in.
-        against: for each other penalty, whether the best one beats it: whether to choose among all penalties, strength
-            and all, is better than to choose a strength for this one. After warm paths, these may have been trained for
-            different numbers of epochs.
-        test: of the best penalty, as in `PathResult`.
-    """
-
-    results: Mapping[str, PathResult]
-    verdict: Verdict
-    against: Mapping[str, Verdict]
-    test: FinalTest | None = None
-
-    def __repr__(self) -> str:
-        return f"<PathComparison of {shortened(printable(', '.join(self.results)))}: best {self.best!r}>"
-
-    def __str__(self) -> str:
-        return table.text(list(self.results.values()), self._said())
-
-    def _repr_html_(self) -> str:
-        return table.html(list(self.results.values()), self._said())
-
-    def _said(self) -> table.Pairs:
-        pairs = [*([] if self.test is None else [("test", self.test.words)]), ("verdict", self.verdict.words)]
-        return [*pairs, *(("", verdict.words) for verdict in self.against.values())]
-
-    @property
-    def best(self) -> PathResult:
-        """The path with the least mean validation loss; of equals, the first given."""
-        return min(self.results.values(), key=lambda result: result.best.validation_loss)
-
-    @overload
-    def refit(
-        self,
-        strength: float | Choice | PathPoint | None = None,
-        *,
-        polish: bool = False,
-        relaxed: bool = False,
-        shrink: Literal[False] = False,
-    ) -> tuple[nn.Module, Certificate]: ...
-
-    @overload
-    def refit(
-        self,
-        strength: float | Choice | PathPoint | None = None,
-        *,
-        polish: bool = False,
-        relaxed: bool = False,
-        shrink: Literal[True],
-    ) -> tuple[Shrunk, Certificate]: ...
-
-    def refit(
-        self,
-        strength: float | Choice | PathPoint | None = None,
-        *,
-        polish: bool = False,
-        relaxed: bool = False,
-        shrink: bool = False,
-    ) -> tuple[nn.Module | Shrunk, Certificate]:
-        """`PathResult.refit` of the best penalty."""
-        if shrink:
-            return self.best.refit(strength, polish=polish, relaxed=relaxed, shrink=True)
-        return self.best.refit(strength, polish=polish, relaxed=relaxed)
-
-    def coefficients(
-        self,
-        strengths: Sequence[float | Choice | PathPoint] | None = None,
-        *,
-        names: Sequence[str] | None = None,
-        progress: bool = True,
-    ) -> DataFrame:
-        """`PathResult.coefficients` of the best penalty."""
-        return self.best.coefficients(strengths, names=names, progress=progress)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows' losses, as JSON takes it."""
-        return {
-            "format": _FORMAT,
-            "best": self.best.penalty,
-            "verdict": self.verdict.to_dict(),
-            "test": None if self.test is None else self.test.to_dict(),
-            "against": {name: verdict.to_dict() for name, verdict in self.against.items()},
-            "results": {name: result.to_dict() for name, result in self.results.items()},
-        }
-
-    def save(self, folder: PathLike) -> None:
-        """Write ``path.json`` and ``losses.safetensors`` to a folder, over such files of before."""
-        tensors = {f"losses.{name}": result.losses for name, result in self.results.items()}
-        for name, result in self.results.items():
-            tensors |= _tensors_of(result, f"weights.{name}.")
-        _save(folder, self.to_dict(), {"fold": self.best.fold, **tensors})
-
-    def view(self, about: About = NOT_SAID) -> View:
-        """What a person looks at, for `torchshrink.report`; ``about``: what is known of the run beside."""
-        return view_of_comparison(self, about)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """The penalties' validation losses against strength, in one picture; each one's own is `PathResult.plot`.
-
-        Args:
-            ax: as there.
-        """
-        from torchshrink.report.picture import plot
-
-        return plot(self.view(), ax)
-
-    def report(self, path: PathLike, about: About = NOT_SAID) -> None:
-        """Write a report: ``.html``, one file with everything in it, or ``.png``, the picture alone.
-
-        Args:
-            path: the file.
-            about: what the result does not know, such as ``About(data="sales.csv", columns=["price", "size"])``.
-        """
-        from torchshrink.report.page import write_report
-
-        write_report(self.view(about), path)
-
-
-def load_path(folder: PathLike) -> PathResult | PathComparison:
-    """What `PathResult.save` or `PathComparison.save` wrote; all but ``refit``, which needs the data and the code.
-
-    Raises:
-        InputError: a file is missing, truncated, changed, another program's, or the two are not of one path; or a value
-            is of another type than is written there, or out of its range.
-    """
-    place = folder_path(folder)
-    saved, seal = read_sealed(place / RESULT, what=_WHAT)
-    tensors, _ = read_tensors(place / LOSSES, what=_losses_of(seal))
-    if saved.get("format") != _FORMAT:
-        raise InputError(f"{place / RESULT} is not a path of this version: format {_FORMAT!r} expected")
-    try:
-        check_saved(saved, tensors)
-    except InputError as error:
-        raise InputError(f"{place / RESULT}: {error}: run it again") from error
-    if "results" not in saved:
-        return _loaded(
-            saved, tensors["losses"], tensors["fold"], path_weights_from(saved["weights"], tensors, "weights.")
-        )
-    results = {
-        name: _loaded(
-            each,
-            tensors[f"losses.{name}"],
-            tensors["fold"],
-            path_weights_from(each["weights"], tensors, f"weights.{name}."),
-        )
-        for name, each in saved["results"].items()
-    }
-    against = {name: verdict_from_dict(each) for name, each in saved["against"].items()}
-    test = final_test_from_dict(saved["test"])
-    return PathComparison(results, verdict_from_dict(saved["verdict"]), against, test)
-
-
-def _loaded(saved: Mapping[str, Any], losses: Tensor, fold: Tensor, weights: PathWeights | None) -> PathResult:
-    return PathResult(
-        penalty=saved["penalty"],
-        points=tuple(point_from_dict(point) for point in saved["points"]),
-        verdict=verdict_from_dict(saved["verdict"]),
-        grid=grid_from_dict(saved["grid"]),
-        null_loss=saved["null_loss"],
-        settings=saved["settings"],
-        losses=losses,
-        fold=fold,
-        test=final_test_from_dict(saved["test"]),
-        counts=Unknown("this path was saved without sizes: its penalty has no groups, or its model cannot be traced")
-        if saved["sizes"] is None
-        else Known([math.inf if size is None else size for size in saved["sizes"]]),
-        weights=weights,
-    )
-
-
-def _tensors_of(result: PathResult, prefix: str) -> dict[str, Tensor]:
-    return {} if result.weights is None else {prefix + name: t for name, t in result.weights.tensors().items()}
-
-
-def _save(folder: PathLike, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    place = folder_path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{place} cannot be written: {error.strerror}") from error
-    whole = json.loads(json.dumps(plain, allow_nan=False))
-    # The JSON last, and the losses bound to it: where both are, they are of one path.
-    own = {name: tensor.to(torch.device("cpu")) for name, tensor in tensors.items()}
-    write_tensors(place / LOSSES, own, what=_losses_of(seal_of(whole, what=_WHAT)))
-    write_json(place / RESULT, whole, what=_WHAT)
-
-
-def _losses_of(seal: str) -> str:
-    """What the losses are sealed as."""
-    return f"losses of path {seal}"

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from torchshrink.data.lazy import readers_alive, subset
 from torchshrink.errors import CannotSolveError, DivergenceWarning, TasksWarning
 from torchshrink.paths.assemble import Layout, compare, control_of, make_result, penalising
+from torchshrink.paths.comparison import PathComparison
 from torchshrink.paths.engines.cold_path import PROBES, Trainings
 from torchshrink.paths.engines.optimum import why_not
 from torchshrink.paths.engines.parallel import in_jobs, jobs_at_once
@@ -30,7 +31,7 @@ from torchshrink.paths.journal import Journal
 from torchshrink.paths.penalty_family import PenaltyFamily, PenaltySpec, families
 from torchshrink.paths.progress import Progress
 from torchshrink.paths.refit import Source
-from torchshrink.paths.result import PathComparison, PathResult
+from torchshrink.paths.result import PathResult
 from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
 from torchshrink.paths.statistics.points import least, make_point
 from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult

@@ -10,7 +10,8 @@ from torchshrink.paths.path_weights import PathWeights
 from torchshrink.report.view import About, Part, View, Weights
 
 if TYPE_CHECKING:
-    from torchshrink.paths.result import PathComparison, PathResult
+    from torchshrink.paths.comparison import PathComparison
+    from torchshrink.paths.result import PathResult
 
 
 def view_of_result(result: PathResult, about: About) -> View:
