@@ -105,7 +105,7 @@ def test_a_penalty_is_the_code_that_makes_it(name):
         ("Verdict", "95 % interval"),
         ("FinalTest", "on 12 rows"),
         ("Certificate", "a convex problem: F is at most"),
-        ("Polished", "within 3 steps"),
+        ("Polished", "3 steps, which was the budget"),
         ("Sparsity", " weights are exactly zero"),
         ("Summary", "1 parameters penalised, 1 exempt"),
         ("Shrunk", "195 → "),
