@@ -1,5 +1,6 @@
 """Paths whose optima are computed: when, against scikit-learn's, and with what is proved."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -223,3 +224,42 @@ def test_a_refit_in_float32_is_scikit_learns_to_its_rounding():
     peer = Lasso(0.05, tol=1e-14, max_iter=10**6).fit(X.numpy(), y.numpy())
     assert np.abs(model[0].weight[0].detach().numpy() - peer.coef_).max() <= 1e-6
     assert ((model[0].weight[0] == 0).numpy() == (peer.coef_ == 0)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("penalty", [ts.L1, ts.L2, ts.GroupLasso(1, dim=1), ts.MCP])
+@pytest.mark.parametrize("target", ["number", "two classes", "three classes"])
+def test_features_that_depend_on_each_other_do_not_spoil_the_model_without_penalty(target, penalty, dtype):
+    """Levels of categories that sum to one, a copy, a sum of others: no penalised model fits its rows better."""
+    rng = np.random.default_rng(0)
+    rows = 240
+    numbers, city, kind = rng.normal(size=(rows, 4)), rng.integers(0, 5, rows), rng.integers(0, 3, rows)
+    columns = [numbers, np.eye(5)[city], np.eye(3)[kind], numbers[:, :1], numbers[:, :1] + numbers[:, 1:2]]
+    X = np.concatenate(columns, 1)
+    X = (X - X.mean(0)) / X.std(0)
+    signal = numbers[:, 0] + 0.5 * city + 2 * rng.normal(size=rows)
+    outputs, y = {
+        "number": (1, torch.tensor(signal[:, None], dtype=dtype)),
+        "two classes": (2, torch.tensor(signal > 1).long()),
+        "three classes": (3, torch.tensor(np.digitize(signal, [0, 2]))),
+    }[target]
+
+    def build():
+        return nn.Linear(X.shape[1], outputs, dtype=dtype)
+
+    data = torch.tensor(X, dtype=dtype), y
+    few, more = (ts.path(build, data, penalty, strengths=s, folds=3, **GIVEN) for s in ([1e-3], [1e-4, 1e-2]))
+    assert solved(few)
+    for result in (few, more):
+        losses = [point.train_loss for point in result.points]
+        assert all(later >= before * (1 - 1e-9) for before, later in itertools.pairwise(losses))
+    assert few.points[0].train_loss == pytest.approx(more.points[0].train_loss, rel=1e-9)
+    assert few.points[0].train_loss == pytest.approx(more.points[1].train_loss, rel=1e-3)
+    if target == "number":
+        held = [fold.validation_loss for fold in few.points[0].folds]
+        assert max(held) < 2 * np.var(signal)
+        model, _ = few.refit(0.0)
+        wide = data[0].double().numpy()
+        wanted = wide @ np.linalg.lstsq(np.c_[wide, np.ones(rows)], signal, rcond=1e-5)[0][:-1]
+        found = (model(data[0]) - model.bias).detach().double().numpy()[:, 0]
+        np.testing.assert_allclose(found, wanted, atol=1e-4)

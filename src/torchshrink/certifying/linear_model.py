@@ -30,6 +30,7 @@ class LinearModel:
         outputs: what leaves it (n, k).
         row_loss: of one row, as a function of what leaves it.
         loss: the mean loss.
+        digits: the dtype of which features and weights have the digits: the model's own, before it was made float64.
     """
 
     layer: nn.Linear
@@ -38,6 +39,7 @@ class LinearModel:
     outputs: Tensor
     row_loss: RowLoss
     loss: float
+    digits: torch.dtype = torch.float64
 
 
 def linear_model(full: FullLoss) -> LinearModel:

@@ -26,6 +26,15 @@ MOST_SWEEPS = 2000
 SOUND = 1e-10  # the least pivot, as a share of the largest, with which the products are all that is needed
 
 
+def rank_tolerance(digits: torch.dtype) -> float:
+    """Features that depend on each other but for this share of the largest singular value are taken as dependent.
+
+    What is less, as between the levels of a category in float32, is rounding: weights that fit it are so large that
+    the model's dtype cannot hold them, and differ with every choice of rows.
+    """
+    return max(64 * torch.finfo(digits).eps, 1e-11)
+
+
 @dataclass(frozen=True, eq=False)
 class CentredSquares:
     """a·mean of Σ(A·w + b − t)² over rows, with A and t less their means where there is an intercept.
@@ -37,6 +46,7 @@ class CentredSquares:
         level: the targets' means (k,), or zeros.
         a: the factor.
         intercept: whether there is one.
+        digits: as of a `LinearModel`.
     """
 
     A: Tensor
@@ -45,14 +55,17 @@ class CentredSquares:
     level: Tensor
     a: float
     intercept: bool
+    digits: torch.dtype = torch.float64
 
     @classmethod
-    def of(cls, features: Tensor, loss: Squares, *, intercept: bool) -> CentredSquares:
+    def of(
+        cls, features: Tensor, loss: Squares, *, intercept: bool, digits: torch.dtype = torch.float64
+    ) -> CentredSquares:
         """Of features (n, d) and a loss of k outputs."""
         at, level = features.new_zeros(features.shape[1]), features.new_zeros(loss.target.shape[1])
         if intercept:
             at, level = features.mean(0), loss.target.mean(0)
-        return cls(features - at, loss.target - level, at, level, loss.a, intercept)
+        return cls(features - at, loss.target - level, at, level, loss.a, intercept, digits)
 
     @functools.cached_property
     def products(self) -> tuple[Tensor, Tensor] | None:
@@ -63,7 +76,10 @@ class CentredSquares:
 
     @property
     def free(self) -> Tensor:
-        """The weights (k, d) of the least squares, of several the least ones; intercepts as last column."""
+        """The weights (k, d) of the least squares, of several the least ones; intercepts as last column.
+
+        Of several, up to `rank_tolerance`.
+        """
         if self.products is not None:
             gram, cross = self.products
             factor, failed = torch.linalg.cholesky_ex(gram)
@@ -73,8 +89,7 @@ class CentredSquares:
                 # Once more with what is left, which is not taken from the products: so W is right to rounding.
                 W = W + torch.cholesky_solve(self.A.mT @ (self.T - self.A @ W), factor)
                 return self._whole(W.mT)
-        driver = "gelsy" if self.A.device.type == "cpu" else None
-        return self._whole(torch.linalg.lstsq(self.A, self.T, driver=driver).solution.mT)
+        return self._whole((torch.linalg.pinv(self.A, rtol=rank_tolerance(self.digits)) @ self.T).mT)
 
     def descended(self, strengths: Sequence[tuple[float, float]]) -> Tensor:
         """The weights (S, k, d), intercepts as last column, at each (l1, l2), l1 > 0.

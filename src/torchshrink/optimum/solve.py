@@ -13,7 +13,7 @@ from torch import Tensor
 from torchshrink.certifying.conjugates import Squares
 from torchshrink.certifying.duality import gaps_of
 from torchshrink.certifying.linear_model import LinearModel
-from torchshrink.optimum.least_squares import CentredSquares
+from torchshrink.optimum.least_squares import CentredSquares, rank_tolerance
 from torchshrink.optimum.newton import MeanLoss, Problem, elastic_net, minimise
 from torchshrink.optimum.strengths import Strengths
 
@@ -63,7 +63,8 @@ def outputs_of(features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def solve(model: LinearModel, penalties: Strengths, *, exactly: bool = False) -> Optima:
     """The optimum at each penalty, best given from the strongest down, as each begins where the one before it ended.
 
-    Squares with no penalty, which may have many optima: the one of least ‖W‖.
+    With no penalty there may be many optima, where features depend on each other (`rank_tolerance`): then of squares
+    the one of least ‖W‖, of another loss one whose weights are a combination of the rows.
 
     Args:
         model: features, targets and loss; its layer's weights say only how many there are, and are left alone.
@@ -73,7 +74,9 @@ def solve(model: LinearModel, penalties: Strengths, *, exactly: bool = False) ->
     layer, A, row_loss = model.layer, model.features, model.row_loss
     W = A.new_zeros(len(penalties), layer.out_features, layer.in_features + (layer.bias is not None))
     settled = [False] * len(penalties)
-    least = CentredSquares.of(A, row_loss, intercept=layer.bias is not None) if isinstance(row_loss, Squares) else None
+    least = None
+    if isinstance(row_loss, Squares):
+        least = CentredSquares.of(A, row_loss, intercept=layer.bias is not None, digits=model.digits)
     near = set()
     if least is not None:
         if not exactly and A.device.type == "cpu":
@@ -116,8 +119,10 @@ def _minimise(model: LinearModel, penalties: Strengths, W: Tensor, settled: list
         A = torch.cat([A, A.new_ones(len(A), 1)], 1)
     mean_loss = MeanLoss(A, model.row_loss)
     for place in effort.left:
-        # Without penalty there may be no end, and where it then stops depends on where it begins.
-        fresh = place not in effort.begun and place > 0 and not penalties.free[place]
+        if penalties.free[place]:
+            W[place], settled[place] = _free(model, exactly=effort.exactly)
+            continue
+        fresh = place not in effort.begun and place > 0
         l1, l2 = penalties.joined(place)
         bounded = penalties.bounded[place] and bool((l1 > 0).any())
         minimum = minimise(
@@ -127,6 +132,27 @@ def _minimise(model: LinearModel, penalties: Strengths, W: Tensor, settled: list
             enough=effort.enough,
         )
         W[place], settled[place] = minimum.W / size, minimum.settled
+
+
+def _free(model: LinearModel, *, exactly: bool) -> tuple[Tensor, bool]:
+    """The least loss without penalty, (k, d) or (k, d + 1), and whether it is settled.
+
+    In the features' own directions, each of one size; the loss does not change along any other.
+    """
+    A, intercept = model.features, model.layer.bias is not None
+    mean = A.mean(0) if intercept else A.new_zeros(A.shape[1])
+    _, sizes, directions = torch.linalg.svd(A - mean, full_matrices=False)
+    kept = sizes > rank_tolerance(model.digits) * sizes.max()
+    turned = directions[kept].mT / sizes[kept] * len(A) ** 0.5  # (d, r)
+    reduced = (A - mean) @ turned
+    if intercept:
+        reduced = torch.cat([reduced, reduced.new_ones(len(A), 1)], 1)
+    none = A.new_zeros(model.layer.out_features, reduced.shape[1])
+    minimum = minimise(Problem(MeanLoss(reduced, model.row_loss), none, none), none, tol=1e-15 if exactly else 1e-11)
+    if not intercept:
+        return minimum.W @ turned.mT, minimum.settled
+    weight = minimum.W[:, :-1] @ turned.mT
+    return torch.cat([weight, minimum.W[:, -1:] - (weight @ mean).unsqueeze(1)], 1), minimum.settled
 
 
 def _proved(model: LinearModel, penalties: Strengths, W: Tensor, settled: list[bool]) -> Optima:

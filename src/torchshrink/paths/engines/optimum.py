@@ -7,7 +7,9 @@ at strength 0 as scikit-learn takes it: where the slopes are small.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,7 +110,8 @@ def solve_fold(
         hits = None if codes is None else class_hits(there, codes).double().mean(1).tolist()
         for place, strength in enumerate(downwards[some]):
             key, number = TrainingKey(task.family, strength, task.fold), at + place
-            if optima.stalled[number]:  # the steps stalled on the way
+            gap = optima.gap[number]
+            if optima.stalled[number] and (gap is None or not math.isfinite(gap)):  # the steps stalled on the way
                 found[key] = train_one(spec, fold, family, key)[0]
                 continue
             found[key] = TrainingResult(
@@ -116,7 +119,7 @@ def solve_fold(
                 row_losses[place].clone(),
                 None if hits is None else hits[place],
                 nonzero=nonzero[number],
-                above=optima.gap[number],
+                above=gap,
                 stationary=optima.stationary[number] if optima.stationary else None,
                 pattern=None if shown is None else _pattern(shown, optima, number),
                 weights=kept[number],
@@ -141,8 +144,10 @@ def optimum_on_all_rows(spec: TrainingSpec, family: PenaltyFamily, strength: flo
 
 def _on(spec: TrainingSpec, wide: TrainingSpec, rows: Tensor, *, part: int) -> tuple[nn.Module, LinearModel]:
     """A model in float64, fitted to these rows, and what it is on them."""
-    model = _fitted(spec, rows, part=part).double().eval()
-    return model, _seen(model, wide, rows)
+    model = _fitted(spec, rows, part=part).eval()
+    digits = next(model.parameters()).dtype
+    linear = _seen(model.double(), wide, rows)
+    return model, dataclasses.replace(linear, digits=digits)
 
 
 def _fitted(spec: TrainingSpec, rows: Tensor, *, part: int) -> nn.Module:
