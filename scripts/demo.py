@@ -81,16 +81,18 @@ def columns_line(folder: Path, shrink: dict[str, Any]) -> str:
     columns = json.loads((folder / "model.json").read_text(encoding="utf-8"))["data"]["columns"]
     gone, (before, after) = set(shrink["not read"]), shrink["parameters"]
     left = [column["name"] for column in columns if column["name"] not in gone]
+    measured = {part for name in left for part in name.split("*")}
+    spared = [column["name"] for column in columns if "*" not in column["name"] and column["name"] not in measured]
     return (
-        f"{len(left)} of {len(columns)} columns are left: {', '.join(left)}. The others need not be collected; "
-        f"{after} of {before} parameters."
+        f"{len(left)} of {len(columns)} columns are left: {', '.join(left)}; {after} of {before} parameters. "
+        f"Measurements that need not be taken: {', '.join(spared) or 'none'}."
     )
 
 
 def size_line(folder: Path, path: dict[str, Any], shrink: dict[str, Any]) -> str:
     """What shrinking a network gave, beside the accuracies."""
     chosen = json.loads((folder / "refit.json").read_text(encoding="utf-8"))["strength"]
-    accuracy = {point["strength"]: f"{100 * point['accuracy']:.1f} %" for point in path["points"]}
+    accuracy = {point["strength"]: f"{100 * (point['accuracy'] or 0):.1f} %" for point in path["points"]}
     (before, after), (large, small) = shrink["parameters"], shrink["bytes"]
     return (
         f"What it buys is size: {after:,} of {before:,} parameters, {small:,} of {large:,} bytes, at an accuracy of "

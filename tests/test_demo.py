@@ -53,12 +53,15 @@ def test_few_rows_are_won_by_the_tool_s_own_verdict_and_by_rows_that_chose_nothi
 
 def test_its_zeros_are_named_and_its_model_is_a_fraction(demo):
     folder, out = demo
-    (left,) = re.findall(r"^\d+ of 64 columns are left: (.*?)\. The others need not", out, re.MULTILINE)
+    (left,) = re.findall(r"^\d+ of 64 columns are left: (.*?); \d+ of 65", out, re.MULTILINE)
     left, gone = left.split(", "), read(folder / "patients" / "shrunk", "shrink.json")["not read"]
     products = [f"{a}*{b}" for i, a in enumerate(MEASURED) for b in MEASURED[i:] if a + b != "sexsex"]
     assert sorted(left + gone) == sorted(MEASURED + products)
     assert 1 <= len(left) <= 32
-    assert f"{len(gone)} of 64 columns need not be collected: {gone[0]!r}" in out
+    measured = {part for name in left for part in name.split("*")}
+    spared = ", ".join(name for name in MEASURED if name not in measured) or "none"
+    assert f"Measurements that need not be taken: {spared}." in out
+    assert f"{len(gone)} of 64 columns are not read by the model: {gone[0]!r}" in out
     assert f"{len(left) + 1} of 65 parameters" in out
     assert "the optimum, proved" in out
 

@@ -12,7 +12,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import torchshrink as ts
 from torchshrink.cli import app as application
 from torchshrink.cli import main
 from torchshrink.data import load
@@ -27,6 +29,7 @@ COMMANDS = {
     "audit": DATA,
     "convert": ("--list",),
     "shrink": ("modèle-重", "--out", "öut-λ", "--force"),
+    "report": ("päth-重さ",),
 }
 REFUSED = {  # what it says that was given
     "λ.csv": ("train", "λ.csv"),
@@ -60,6 +63,9 @@ def model(table, here):
         made.hidden1.weight[:, 1] = 0
     (here / COMMANDS["shrink"][0]).mkdir()
     save_model(here / COMMANDS["shrink"][0], made, settings | {"data": data.describe()})
+    X, y = torch.arange(12.0).view(-1, 1), torch.arange(12.0).view(-1, 1)
+    result = ts.path(lambda: nn.Linear(1, 1), (X, y), ts.L1, strengths=[0.1], folds=2, repeats=1, progress=False)
+    result.save(here / COMMANDS["report"][0])
 
 
 @pytest.fixture(params=["its own", "of codecs"])
@@ -93,7 +99,7 @@ def test_every_command_is_here():
 @pytest.mark.parametrize("verb", COMMANDS)
 @pytest.mark.usefixtures("model")
 def test_every_command_ends_well(written, verb, encoding):
-    names_columns = DATA[0] in COMMANDS[verb] or verb == "shrink"
+    names_columns = DATA[0] in COMMANDS[verb] or verb in ("shrink", "report")
     status, out, err = written(encoding, verb, *COMMANDS[verb])
     assert (status, "error" in err) == (0, False), err
     lacking = "重さ" if names_columns else "Σ"

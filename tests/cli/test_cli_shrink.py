@@ -60,7 +60,13 @@ def test_what_it_writes_and_says(run, trained):
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
     said = ran.out.splitlines()
     assert said[1].split() == ["hidden1.weight", "16", "×", "4", "8", "×", "2"]
-    for word in ("parameters", "bytes of the file", "outputs", "latency", "1 of 3 columns need not be collected: 'b'"):
+    for word in (
+        "parameters",
+        "bytes of the file",
+        "outputs",
+        "latency",
+        "1 of 3 columns are not read by the model: 'b'",
+    ):
         assert word in ran.out
     large, small, X = load_model(trained), load_model(out), rows()
     torch.testing.assert_close(small(X), large(X), rtol=1e-5, atol=1e-6)

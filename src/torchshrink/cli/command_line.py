@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 _FLAGS = ("--force", "--resume", "--json", "--quiet", "--debug")  # where and how it was run, and not what was made
-_WITH_VALUE = ("--out",)
+_WITH_VALUE = ("--out", "--jobs")
 
 _now: list[str] = []
 

@@ -10,6 +10,7 @@ from torchshrink.cli import console
 from torchshrink.cli.features import features_in_words
 from torchshrink.paths import PathComparison, PathResult
 from torchshrink.paths.table import sections
+from torchshrink.report.numbers import short
 
 
 def show_path(result: PathResult | PathComparison, refit: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -51,5 +52,5 @@ def _choice(result: PathResult, refit: Mapping[str, Any]) -> str:
     losses = {point.strength: point.validation_loss for point in result.points}
     before, after = losses[0.0], losses[refit["strength"]]
     if not refit["strength"] or not math.isfinite(before):
-        return f"{what}: {after:.4g}"
-    return f"{what}: {after:.4g}, without penalty {before:.4g}"
+        return f"{what}: {short(after, 4)}"
+    return f"{what}: {short(after, 4)}, without penalty {short(before, 4)}, in the table"

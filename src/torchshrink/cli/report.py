@@ -33,6 +33,7 @@ Target = Annotated[
 def report(
     folder: Folder,
     out: Target = None,
+    force: options.Force = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -51,8 +52,11 @@ def report(
     from torchshrink.report.page import write_report
 
     target = folder / REPORT if out is None else out
+    own = target.absolute() == (folder / REPORT).absolute()
+    if not own and target.exists() and not force:
+        raise InputError(f"--out {target}: exists already; another name expected, or --force")
     write_report(load_path(folder).view(about_of(folder)), target)
-    if out is None:
+    if own:
         _known_again(folder)
     if json:
         console.emit_json({"files": [str(target)]})

@@ -202,7 +202,7 @@ def in_a_sentence(result: Mapping[str, Any]) -> str:
 def _not_read(result: Mapping[str, Any]) -> str:
     unread = result["not read"]
     shown = ", ".join(repr(name) for name in unread[:20]) + (f" and {len(unread) - 20} more" * (len(unread) > 20))
-    return f"{len(unread)} of {result['columns']} columns need not be collected: {shown}"
+    return f"{len(unread)} of {result['columns']} columns are not read by the model: {shown}"
 
 
 def _pairs(result: Mapping[str, Any]) -> list[tuple[str, str]]:

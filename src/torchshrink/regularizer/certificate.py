@@ -138,8 +138,10 @@ class Certificate:
             share = f", {_percent(self.gap / self.objective)} of what it is" if self.gap < self.objective else ""
             return f"{least}{share}; {self._before_the_end('it')}"
         if self.ok():
+            where = " that keeps to the constraint" if self._constrained else ""
             return (
-                f"a stationary point, to {self._off(2)}: no small step lowers loss + penalty; not that it is a minimum"
+                f"a stationary point, to {self._off(2)}: no small step{where} lowers loss + penalty; not that it is a "
+                "minimum"
             )
         return self._before_the_end("loss + penalty")
 
@@ -160,12 +162,19 @@ class Certificate:
             "it by; more epochs can lower it"
         )
 
+    @property
+    def _constrained(self) -> bool:
+        """Whether a constraint acts, and no penalty."""
+        return all(share.strength == 0 for share in self.parameters) and any(
+            share.pull != 1.0 for share in self.parameters
+        )
+
     def _off(self, digits: int) -> str:
         """The relative distance, and what it is measured in."""
         number = f"{self.relative:.{digits}g}"
         if any(share.strength > 0 for share in self.parameters):
             return f"{number} of the penalty's pull"
-        if any(share.pull != 1.0 for share in self.parameters):
+        if self._constrained:
             return f"{number} of what the constraint holds"
         return f"{number} (the loss's own slope: no penalty pulls)"
 

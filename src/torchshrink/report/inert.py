@@ -37,6 +37,11 @@ def text(content: object) -> str:
     return html.escape(seen.replace(" %", "\u00a0%"))
 
 
+def code(content: object) -> str:
+    """For HTML, where it is to be copied: as `text`, with nothing done to its spaces."""
+    return html.escape(visible(content))
+
+
 def script_json(value: Any) -> str:
     """JSON that cannot end the script element which it stands in, nor a line."""
     plain = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))

@@ -102,6 +102,8 @@ def _means(view: View) -> list[str]:
 def _judged(view: View) -> list[str]:
     verdict, over = view.verdict, "fold" if view.verdict.over == "folds" else "row"
     said = [f"better in {verdict.better} of {count(verdict.compared, f'held-out {over}')}"] if verdict.compared else []
+    if verdict.compared and verdict.change == 0:
+        said = [f"the same in {count(verdict.compared, f'held-out {over}')}"]
     return ["; ".join([*said, *([_tested(view)] if view.test is not None else [])])]
 
 
@@ -162,14 +164,14 @@ def input_names(view: View, part: Part) -> list[str]:
 def leaving(view: View, part: Part) -> list[tuple[str, float]]:
     """The inputs that leave, and the least strength from which on no fold uses them, the first to leave first."""
     weights = part.weights
-    if weights is None:
+    if weights is None or len(weights.places) < weights.total:  # of some, not every fold is known
         return []
-    found = []
+    found, sound = [], [k for k, point in enumerate(part.points) if not point.diverged]
     for at, each in enumerate(input_names(view, part)):
-        unused = [not row[at] for row in weights.used]
-        last = max((k for k, gone in enumerate(unused) if not gone and not part.points[k].diverged), default=-1)
-        if last + 1 < len(part.points):
-            found.append((each, part.points[last + 1].strength))
+        last = max((k for k in sound if weights.used[k][at]), default=-1)
+        after = [k for k in sound if k > last]
+        if after:
+            found.append((each, part.points[after[0]].strength))
     return sorted(found, key=lambda pair: pair[1])
 
 
@@ -281,12 +283,24 @@ def _model(view: View) -> str:
 
 
 def _strength(view: View, part: Part, point: Point) -> str:
+    said, refit = _which_strength(view, part, point), view.about.refit
+    if refit is not None and refit.relaxed:
+        said += (
+            " The final model was then trained on without the penalty, its zeros held; of that one no loss on held-out "
+            "rows is known."
+        )
+    return said
+
+
+def _which_strength(view: View, part: Part, point: Point) -> str:
     above = len(part.points) - 1
     tried = f"of {above} strengths above 0" if len(view.parts) == 1 else f"of {above} above 0, and of all penalties"
     se = part.one_se
     if point is part.best:
         said = f"{_at(part, point)}: the least loss on held-out rows {tried}."
-        if se is not point:
+        if not point.strength:
+            said = f"{_at(part, point)}: {tried.removeprefix('of ')} none has a smaller loss on held-out rows."
+        if se.nonzero < point.nonzero:
             said += (
                 f" As sparse as one standard error allows is {short(se.strength)}: loss {_loss(se.validation_loss)} "
                 f"instead of {_loss(point.validation_loss)}, {whole(se.nonzero)} weights instead of "
@@ -324,7 +338,8 @@ def _which(view: View, part: Part) -> str:
         )
         ends = f" (change of the loss {_ends(verdict)})" if verdict.interval else ""
         said.append(f"Choosing among all {sure} {penalty_name(other)} alone{ends}")
-    return f"{penalty_name(part)} has the least loss. " + "; ".join(said) + ("." if said else "")
+    head = f"{penalty_name(part)} has the least loss." if part.best.strength else "Without any the loss is least."
+    return f"{head} " + "; ".join(said) + ("." if said else "")
 
 
 def _tested(view: View) -> str:
@@ -355,11 +370,11 @@ def _given_up(view: View, part: Part, point: Point) -> str:
     zero = part.points[0]
     if not point.strength:
         return "Nothing: the model without penalty was chosen."
-    if zero.diverged or point.diverged or not zero.train_loss:
-        return "Not known: without penalty a training diverged."
+    if zero.diverged or point.diverged:
+        return "Not known: a training diverged."
     said = (
         f"Fit to the training rows: their loss goes from {exactly(zero.train_loss)} to {exactly(point.train_loss)}"
-        f"{_grown(point.train_loss / zero.train_loss)}."
+        f"{_grown(point.train_loss / zero.train_loss) if zero.train_loss else ''}."
     )
     if point.accuracy is not None and zero.accuracy is not None:
         change = 100 * (point.accuracy - zero.accuracy)
