@@ -41,6 +41,17 @@ def test_says_what_was_run_on_what(made):
     assert "petal length (cm)" in page
 
 
+def test_another_file_is_overwritten_with_force_only(run, made):
+    Path("keep.html").write_text("other")
+    ran = run("report", "out", "--out", "keep.html")
+    assert (ran.status, ran.err) == (2, "error: --out keep.html: exists already; another name expected, or --force\n")
+    assert Path("keep.html").read_text() == "other"
+    assert run("report", "out", "--out", "keep.html", "--force").status == 0
+    assert Path("keep.html").read_text() == (made / "report.html").read_text()
+    assert run("report", "out", "--out", "out/report.html").status == 0  # its own
+    assert run(*QUICK, "--test", "0.2", "--out", "out", "--resume").status == 0
+
+
 def test_a_run_that_goes_on_keeps_its_day_and_its_command(run, made):
     settings = json.loads((made / "settings.json").read_text())
     assert settings["command"] == f"torchshrink {' '.join(QUICK)} --test 0.2"

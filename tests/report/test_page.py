@@ -147,6 +147,38 @@ class TestWords:
             "Penalising helps: at the strength of the least loss"
         )
 
+    def test_where_no_penalty_is_best_it_is_said_so(self):
+        shown = view()
+        each = shown.parts[0]
+        none = replace(each, best=each.points[0], one_se=each.points[2])
+        about = replace(shown.about, refit=refit(0.0))
+        told = facts(replace(shown, parts=[none], about=about))["Which strength?"]
+        assert "11 strengths above 0 none has a smaller loss" in told
+        assert ("As sparse as" in told) == (none.one_se.nonzero < none.best.nonzero)
+        dense = replace(none, one_se=replace(none.one_se, nonzero=none.best.nonzero))
+        assert "As sparse" not in facts(replace(shown, parts=[dense], about=about))["Which strength?"]
+
+    def test_models_that_are_the_same_are_not_better(self):
+        assert "the same in" in words.summary(replace(view(), verdict=verdict(0.0, (0.0, 0.0))))
+        assert "better in" in words.summary(replace(view(), verdict=verdict(0.01, (-0.1, 0.1))))
+
+    def test_a_relaxed_model_is_called_that(self):
+        shown = view()
+        about = replace(shown.about, refit=refit(shown.parts[0].best.strength, relaxed=True))
+        assert "trained on without the penalty" in facts(replace(shown, about=about))["Which strength?"]
+        assert "without the penalty" not in facts(shown)["Which strength?"]
+
+    def test_the_command_can_be_copied(self):
+        shown = view()
+        about = replace(shown.about, command="torchshrink path a.csv --target 'x % <y>'")
+        assert "--target &#x27;x % &lt;y&gt;&#x27;</code>" in page(replace(shown, about=about))
+
+    def test_an_input_leaves_at_a_strength_that_was_trained(self):
+        shown = view(strengths=5)
+        part = shown.parts[0]
+        lost = [replace(point, diverged=k == 2) for k, point in enumerate(part.points)]
+        assert all(lost[2].strength != at for _, at in words.leaving(shown, replace(part, points=lost)))
+
     def test_the_certificate_is_in_its_own_words(self):
         shown = view()
         about = replace(shown.about, refit=refit(0.1, certificate="the optimum, proved: <b>"))
