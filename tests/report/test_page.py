@@ -126,7 +126,7 @@ class TestWords:
     def test_a_category_s_columns_go_by_its_name(self):
         shown = view(columns=("age", "city"), inputs=4)
         about = replace(shown.about, sources=[0, 1, 1, 1])
-        assert words.input_names(replace(shown, about=about), shown.parts[0]) == ["age", "city", "city (2)", "city (3)"]
+        assert words.input_names(replace(shown, about=about), shown.parts[0]) == ["age", "city=0", "city=1", "city=2"]
 
     def test_of_a_strength_that_is_not_the_best_it_says_only_what_is_known_of_that(self):
         shown = view()

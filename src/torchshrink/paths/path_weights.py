@@ -124,6 +124,8 @@ def check_path_weights(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     for name, dimensions in _SHAPES.items():
         if prefix + name not in tensors or tensors[prefix + name].ndim != dimensions:
             raise InputError(f"{prefix}{name}: a tensor in {dimensions} dimensions expected")
+        if tensors[prefix + name].is_complex() or tensors[prefix + name].isinf().any():
+            raise InputError(f"{prefix}{name}: finite numbers expected")
     sizes = {name: tuple(tensors[prefix + name].shape) for name in _SHAPES}
     layers, (kept,), (drawn,) = len(saved["layers"]), sizes["places"], sizes["epochs"]
     wanted: dict[str, tuple[int, ...]] = {

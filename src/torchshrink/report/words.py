@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -141,17 +142,20 @@ def facts(view: View) -> list[Fact]:
 
 
 def input_names(view: View, part: Part) -> list[str]:
-    """What the kept inputs of a part's first layer are called, each another name."""
+    """What the kept inputs of a part's first layer are called, each another name; a category's have a level's number."""
     weights, about = part.weights, view.about
     if weights is None:
         return []
+    levels = Counter(about.sources)
+    firsts = {column: place for place, column in reversed([*enumerate(about.sources)])}
     said = []
     for place in weights.places:
         column = about.sources[place] if place < len(about.sources) else place
         if weights.kind == "units":
             said.append(f"unit {place}")
         elif column < len(about.columns) and (about.sources or len(about.columns) == weights.total):
-            said.append(name(about.columns[column], 40))
+            level = f"={place - firsts[column]}" if levels[column] > 1 else ""
+            said.append(name(about.columns[column], 40) + level)
         else:
             said.append(f"input {place}")
     seen: dict[str, int] = {}
@@ -275,7 +279,7 @@ def _model(view: View) -> str:
     how = part.settings.get("optimizer")
     trained = part.settings.get("epochs")
     said = f"{_first_large(name(view.about.model, 300))}. " if view.about.model else ""
-    if trained:
+    if isinstance(trained, int) and trained:
         said += f"Trained for {count(trained, 'epoch')} with {name(how, 200)}; "
     else:
         said += "Each optimum was computed, nothing was trained; "
