@@ -142,7 +142,7 @@ def facts(view: View) -> list[Fact]:
 
 
 def input_names(view: View, part: Part) -> list[str]:
-    """What the kept inputs of a part's first layer are called, each another name; a category's have a level's number."""
+    """What the kept inputs of a part's first layer are called, each another name; of a category, by its level."""
     weights, about = part.weights, view.about
     if weights is None:
         return []
