@@ -320,3 +320,16 @@ def test_lanes_killed_in_the_middle_and_interrupted_in_two_processes(server, run
     assert len(trained) == 12 - complete  # and what had been finished was not trained again
     assert run(*LANES, "--out", "whole", "--quiet").status == 0
     assert contents("broken") == contents("whole")
+
+
+@pytest.mark.parametrize("verb", ["path", "train"])
+@pytest.mark.parametrize("wrong", [("--drop", "prise"), ("--penalty", "lasso"), ("--optimizer", "adamm")])
+def test_a_folder_that_is_taken_hides_no_other_mistake(run, here, verb, wrong):
+    folder = here / "runs" / f"{verb}-iris"
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("kept")
+    ran = run(verb, "iris", *wrong)
+    assert ran.status == 2
+    assert wrong[1] in ran.err
+    assert "exists and is not empty" not in ran.err
+    assert "exists and is not empty" in run(verb, "iris").err

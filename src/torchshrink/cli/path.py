@@ -110,7 +110,6 @@ def path(
     jobs = _processes(jobs, threads)
     option_checks.seed_of("--seed", seed)
     grid = option_checks.strengths("--strengths", strengths)
-    refuse_taken(folder, force=force, resume=resume)
 
     import torchshrink.report.picture  # noqa: F401 – before any training: it may be missing
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
@@ -126,6 +125,7 @@ def path(
     dataset = from_options.load_data(data, target=target, task=task, format=text)
     model_settings = from_options.model_settings(dataset, model, hidden)
     specs = by_feature(tuned, dataset, model_settings, on=on) if groups is not None else tuned
+    refuse_taken(folder, force=force, resume=resume)  # last: what else is wrong should not be hidden by it
     trained = any(each is not None for each in (optimizer, lr, momentum))  # rather than solved, where it can be
     make_optimizer = from_options.OptimizerSettings.of(optimizer or "adam", lr, momentum)
     path_settings = PathSettings(

@@ -85,7 +85,6 @@ def train(
     option_checks.one_of("--task", task, options.TASKS)
     if tensorboard:
         train_board.check_installed()
-    refuse_taken(folder, force=force, resume=resume)
 
     from torchshrink.cli import from_options  # from here on torch is needed: a second or two
     from torchshrink.cli.penalty_names import Shape
@@ -102,6 +101,7 @@ def train(
     model_settings = from_options.model_settings(dataset, model, hidden)
     if groups is not None:
         penalising = penalising.by_feature(dataset, model_settings)
+    refuse_taken(folder, force=force, resume=resume)  # last: what else is wrong should not be hidden by it
     settings = {
         "data": {
             "spec": data,
