@@ -18,6 +18,7 @@ from forking import until
 from torchshrink import load_path
 from torchshrink.data import load
 from torchshrink.models import load_model
+from torchshrink.report.numbers import short
 
 FILES = {
     "path.json", "losses.safetensors", "model.safetensors", "model.json", "refit.json", "path.png", "report.html",
@@ -84,8 +85,10 @@ def test_the_refitted_model_is_the_one_chosen(run, small_csv):
         chosen = result.one_se if choose == "one_se" else result.best
         (told,) = (line for line in ran.out.splitlines() if line.startswith("choice "))
         assert told.split()[1] == (f"L1({chosen.strength:g})," if chosen.strength else "no")
-        before = f", without penalty {result.points[0].validation_loss:.4g}" if chosen.strength else ""
-        assert told.endswith(f": {chosen.validation_loss:.4g}{before}")
+        before = (
+            f", without penalty {short(result.points[0].validation_loss, 4)}, in the table" if chosen.strength else ""
+        )
+        assert told.endswith(f": {short(chosen.validation_loss, 4)}{before}")
         assert refit["strength"] == chosen.strength
         model, data = load_model(choose), load("small.csv", target="kind")
         with torch.no_grad():
