@@ -16,6 +16,7 @@ from torchshrink.cli.folder import (
     said_how_to_start_over,
     start_afresh,
 )
+from torchshrink.cli.report import MODEL, PATH, REFIT, REFITTED, REPORT, RUN, SETTINGS, SHRUNK
 from torchshrink.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
 
     from torchshrink.paths import PathComparison, PathResult
 
-SETTINGS, REFIT, JOURNAL = "settings.json", "refit.json", "journal"
-FILES = ("path.json", "losses.safetensors", "model.safetensors", "model.json", REFIT, "path.png", "report.html")
-SHRUNK = "shrunk"  # the folder of the smaller model, with --shrink
+JOURNAL = "journal"
+FILES = (PATH, "losses.safetensors", "model.safetensors", MODEL, REFIT, "path.png", REPORT)
 _PATH = FILES[:2]  # what was cross-validated; the others are of the model that is refitted
 _END = ("polish", "relaxed", "choose")  # settings of that model alone
 _WHEN = ("date", "command")  # no settings: when it was begun, and what makes it again
-_RUN, _REFIT = "run", "refit"  # what settings and refit are sealed as
 
 
 def path(
@@ -199,13 +198,11 @@ def _show(folder: Path, *, shrink: bool, json: bool) -> None:
 
     # What is shown is what is on the disk, whether it was made just now or before.
     files = [str(folder / name) for name in FILES]
-    shown, refit = load_path(folder), read_json(folder / REFIT, what=_REFIT)
+    shown, refit = load_path(folder), read_json(folder / REFIT, what=REFITTED)
     smaller = shrunk_result(folder / SHRUNK) if shrink else None
     if json:
         more = {} if smaller is None else {"shrink": smaller}
-        console.emit_json(
-            read_json(folder / "path.json") | {"refit": read_json(folder / REFIT)} | more | {"files": files}
-        )
+        console.emit_json(read_json(folder / PATH) | {"refit": read_json(folder / REFIT)} | more | {"files": files})
         return
     show_path(shown, refit, files)
     if smaller is not None:
@@ -247,7 +244,7 @@ class _Run:
             start_afresh(self.folder, SETTINGS, "path")
             return False
         with said_how_to_start_over():
-            saved = read_json(known, what=_RUN)
+            saved = read_json(known, what=RUN)
         files = saved.pop("digests", None)
         saved = {name: value for name, value in saved.items() if name not in _WHEN}
         same_end = all(saved.get(name) == self.settings[name] for name in _END)
@@ -267,7 +264,7 @@ class _Run:
         from torchshrink.support.storage import read_json
 
         known = self.folder / SETTINGS
-        if not known.exists() or not are_there(self.folder, read_json(known, what=_RUN).get("digests"), _PATH):
+        if not known.exists() or not are_there(self.folder, read_json(known, what=RUN).get("digests"), _PATH):
             return None
         return load_path(self.folder)
 
@@ -293,14 +290,14 @@ class _Run:
             for name in (SETTINGS, *FILES):
                 (self.folder / name).unlink(missing_ok=True)
         when = self._when() if resume else {}
-        write_json(self.folder / SETTINGS, self.settings | _now() | when, what=_RUN)
+        write_json(self.folder / SETTINGS, self.settings | _now() | when, what=RUN)
 
     def _when(self) -> dict[str, Any]:
         """When the run was begun."""
         from torchshrink.support.storage import read_json
 
         known = self.folder / SETTINGS
-        saved = read_json(known, what=_RUN) if known.exists() else {}
+        saved = read_json(known, what=RUN) if known.exists() else {}
         return {name: saved[name] for name in _WHEN[:1] if name in saved}
 
     def trainings(self) -> int:
@@ -321,13 +318,13 @@ class _Run:
         maker = settings["model"] if ":" in settings["model"] else None  # whose code has been run for this path
         result.save(self.folder)
         save_model(self.folder, model, settings)
-        write_json(self.folder / REFIT, refit, what=_REFIT)
+        write_json(self.folder / REFIT, refit, what=REFITTED)
         if self.settings.get("shrink"):
             shrink_folder(self.folder, self.folder / SHRUNK, inputs=False, model=maker, force=True)
         own = self.settings | _now() | self._when()
-        write_json(self.folder / SETTINGS, own, what=_RUN)
-        write_report(result.view(about_of(self.folder)), self.folder / "path.png", self.folder / "report.html")
-        write_json(self.folder / SETTINGS, own | {"digests": digests(self.folder, self.files)}, what=_RUN)
+        write_json(self.folder / SETTINGS, own, what=RUN)
+        write_report(result.view(about_of(self.folder)), self.folder / "path.png", self.folder / REPORT)
+        write_json(self.folder / SETTINGS, own | {"digests": digests(self.folder, self.files)}, what=RUN)
         clear_journal(self.folder)
 
 

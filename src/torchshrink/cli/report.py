@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from torchshrink.report.view import About, Refit
 
 PATH, SETTINGS, REFIT, MODEL = "path.json", "settings.json", "refit.json", "model.json"
-SHRUNK, REPORT = "shrunk", "report.html"
+SHRUNK, REPORT = "shrunk", "report.html"  # the folder of the smaller model, with --shrink
 RUN, REFITTED = "run", "refit"  # what settings and refit are sealed as
-
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", show_default=False, help="What torchshrink path or result.save wrote.")

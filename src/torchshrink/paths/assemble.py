@@ -20,7 +20,7 @@ from torchshrink.paths.path_weights import path_weights
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import AUDIT, MODEL, PARAMETERS, PENALISED, VERSIONS, PathResult
 from torchshrink.paths.sizes import Trained, Unknown
-from torchshrink.paths.statistics.points import make_point
+from torchshrink.paths.statistics.points import best_of, make_point
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.statistics.wording import nothing_learnt
 from torchshrink.paths.training_result import TrainingResult
@@ -129,7 +129,7 @@ def compare(
     results: Sequence[PathResult], evidence: Evidence, ways: Sequence[WarmTables], null: NullLoss
 ) -> PathComparison:
     """Several penalties' results over the same folds, and which is better; ``ways`` is what each was made from."""
-    best = min(results, key=lambda result: result.best.validation_loss).penalty
+    best = best_of(results).penalty
     against = {
         result.penalty: evidence.verdict(
             evidence.against(number),
@@ -157,7 +157,7 @@ def control_of(ways: WarmTables, folds: Sequence[Fold]) -> int:
 
 def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmTables], null: NullLoss) -> Verdict:
     """First, whether anything was learnt; after a warm path, last, what strength 0 was given for a fair comparison."""
-    best = min(results, key=lambda result: result.best.validation_loss)
+    best = best_of(results)
     # Of the training rows first: on others, any output near the mean beats the mean of the training rows by luck.
     trained = min(point.train_loss for result in results for point in result.points)
     learnt = nothing_learnt(trained, null.train, rows="least training")

@@ -12,7 +12,7 @@ from torchshrink.paths import table
 from torchshrink.paths.final_test import FinalTest
 from torchshrink.paths.path_files import FORMAT, write_path
 from torchshrink.paths.result import Choice, PathResult
-from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.paths.statistics.points import PathPoint, best_of
 from torchshrink.paths.statistics.verdict import Verdict
 from torchshrink.paths.views import view_of_comparison
 from torchshrink.regularizer.certificate import Certificate
@@ -62,7 +62,7 @@ class PathComparison:
     @property
     def best(self) -> PathResult:
         """The path with the least mean validation loss; of equals, the first given."""
-        return min(self.results.values(), key=lambda result: result.best.validation_loss)
+        return best_of(self.results.values())
 
     @overload
     def refit(

@@ -33,7 +33,7 @@ from torchshrink.paths.progress import Progress
 from torchshrink.paths.refit import Source
 from torchshrink.paths.result import PathResult
 from torchshrink.paths.settings import PathKeywords, PathSettings, settings_from
-from torchshrink.paths.statistics.points import least, make_point
+from torchshrink.paths.statistics.points import best_of, least, make_point
 from torchshrink.paths.training_result import Candidate, TrainingKey, TrainingResult
 from torchshrink.paths.training_spec import Build, TrainingSpec, make_training_spec
 from torchshrink.paths.verdict_evidence import Evidence
@@ -226,7 +226,7 @@ class PathJob:
             for number, (source, grid, each) in enumerate(zip(sources, grids, ways, strict=True))
         ]
         _warn_of_lost(results)
-        best = min(range(len(results)), key=lambda number: results[number].best.validation_loss)
+        best = results.index(best_of(results))
         test = None
         if self.aside is not None:
             test = self.aside.compare(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from torchshrink.paths.statistics.points import PathPoint
+from torchshrink.paths.statistics.points import PathPoint, best_of
 from torchshrink.support.tables import Column, Table, html_of_details, html_of_pairs, paired
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def path_table(result: PathResult, chosen: float | None = None) -> Table:
 
 def comparison_table(parts: Sequence[PathResult]) -> Table:
     """One row per penalty, at its best strength; the best of them is marked."""
-    best, rows = _best(parts), []
+    best, rows = best_of(parts), []
     for part in parts:
         cells = _cells(part, part.points.index(part.best), parts)
         rows.append([part.penalty, *cells, "best" if part is best else ""])
@@ -68,7 +68,7 @@ def text(parts: Sequence[PathResult], said: Pairs) -> str:
     lines = []
     for title, table in sections(parts):
         lines += [*paired([("", title)], WIDTH, indent=0), *table.lines(WIDTH), ""]
-    return "\n".join([*lines, *paired([*_choice(_best(parts)), *said], WIDTH)])
+    return "\n".join([*lines, *paired([*_choice(best_of(parts)), *said], WIDTH)])
 
 
 def html(parts: Sequence[PathResult], said: Pairs) -> str:
@@ -77,7 +77,7 @@ def html(parts: Sequence[PathResult], said: Pairs) -> str:
     if len(tables) > 1:
         *single, together = tables
         tables = [together, *(html_of_details(part.penalty, each) for part, each in zip(parts, single, strict=True))]
-    return f"<div>{''.join(tables)}{html_of_pairs([*_choice(_best(parts)), *said])}</div>"
+    return f"<div>{''.join(tables)}{html_of_pairs([*_choice(best_of(parts)), *said])}</div>"
 
 
 _UNPENALISED = "no penalty"
@@ -88,10 +88,6 @@ def _marks(result: PathResult, point: PathPoint, chosen: float | None) -> list[s
     places = (("best", result.best.strength), ("one_se", result.one_se.strength), ("chosen", chosen))
     marks = [name for name, strength in places if strength == point.strength]
     return marks or ([_UNPENALISED] if point.strength == 0 else [])
-
-
-def _best(parts: Sequence[PathResult]) -> PathResult:
-    return min(parts, key=lambda part: part.best.validation_loss)
 
 
 def _choice(result: PathResult) -> Pairs:

@@ -76,20 +76,33 @@ def loss_domain(parts: Sequence[Part]) -> tuple[list[float], bool]:
     From under the lowest to over what the least strengths and the best constant output reach: a training that ended far
     above must not flatten all the rest.
     """
+    usual = [each.validation_loss for part in parts for each in (part.best, part.points[0]) if not each.diverged]
+    low, high, logarithmic = loss_span(parts, usual)
+    if logarithmic:
+        return [low / 1.15, high * 1.1], True
+    margin = 0.05 * (high - low or abs(high) or 1.0)
+    return [low - margin, high + margin], False
+
+
+def loss_span(parts: Sequence[Part], usual: Sequence[float]) -> tuple[float, float, bool]:
+    """The same without a margin.
+
+    Args:
+        parts: at least one, each with a point that is sound.
+        usual: losses above which little is shown, where that of the best constant output is known.
+    """
     points = [point for part in parts for point in sound(part)]
     lowest = min(point.validation_loss for point in points)
     low = min(min(point.train_loss, point.validation_loss - point.validation_se) for point in points)
     high = max(point.validation_loss + point.validation_se for point in points)
     null = next((part.null_loss for part in parts if part.null_loss is not None), None)
     if null is not None:
-        usual = [each.validation_loss for part in parts for each in (part.best, part.points[0]) if not each.diverged]
         shown = max(null, *usual)
-        high = min(high, 1.5 * shown) if shown > 0 else high
+        high = min(high, 1.5 * shown) if 0 < shown < math.inf else high
         high = max(high, null)
     if lowest > 0 and high / lowest > 3:
-        return [max(low, lowest / 30) / 1.15, high * 1.1], True
-    margin = 0.05 * (high - low or abs(high) or 1.0)
-    return [low - margin, high + margin], False
+        return max(low, lowest / 30), high, True
+    return low, high, False
 
 
 def sound(part: Part) -> list[Point]:

@@ -7,8 +7,10 @@ import json
 import unicodedata
 from typing import Any
 
+from torchshrink.support.tables import ACTING, printable
+
 MOST = 60  # characters of a name in a picture
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_UNSEEN = {*ACTING, "Co", "Cn"}  # what a font may have no picture of, too
 _FROM_THE_RIGHT = {"R", "AL", "AN"}
 _ISOLATE, _END = "\u2068", "\u2069"
 
@@ -19,7 +21,7 @@ def visible(text: object) -> str:
     >>> visible("two\nlines \u202egnp.exe")
     'two\\nlines \\u202egnp.exe'
     """
-    return "".join(_escaped(letter) if unicodedata.category(letter) in _UNSEEN else letter for letter in str(text))
+    return printable(str(text), _UNSEEN)
 
 
 def name(text: object, most: int = MOST) -> str:
@@ -46,7 +48,3 @@ def script_json(value: Any) -> str:
     """JSON that cannot end the script element which it stands in, nor a line."""
     plain = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode() if ord(letter) != 0x2028 else "\\u2028"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torchshrink.errors import InputError
+from torchshrink.report.axes import loss_span, sound
 from torchshrink.report.view import Part, Point, View
 from torchshrink.support.optional import needed
 
@@ -95,16 +96,12 @@ def png(view: View, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def _sound(result: Part) -> list[Point]:
-    return [point for point in result.points if not point.diverged]
-
-
 def _one(axes: Axes, result: Part) -> None:
     """One path: losses with the validation's ± 1 SE band, and the nonzero weights along the top.
 
     Strength 0 has its own tick at the left of the logarithmic axis. Points that diverged are left out.
     """
-    points = _sound(result)
+    points = sound(result)
     place = _Axis([point.strength for point in result.points])
     x = [place(point.strength) for point in points]
     train, validation = ([getattr(p, name) for p in points] for name in ("train_loss", "validation_loss"))
@@ -131,7 +128,7 @@ def _together(axes: Axes, results: Sequence[Part]) -> None:
     """The validation losses of several paths, each with its band and its best point."""
     place = _Axis([point.strength for each in results for point in each.points])
     for number, result in enumerate(results):
-        colour, shape, points = _COLOURS[number % len(_COLOURS)], _SHAPES[number % len(_SHAPES)], _sound(result)
+        colour, shape, points = _COLOURS[number % len(_COLOURS)], _SHAPES[number % len(_SHAPES)], sound(result)
         x = [place(point.strength) for point in points]
         _band(axes, x, points, colour)
         losses = [point.validation_loss for point in points]
@@ -209,19 +206,12 @@ def _limits(axis: Axes, results: Sequence[Part]) -> None:
 
     Logarithmic where the validation loss spans more than a factor of 3, or its valley would be flat.
     """
-    points = [point for each in results for point in _sound(each)]
-    lowest = min(point.validation_loss for point in points)
-    low = min(min(p.train_loss, p.validation_loss - p.validation_se) for p in points)
-    high = max(p.validation_loss + p.validation_se for p in points)
-    null = next((each.null_loss for each in results if each.null_loss is not None), None)
-    if null is not None:
-        # A training that ended far above the best constant must not flatten all the rest.
-        shown = max(null, *(point.validation_loss for each in results for point in (each.best, each.points[0])))
-        high = min(high, 1.5 * shown) if 0 < shown < math.inf else high
-        high = max(high, null)
-    if lowest > 0 and high / lowest > 3:
+    low, high, logarithmic = loss_span(
+        results, [point.validation_loss for each in results for point in (each.best, each.points[0])]
+    )
+    if logarithmic:
         axis.set_yscale("log")
-        axis.set_ylim(max(low, lowest / 30) / 1.3, high * 1.15)
+        axis.set_ylim(low / 1.3, high * 1.15)
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: _short(loss)))
         axis.yaxis.set_minor_locator(NullLocator())

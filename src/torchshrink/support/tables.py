@@ -140,22 +140,26 @@ def html_of_details(summary: str, content: str) -> str:
     return f"<details><summary>{_escaped(summary)}</summary>{content}</details>"
 
 
-def printable(text: str) -> str:
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that act instead of being shown."""
+
+
+def printable(text: str, unseen: Collection[str] = ACTING) -> str:
     r"""``text`` on one line, with an escape for each character that would act instead of being shown.
 
     Those are line ends and other controls (a terminal obeys some of them), marks of writing direction, which would turn
     what follows, and halves of a surrogate pair, which no encoding takes.
+
+    Args:
+        text: any.
+        unseen: the categories that are written out.
 
     >>> printable("two\nlines")
     'two\\nlines'
     """
     if text.isprintable():
         return text
-    return "".join(c if c == " " or _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _is_shown(character: str) -> bool:
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in unseen else c for c in text)
 
 
 def _cells(text: str) -> int:

@@ -93,9 +93,10 @@ class LanePenalty:
         lanes = p.detach().flatten(0, 1)  # (F·S, …)
         flat = {key: v.flatten(0, 1) for key, v in state.items() if isinstance(v, Tensor) and v.shape == p.shape}
         if not compiled and lanes[0].numel() >= ONE_BY_ONE:
+            acting = self._acting_in_lanes or [_acting(self.penalty)] * len(lanes)
             for i, lane in enumerate(lanes):
                 own = {**state, **{key: v[i] for key, v in flat.items()}}
-                _prox_of_one(self._of_lane(i), lane, rule, group, own)
+                _prox_of_one(acting[i], lane, rule, group, own)
             return
         if compiled:  # counts of steps stay tensors there, and float32 would round their powers
             flat |= {key: v.double() for key, v in state.items() if isinstance(v, Tensor) and v.ndim == 0}
@@ -106,9 +107,10 @@ class LanePenalty:
             mine = None if self.per_lane is None else self.per_lane[some]
             (compiled or prox_of_lanes)(self.penalty, lanes[some], mine, rule, group, states)
 
-    def _of_lane(self, number: int) -> Penalty:
-        acting = _acting(self.penalty)
-        return acting if self.per_lane is None else _acting(self.penalty.with_strength(self.per_lane[number]))
+    @functools.cached_property
+    def _acting_in_lanes(self) -> Sequence[Penalty] | None:
+        """Whose prox is taken in each lane; None: the same in all."""
+        return None if self.per_lane is None else [_acting(self.penalty.with_strength(each)) for each in self.per_lane]
 
     def prox_of_steps_(self, p: Tensor, steps: Tensor) -> None:
         """P ← prox(p, step), lane by lane, with one step (F, S) for each lane."""

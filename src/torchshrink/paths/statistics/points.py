@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -96,6 +96,21 @@ def make_point(strength: float, results: Sequence[TrainingResult], folds: Sequen
     shares = [value.accuracy for value in values if value.accuracy is not None]
     accuracy = mean_and_error(np.array(shares), held_out)[0] if len(shares) == len(values) else None
     return PathPoint(strength, train, validation, error, validation - train, accuracy, nonzero, values)
+
+
+class Chosen(Protocol):
+    """What has a best point, as a path does."""
+
+    @property
+    def best(self) -> PathPoint: ...  # noqa: D102
+
+
+Path = TypeVar("Path", bound=Chosen)
+
+
+def best_of(paths: Iterable[Path]) -> Path:
+    """The path whose best point has the least mean validation loss; of equals, the first."""
+    return min(paths, key=lambda path: path.best.validation_loss)
 
 
 def least(points: Sequence[PathPoint]) -> PathPoint:
