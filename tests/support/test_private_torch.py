@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import torchshrink as ts
 from torchshrink.errors import CannotStackError, SelectionError
 from torchshrink.support import private_torch
+from torchshrink.support.compiling import cannot_compile
 
 SOURCE = Path(private_torch.__file__).parents[1]
 LINEAR = nn.Linear(2, 1)
@@ -126,6 +127,40 @@ def test_hooks_are_seen_wherever_they_may_be():
         assert private_torch.has_gradient_hooks(parameter)
 
 
+@pytest.mark.parametrize("withheld", [False, True], ids=["by torch._inductor", "by torch.compile"])
+def test_what_changes_its_tensors_is_one_program(monkeypatch, withheld):
+    problem = cannot_compile()
+    if problem is not None:
+        pytest.skip(problem)
+    if withheld:
+        monkeypatch.delattr("torch._inductor.compile")
+
+    def step(number, x, y):
+        y.copy_(y + number * x)
+        x.copy_(x.sin() - y)
+
+    program = private_torch.compiled(step)
+    found = [torch.tensor(0.5), torch.arange(4.0), torch.ones(4)]
+    expected = [each.clone() for each in found]
+    for number in (0.5, 0.25):
+        found[0], expected[0] = torch.tensor(number), torch.tensor(number)
+        assert program(*found) is None
+        step(*expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_a_function_that_cannot_be_compiled_has_changed_nothing():
+    def step(x):
+        x.mul_(2)
+        raise RuntimeError("out of memory")
+
+    x = torch.ones(2)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        private_torch.compiled(step)(x)
+    assert x.tolist() == [1.0, 1.0]
+
+
 def test_a_child_of_two_names_is_named_twice():
     both = nn.Sequential(LINEAR, LINEAR)
     both.register_module("none", None)
@@ -217,6 +252,8 @@ def test_the_list_of_names_is_complete():
         "_C",
         "_decomp",
         "_functorch",
+        "_inductor",
+        "_subclasses",
         "_python_dispatch",
         "_ops",
         "_pytree",

@@ -1,7 +1,7 @@
 """Pure tensor functions behind the proximal operators. No strengths, no models: tensors in, tensors out.
 
 Every function works under ``torch.func.vmap`` and in compiled code: where data cannot be looked at, no iteration ends
-early (`_all_settled`).
+early (`_certainly`).
 A NaN that goes in comes out: a diverged weight must not look like an exact zero.
 """
 
@@ -76,6 +76,37 @@ def scaled_norm(w: Tensor, reduced: tuple[int, ...]) -> Tensor:
     return torch.linalg.vector_norm(w / scale, dim=reduced, keepdim=True) * scale  # type: ignore[no-any-return]
 
 
+def plain_norm(w: Tensor, reduced: tuple[int, ...]) -> Tensor:
+    """The Euclidean norm over some dimensions, kept as 1, of entries whose squares stay finite and are not lost.
+
+    Over rows torch's own kernel is at the speed of the memory. Over columns on a CPU it is ten times slower than sums
+    of squares; these are taken in blocks of rows, so that no tensor of squares is as large as the weights.
+    """
+    if w.device.type != "cpu" or reduced == tuple(range(w.ndim - len(reduced), w.ndim)):
+        return torch.linalg.vector_norm(w, dim=reduced, keepdim=True)  # type: ignore[no-any-return]
+    squares: Tensor | None = None
+    for block in w.split(rows_in_block(w)) if 0 in reduced else (w,):
+        here = block.square().sum(reduced, keepdim=True)
+        squares = here if squares is None else squares + here
+    assert squares is not None
+    return squares.sqrt()
+
+
+BLOCK = 128 * 1024
+"""Coordinates in a block that stays in a processor's cache between operations, 512 KiB in float32.
+
+Measured with L1, the elastic net and the group lasso after a fused Adam, 1.9 M weights, as multiples of Adam's own
+step: 4.0, 5.6 and 14; with blocks of half this size 4.7, 7.3 and 20, of twice 8.4, 6.0 and 14, without 7.7, 10 and 31.
+"""
+
+
+def rows_in_block(w: Tensor) -> int:
+    """How many slices along the first dimension make a block; all of them in what is being compiled."""
+    if torch.compiler.is_compiling():
+        return max(1, w.shape[0])
+    return max(1, BLOCK * w.shape[0] // max(1, w.numel()))
+
+
 def power_of_two(largest: Tensor) -> Tensor:
     """A power of two near each number, so that dividing by it changes no digit; 1 for what is 0 or not finite."""
     scale = torch.where((largest > 0) & (largest < math.inf), torch.exp2(largest.log2().floor()), 1.0)
@@ -96,14 +127,17 @@ def block_soft_threshold(z: Tensor, threshold: Threshold, dims: tuple[int, ...])
         threshold: t ≥ 0, a number or a tensor of one value.
         dims: the dimensions that number the groups.
     """
+    return z * shrinkage(z, threshold, dims)
+
+
+def shrinkage(z: Tensor, threshold: Threshold, dims: tuple[int, ...]) -> Tensor:
+    """The factor (1 − t/‖z_g‖)₊ of `block_soft_threshold`, with the reduced dimensions kept as 1."""
     reduced = reduced_dims(z.ndim, dims)
     # Not `group_norm`, which takes three times as long: a norm that overflows leaves z as it is, which under any usual
     # threshold is right to the last digit, and one whose square is lost is below 1e-19 in float32.
-    norm = torch.linalg.vector_norm(z, dim=reduced, keepdim=True) if reduced else z.abs()
+    norm = plain_norm(z, reduced) if reduced else z.abs()
     # Where ‖z‖ ≤ t the quotient is clamped to 1 and the factor is exactly 0, the zero group included.
-    shrinkage = threshold / torch.clamp(norm, min=torch.finfo(norm.dtype).tiny)
-    factor = 1 - torch.clamp(shrinkage, max=1.0)
-    return z * factor
+    return 1 - torch.clamp(threshold / torch.clamp(norm, min=torch.finfo(norm.dtype).tiny), max=1.0)
 
 
 def metric_block_soft_threshold(x: Tensor, threshold: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -158,50 +192,60 @@ def secular_soft_threshold(
         spread: what broadcasts to ``x`` from one number per group, as the other two return it.
     """
     tiny = torch.finfo(x.dtype).tiny
-    # A step of 0 leaves what is not 0 alone: the quotient is huge.
-    is_zero = total((x / threshold.clamp(min=tiny)).square()) <= 1
     # θ ≥ |x_i| − t_i for every i makes each quotient below at most 1, so nothing overflows.
-    lower = largest(x.abs() - threshold).clamp(min=0)
+    lower = largest(x.abs().sub_(threshold)).clamp(min=0)
+    is_zero: Tensor | None = None
+    if not _certainly(lower > 0):  # a step of 0 leaves what is not 0 alone: the quotient is huge
+        is_zero = total((x / threshold.clamp(min=tiny)).square()) <= 1
     # The root, where all t_i are alike; else near it as a rule. A tangent of a concave function lies above it: so
     # Newton's first step ends at a lower bound from wherever it starts, and climbs from there on.
-    size = total(x.square()).sqrt()
-    theta = size - total((x / spread(size.clamp(min=tiny))).square() * threshold)
+    squares = x.square()
+    whole = total(squares)
+    theta = whole.sqrt() - total(squares.mul_(threshold)) / whole
     theta = torch.where(theta.isfinite(), torch.maximum(theta, lower), lower)
     moving = torch.ones_like(theta, dtype=torch.bool)
     for first in (True, *[False] * (NEWTON_ITERATIONS - 1)):
-        denominator = (spread(theta) + threshold).clamp(min=tiny)
-        squares = (x / denominator).square()
+        denominator = spread(theta.clamp(min=tiny)) + threshold
+        quotient = x / denominator
+        squares = quotient.mul_(quotient)
         psi = total(squares)
-        slope = total(squares / denominator)  # −ψ'/2
+        slope = total(squares.div_(denominator))  # −ψ'/2
         climb = psi * (psi.sqrt() - 1) / slope.clamp(min=tiny)
         if first:
             theta = torch.maximum(theta + climb, lower)
+            moving = ~_is_short(climb.abs(), theta)
         else:
             theta, moving = _climbed(theta, climb, moving)
-        if not first and _all_settled(moving):
+        if _certainly(~moving):
             break
-    theta = spread(torch.where(is_zero, 0.0, theta))
-    u = x * (theta / (theta + threshold).clamp(min=tiny))
-    return u + 0.0  # no −0
+    if is_zero is not None:
+        theta = torch.where(is_zero, 0.0, theta)
+    theta = spread(theta)
+    share = theta / (theta.clamp(min=tiny) + threshold)
+    return share.mul_(x).add_(0.0)  # no −0
 
 
 def _climbed(at: Tensor, climb: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
     """A Newton step up to the root of each group that is still ``moving``, and which groups are after it.
 
-    After a step so short, another one, at quadratic convergence, would change no digit. A group then stays where it
-    is, so that its result does not depend on the groups beside it.
+    A group that has stopped stays where it is, so that its result does not depend on the groups beside it.
     """
     climb = torch.where(moving, climb.clamp(min=0), 0.0)  # monotone; what is negative here is rounding
     at = at + climb
-    return at, moving & ~(climb <= torch.finfo(at.dtype).eps ** 0.75 * at)
+    return at, moving & ~_is_short(climb, at)
 
 
-def _all_settled(moving: Tensor) -> bool:
-    """Whether no group moves, of any lane under vmap; False where that cannot be seen: compiled, on another device."""
-    if torch.compiler.is_compiling() or moving.device.type != "cpu":
+def _is_short(climb: Tensor, at: Tensor) -> Tensor:
+    """Whether another Newton step after this one, at quadratic convergence, would change no digit."""
+    return climb.le(torch.finfo(at.dtype).eps ** 0.75 * at)
+
+
+def _certainly(condition: Tensor) -> bool:
+    """Whether it holds of all groups, of any lane; False where that cannot be seen: compiled, on another device."""
+    if torch.compiler.is_compiling() or condition.device.type != "cpu":
         return False
-    values = unbatched(moving) if under_functorch() else moving
-    return values is not None and not bool(values.any())
+    values = unbatched(condition) if under_functorch() else condition
+    return values is not None and bool(values.all())
 
 
 def project_ball(z: Tensor, radius: Threshold, dims: tuple[int, ...]) -> Tensor:
@@ -254,7 +298,7 @@ def metric_project_ball(x: Tensor, radius: Threshold, step: Tensor, dims: tuple[
         slope = (squares * (step / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dμ
         climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
         mu, moving = _climbed(mu, climb, moving)
-        if _all_settled(moving):
+        if _certainly(~moving):
             break
     u = x / (1 + mu * step)
     u = u * (radius / group_norm(u, dims).clamp(min=tiny))  # onto the sphere to the last digit
@@ -316,7 +360,7 @@ def metric_project_sphere(x: Tensor, step: Tensor, dims: tuple[int, ...]) -> Ten
         slope = (squares * (t / shrinkage)).sum(dim=reduced, keepdim=True)  # −½ d‖u‖²/dd
         climb = total * (total.sqrt() - 1) / slope.clamp(min=tiny)
         d, moving = _climbed(d, climb, moving)
-        if _all_settled(moving):
+        if _certainly(~moving):
             break
     u = x / ((1 - t) + d * t).clamp(min=tiny)
     last = t == 1

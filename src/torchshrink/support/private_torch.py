@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
 from torch.utils.data import DataLoader
 
 from torchshrink.errors import CannotStackError, SelectionError
+from torchshrink.support.compiling import program_of_its_own
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -42,6 +43,7 @@ __all__ = [
     "apply_to_tensors_",
     "buffers_of",
     "children_of",
+    "compiled",
     "decomposed",
     "end_workers",
     "fsdp_parameters",
@@ -69,11 +71,14 @@ _FALLBACK = ("_is_vmap_fallback_enabled", "_set_vmap_fallback_enabled")
 _DISPATCH = ("_dispatch_has_kernel_for_dispatch_key",)
 _COMPOSITE = "CompositeImplicitAutograd"
 _ONEDNN = ("_get_mkldnn_enabled", "_set_mkldnn_enabled")
+_UNCHECKED = {"size_asserts": False}
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_DISPATCH, *_ONEDNN),
     "torch._C._functorch": ("is_batchedtensor", "is_functorch_wrapped_tensor", "get_unwrapped", *_FALLBACK),
     "torch._decomp": ("decomposition_table", "decompositions"),
+    "torch._inductor": ("compile",),
+    "torch._subclasses": ("FakeTensorMode",),
     "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
     "Optimizer": ("profile_hook_step", *_STEP_HOOKS),
     "Tensor": ("_version", *_GRADIENT_HOOKS),
@@ -169,6 +174,40 @@ def decomposed(operator: Any) -> Callable[..., Any]:
 
 def _lacks(what: str) -> str:
     return f"torch {torch.__version__} has not {what} where torchshrink looks for it"
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """A function that changes tensors in place, as one program for tensors like those of its first call.
+
+    Like ``torch.compile`` without its guards, whose Python around each call takes as long as the step of a small model:
+    the caller sees to it that shapes, strides, types and devices stay. Where torch has no such way: ``torch.compile``.
+    """
+    program: Callable[..., None] | None = None
+
+    def called(*tensors: Tensor) -> None:
+        nonlocal program
+        if program is None:
+            program = _compiled(function, tensors)
+        program(*tensors)
+
+    return called
+
+
+def _compiled(function: Callable[..., None], tensors: Sequence[Tensor]) -> Callable[..., None]:
+    # Imported here: they load the compiler.
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    try:
+        from torch._inductor import compile as compile_graph
+        from torch._subclasses import FakeTensorMode
+    except ImportError:
+        return torch.compile(program_of_its_own(function), dynamic=False, fullgraph=True)
+    mode = FakeTensorMode(shape_env=ShapeEnv())  # without an environment of shapes, torch keeps no program on disk
+    like = [mode.from_tensor(each, static_shapes=True) for each in tensors]
+    graph = make_fx(torch.func.functionalize(function, remove="mutations"))(*like)
+    program: Callable[..., None] = compile_graph(graph, [*like], options=_UNCHECKED)
+    return program
 
 
 # --- modules, optimizers, loaders ---

@@ -13,15 +13,9 @@ from torch import Tensor
 
 from torchshrink.distributed import is_spread
 from torchshrink.penalties import Penalty
+from torchshrink.penalties.proximal import BLOCK
 
 P = TypeVar("P", bound=Tensor)
-
-BLOCK = 128 * 1024
-"""Coordinates in a block, 512 KiB in float32.
-
-Measured with L1, the elastic net and the group lasso after a fused Adam, 1.9 M weights, as multiples of Adam's own
-step: 4.0, 5.6 and 14; with blocks of half this size 4.7, 7.3 and 20, of twice 8.4, 6.0 and 14, without 7.7, 10 and 31.
-"""
 
 
 def batches(tensors: Sequence[P]) -> Iterator[Sequence[P]]:

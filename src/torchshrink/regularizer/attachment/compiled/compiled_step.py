@@ -9,6 +9,7 @@ calls ``step()`` or looks at the state notice nothing; and whatever is not compi
 from __future__ import annotations
 
 import warnings
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,9 @@ MOST = 16
 SMALL = 1 << 14
 """In a model of more, parameters of fewer elements, without a penalty, are not worth a program."""
 
+ONE = torch.ones(())
+"""To count steps with: what is added to tensors on the CPU as a number, torch makes a tensor of for each of them."""
+
 
 @dataclass
 class _Part:
@@ -76,6 +80,7 @@ class CompiledStep:
         self._optimizer, self._schedule, self._latent = optimizer, schedule, latent
         self._bundle_of = {id(p): bundle for bundle in bundles for p in bundle.parameters}
         self._groups = sorted({bundle.group for bundle in bundles})
+        self._updates: dict[int, Update | None] = {}  # by group, in this step
         self._known: dict[bool, tuple[tuple[Any, ...], list[_Part]]] = {}  # by whether there are latent weights
         self._hidden: list[tuple[nn.Parameter, Tensor]] = []
         self._for_prox: list[tuple[nn.Parameter, Tensor]] = []
@@ -97,7 +102,7 @@ class CompiledStep:
                 for name, p in zip(bundle.names, bundle.parameters, strict=True):
                     if not is_ordinary(p):
                         found.append(f"{name} is no ordinary tensor of float32 or float64")
-                    elif kind == "groups" and rows_of(bundle.penalty, p.shape) is None:
+                    elif kind == "groups" and bundle.method == "latent" and rows_of(bundle.penalty, p.shape) is None:
                         found.append(f"{name}: its groups under {bundle.penalty} are not among what is compiled")
         return [*dict.fromkeys(found)]
 
@@ -117,7 +122,8 @@ class CompiledStep:
         self, part: _Part, advances: dict[Any, Advance], offsets: Mapping[int, Offset], loss_scale: float
     ) -> None:
         rows: dict[Any, list[float]] = {}
-        numbers, steps, tensors = [], [], []
+        numbers = array("d" if part.form.dtype is torch.float64 else "f")
+        steps, tensors = [], []
         for slot in part.slots:
             grad = slot.gradient()
             if grad is None:
@@ -130,9 +136,10 @@ class CompiledStep:
             if key not in rows:
                 penalty = None if slot.bundle is None else self._schedule.scaled(slot.bundle.penalty)
                 rows[key] = numbers_of(slot, step, penalty, offset, loss_scale)
-            numbers.append(rows[key])
+            numbers.extend(rows[key])
+        table = torch.frombuffer(numbers, dtype=part.form.dtype).view(len(part.slots), -1)
         try:
-            part.program(torch.tensor(numbers, dtype=part.form.dtype).to(part.form.device), *tensors)
+            part.program(table.to(part.form.device), *tensors)
         except Exception as error:  # of many kinds, none of which torch documents
             self._works = False
             warnings.warn(
@@ -145,7 +152,7 @@ class CompiledStep:
             self._leave_state(slot, step, offsets, loss_scale)
         counted = [slot.state["step"] for slot in part.slots if "step" in slot.state]
         if counted:
-            torch._foreach_add_(counted, 1)
+            torch._foreach_add_(counted, ONE, alpha=1.0)
 
     def _leave_state(self, slot: Slot, step: Advance, offsets: Mapping[int, Offset], loss_scale: float) -> None:
         """What a step leaves besides what the program has written, but for the count of steps."""
@@ -184,16 +191,15 @@ class CompiledStep:
         counts = tuple(state[key].item() for key in ("step", "mu_product") if key in state)
         key = (slot.group, *counts)
         if key not in advances:
-            group = self._optimizer.param_groups[slot.group]
-            update = update_of(self._optimizer, group)
+            update = self._updates[slot.group]
             assert update is not None
-            advances[key] = advance(self._optimizer, group, state, update)
+            advances[key] = advance(self._optimizer, self._optimizer.param_groups[slot.group], state, update)
         return advances[key]
 
     def _parts(self, offsets: Mapping[int, Offset], *, signed: bool) -> list[_Part]:
         """All parameters that have a gradient now, by program: as in the last step, where nothing has changed."""
         groups, states = self._optimizer.param_groups, self._optimizer.state
-        updates = {index: update_of(self._optimizer, groups[index]) for index in self._groups}
+        updates = self._updates = {index: update_of(self._optimizer, groups[index]) for index in self._groups}
         signs = [signed or climbs(self._optimizer, groups[index]) for index in self._groups]
         decays = [coupled_decay(self._optimizer, groups[index]) != 0 for index in self._groups]
         live = [

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchshrink.penalties.proximal import block_soft_threshold
 from torchshrink.step_sizes.updates import Move
-from torchshrink.support.compiling import program_of_its_own
+from torchshrink.support.private_torch import compiled
 
 Kind = Literal["none", "l1", "elastic", "groups"]
 
@@ -107,12 +107,6 @@ def _soft(z: Tensor, threshold: Tensor) -> Tensor:
     return (z - threshold).relu() - (-z - threshold).relu()
 
 
-# What a program assumes of its arguments, its key says; torch need not look in each step whether it still holds, which
-# takes it longer than the step of a small model. Torch 2.6 cannot but look.
-_UNGUARDED = vars(torch.compiler).get("skip_all_guards_unsafe")
-_OPTIONS: dict[str, Any] = {} if _UNGUARDED is None else {"guard_filter_fn": _UNGUARDED}
-
-
 @functools.lru_cache(maxsize=PROGRAMS)
 def program_of(form: Form, places: tuple[Any, ...], threads: int) -> Program:
     """The program of a form for tensors of these shapes and strides, whatever the model; it is compiled when called.
@@ -125,4 +119,4 @@ def program_of(form: Form, places: tuple[Any, ...], threads: int) -> Program:
         for slot in range(len(tensors) // width):
             _one(form, tensors[slot * width : (slot + 1) * width], numbers[slot])
 
-    return torch.compile(program_of_its_own(step_and_penalty), dynamic=False, fullgraph=True, options=_OPTIONS)
+    return compiled(step_and_penalty)

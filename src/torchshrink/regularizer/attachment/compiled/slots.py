@@ -92,7 +92,8 @@ def made_slot(
         latent, rest, rule = bundle.method == "latent", bundle.has_rest, bundle.rule
         if found is None or (latent and offset is None):
             return None
-        if found == "groups" and rule is not None and rule.coordinatewise:
+        if found == "groups" and not latent:
+            # Rows have to be read twice in any case, and the compiler would keep all of the first reading.
             follows = True
         elif bundle.method != "gradient":
             kind = found
