@@ -2,8 +2,8 @@
 
 The base is the same step without a penalty, under ``fused=True``. Each way to penalise is timed twice, the optimizer's
 step alone and the whole step (forward, backward, update), as medians of interleaved pairs; beside that stand the peak
-of memory in training, and what the way solves: the strength at its end and the zeros, on a lasso whose answer is known
-(`truth`).
+of memory in training, and what the way solves: the strength at its end and the zeros, on a lasso or a ridge whose
+answer is known (`truth`). Ways of torchao and of pytorch_optimizer are measured where these are installed.
 
 ``python benchmarks/steps.py --models "2 M MLP" --threads 1``
 """
@@ -11,10 +11,11 @@ of memory in training, and what the way solves: the strength at its end and the 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import multiprocessing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ from timing import ratios, table
 from torchshrink.penalties import Penalty
 from torchshrink.regularizer.attachment.rho import LOOKS
 from truth import STRENGTH, Problem
+
+Make = Callable[..., Optimizer]
 
 SMALL = 1e-5
 """The strength while time is taken: nothing becomes zero so soon, so that all do the same work."""
@@ -71,7 +74,7 @@ MODELS = {
     "0.4 M conv net": Task(partial(conv, 64), (3, 16, 16)),
     "13 M transformer": Task(partial(transformer, 512, 4), (16, 512), batch=8),
 }
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+OPTIMIZERS: dict[str, Make] = {
     "SGD": partial(SGD, lr=1e-3, momentum=0.9, fused=True),
     "Adam": partial(Adam, lr=1e-4, fused=True),
 }
@@ -81,24 +84,69 @@ Attach = dict[str, object]
 
 @dataclass(frozen=True)
 class Way:
-    """How a penalty acts: added to the loss, by the optimizer's own decay, or attached."""
+    """How a penalty acts: added to the loss, by the optimizer's own decay, attached, or by an optimizer of a peer's.
+
+    Attributes:
+        make: the penalty of a strength.
+        term: as a term in the loss, by hand.
+        value: by `ts.Regularizer.value`.
+        decay: by ``weight_decay``.
+        attach: with these arguments.
+        peer: the optimizer of another library, from the parameters, what makes its base, and the strength.
+        package: whose it is.
+    """
 
     make: Callable[[float], Penalty] = ts.L1
     term: bool = False
     value: bool = False
     decay: bool = False
     attach: Attach | None = None
+    peer: Callable[[list[nn.Parameter], Make, float], Optimizer] | None = None
+    package: str = "torch"
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], make: Make, strength: float) -> Optimizer:
+        """As the way needs it."""
+        if self.peer is not None:
+            return self.peer([*parameters], make, strength)
+        return make(parameters, **({"weight_decay": 2 * strength} if self.decay else {}))
 
 
 def _elastic(strength: float) -> Penalty:
     return ts.ElasticNet(strength, strength / 10)
 
 
+def _pruned(prox: str, groups: str, parameters: list[nn.Parameter], make: Make, strength: float) -> Optimizer:
+    """A pruning optimizer of torchao's: matrices under its prox."""
+    from torchao.prototype.pat.optim import PruneOptimizer
+
+    penalised = [p for p in parameters if p.ndim > 1]
+    by_prox = {"params": penalised, "prox_type": prox, "group_type": groups, "reg_lambda": strength}
+    rest = [{"params": [p for p in parameters if p.ndim < 2]}] if len(penalised) < len(parameters) else []
+    return PruneOptimizer(make([by_prox, *rest]))
+
+
+def _decayed(parameters: list[nn.Parameter], make: Make, strength: float) -> Optimizer:
+    """The nearest of pytorch_optimizer's own, whose Adam and SGD are torch's: decay apart from the gradient."""
+    import pytorch_optimizer
+
+    base = make(parameters)
+    lr = base.param_groups[0]["lr"]
+    if isinstance(base, SGD):
+        return pytorch_optimizer.SGDW(parameters, lr=lr, momentum=0.9, weight_decay=2 * strength)
+    return pytorch_optimizer.StableAdamW(parameters, lr=lr, weight_decay=2 * strength)
+
+
 WAYS = {
     "no penalty": Way(),
-    "torch's weight_decay (L2)": Way(decay=True),
+    "torch's weight_decay (L2)": Way(ts.L2, decay=True),
+    "pytorch_optimizer's SGDW or StableAdamW, weight_decay": Way(ts.L2, peer=_decayed, package="pytorch_optimizer"),
     "λ·Σ\\|w\\| in the loss": Way(term=True),
+    "torchao's ProxLasso": Way(peer=partial(_pruned, "ProxLasso", "ElemGrouper"), package="torchao"),
+    "torchao's ProxGroupLasso": Way(
+        ts.GroupLasso, peer=partial(_pruned, "ProxGroupLasso", "Dim0Grouper"), package="torchao"
+    ),
     "`value()`, L1": Way(value=True),
+    "`value()`, group lasso": Way(ts.GroupLasso, value=True),
     "`attach`, L1": Way(attach={}),
     "`attach`, L1, compiled": Way(attach={"compile": True}),
     "`attach`, L1, latent": Way(attach={"method": "latent"}),
@@ -107,15 +155,17 @@ WAYS = {
     "`attach`, elastic net, compiled": Way(_elastic, attach={"compile": True}),
     "`attach`, group lasso": Way(ts.GroupLasso, attach={}),
     "`attach`, group lasso, compiled": Way(ts.GroupLasso, attach={"compile": True}),
+    "`attach`, group lasso, latent": Way(ts.GroupLasso, attach={"method": "latent"}),
+    "`attach`, group lasso, latent, compiled": Way(ts.GroupLasso, attach={"method": "latent", "compile": True}),
 }
 
 
-def training(task: Task, make: Callable[..., Optimizer], way: Way) -> tuple[Callable[[], None], Callable[[], None]]:
+def training(task: Task, make: Make, way: Way) -> tuple[Callable[[], None], Callable[[], None]]:
     """The optimizer's step alone, and the whole step."""
     torch.manual_seed(0)
     model = task.build()
     x, y = torch.randn(task.batch, *task.row), torch.randint(10, (task.batch,))
-    optimizer = make(model.parameters(), **({"weight_decay": 2 * SMALL} if way.decay else {}))
+    optimizer = way.optimizer(model.parameters(), make, SMALL)
     reg = ts.Regularizer(model, way.make(SMALL))
     if way.attach is not None:
         with warnings.catch_warnings():
@@ -138,11 +188,16 @@ def training(task: Task, make: Callable[..., Optimizer], way: Way) -> tuple[Call
     return optimizer.step, whole
 
 
+def ways() -> dict[str, Way]:
+    """Those whose packages are installed."""
+    return {name: way for name, way in WAYS.items() if importlib.util.find_spec(way.package)}
+
+
 def timed(model: str, optimizer: str, *, rounds: int) -> dict[str, tuple[float, float]]:
     """By way, both ratios: one way after another beside the base, so that no more than two models are in memory."""
     task, make, found = MODELS[model], OPTIMIZERS[optimizer], {}
     base = training(task, make, WAYS["no penalty"])
-    for name, way in WAYS.items():
+    for name, way in ways().items():
         mine = training(task, make, way)
         alone, whole = (
             ratios({"base": base[i], name: mine[i]}, baseline="base", rounds=rounds, repeats=task.repeats)[name]
@@ -179,24 +234,25 @@ def _status(name: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def solved(way: Way, make: Callable[..., Optimizer]) -> str:
-    """The strength at the end of a lasso, and how many of ten weights are zero."""
-    problem = Problem()
+def solved(way: Way, make: Make) -> str:
+    """The strength at the end of a lasso, or of a ridge, and how many of the lasso's ten weights are zero."""
+    problem, ridge = Problem(), way.make is ts.L2
 
     def term(w: Tensor) -> Tensor:
         return STRENGTH * w.abs().sum()
 
-    rate = {"lr": 0.1}
     w = problem.train(
-        partial(make, **rate),
-        attached=ts.L1(STRENGTH) if way.attach is not None else None,
+        lambda parameters: way.optimizer(parameters, partial(make, lr=0.1), STRENGTH),
+        attached=way.make(STRENGTH) if way.attach is not None else None,
         term=term if way.term or way.value else None,
     )
-    asked = (-problem.gradient(w) * w.sign())[w != 0]
+    asked = -problem.gradient(w) / (2 * w) if ridge else (-problem.gradient(w) * w.sign())[w != 0]
+    if not len(asked):
+        return "all zero"
     middle = float(asked.median())
     agreed = bool((asked - middle).abs().max() <= 1e-6 * abs(middle))
     strength = "none" if not agreed else "λ" if abs(middle / STRENGTH - 1) < 1e-6 else f"{middle / STRENGTH:.3g}·λ"
-    return f"{strength}, {int((w == 0).sum())} zeros"
+    return strength if ridge else f"{strength}, {int((w == 0).sum())} zeros"
 
 
 def main() -> None:
@@ -214,17 +270,13 @@ def main() -> None:
         rows = []
         for name, (alone, whole) in found.items():
             way = WAYS[name]
-            truth = "" if name == "no penalty" or way.decay else _solved_of(name, optimizer)
+            lasso_or_ridge = way.make in (ts.L1, ts.L2) and name != "no penalty"
+            truth = solved(way, OPTIMIZERS[optimizer]) if lasso_or_ridge else ""
             memory = f"{peak(model, optimizer, name) / bare:.3f}" if arguments.memory else ""
             rows.append([name, f"{alone:.2f}", f"{whole:.2f}", memory, truth])
         title = f"{model}, fused {optimizer}, threads: {arguments.threads}"
-        header = ["how", "optimizer's step", "whole step", "peak memory", "solves (4 zeros are right)"]
+        header = ["how", "optimizer's step", "whole step", "peak memory", "solves (4 zeros are right for L1)"]
         print(table(title, header, rows), flush=True)
-
-
-def _solved_of(name: str, optimizer: str) -> str:
-    """L1's ways alone: what a lasso's end is for."""
-    return solved(WAYS[name], OPTIMIZERS[optimizer]) if WAYS[name].make is ts.L1 else ""
 
 
 if __name__ == "__main__":
