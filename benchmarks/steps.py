@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import math
 import multiprocessing
 import warnings
 from collections.abc import Callable, Iterable
@@ -193,17 +194,30 @@ def ways() -> dict[str, Way]:
     return {name: way for name, way in WAYS.items() if importlib.util.find_spec(way.package)}
 
 
-def timed(model: str, optimizer: str, *, rounds: int) -> dict[str, tuple[float, float]]:
-    """By way, both ratios: one way after another beside the base, so that no more than two models are in memory."""
+def timed(model: str, optimizer: str, *, rounds: int) -> dict[str, list[float]]:
+    """By way, both ratios: one way after another beside the base, so that no more than two models are in memory.
+
+    Where a model lies in memory changes its step by a fifth: so each pair is made twice, the base first and last, and
+    the ratio is the geometric mean of both.
+    """
     task, make, found = MODELS[model], OPTIMIZERS[optimizer], {}
-    base = training(task, make, WAYS["no penalty"])
     for name, way in ways().items():
-        mine = training(task, make, way)
-        alone, whole = (
-            ratios({"base": base[i], name: mine[i]}, baseline="base", rounds=rounds, repeats=task.repeats)[name]
-            for i in range(2)
-        )
-        found[name] = alone, whole
+        both = []
+        for order in (("base", name), (name, "base")):
+            made = {each: training(task, make, WAYS["no penalty"] if each == "base" else way) for each in order}
+            both.append(
+                [
+                    ratios(
+                        {each: run[i] for each, run in made.items()},
+                        baseline="base",
+                        rounds=rounds,
+                        repeats=task.repeats,
+                    )[name]
+                    for i in range(2)
+                ]
+            )
+            del made  # before the next pair is made
+        found[name] = [math.prod(pair) ** 0.5 for pair in zip(*both, strict=True)]
     return found
 
 

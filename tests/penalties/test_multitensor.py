@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchshrink.penalties import L1, L2, MCP, ElasticNet, GroupLasso
+from torchshrink.penalties import L1, L2, MCP, ElasticNet, GroupLasso, multitensor, proximal
 from torchshrink.penalties.multitensor import add_gradients_, gradients, limited, prox_, split_, total
 
 STRENGTHS = {"number": float, "tensor": lambda value: torch.tensor(value, dtype=torch.float64)}
@@ -12,6 +12,7 @@ PENALTIES = {
     "L2": lambda of: L2(of(0.2)),
     "ElasticNet": lambda of: ElasticNet(of(0.3), of(0.2)),
     "GroupLasso": lambda of: GroupLasso(of(0.3)),
+    "GroupLasso of columns": lambda of: GroupLasso(of(0.3), dim=1),
     "MCP": lambda of: MCP(of(0.3)),
 }
 STEPS = {
@@ -33,6 +34,13 @@ def dtype(request):
     return request.param
 
 
+@pytest.fixture(autouse=True, params=[proximal.BLOCK, 4], ids=["whole", "in blocks"])
+def block(request, monkeypatch):
+    """Tensors of a test are cut only where blocks are tiny."""
+    monkeypatch.setattr(proximal, "BLOCK", request.param)
+    monkeypatch.setattr(multitensor, "BLOCK", request.param)
+
+
 @pytest.fixture(params=STRENGTHS)
 def strength(request):
     return STRENGTHS[request.param]
@@ -47,7 +55,7 @@ def tensors(dtype):
     made = [torch.randn(4, 3, dtype=dtype), torch.randn(2, 5, dtype=dtype), torch.randn(3, 2, dtype=dtype)]
     for w in made:
         w[0, 0] = 0.0
-    return made
+    return [*made, made[0].clone().t()]  # the last lies otherwise in memory
 
 
 def assert_same(found, expected):

@@ -5,11 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchshrink.penalties import proximal
 from torchshrink.penalties.proximal import (
     block_soft_threshold,
     group_norm,
     group_size,
     metric_block_soft_threshold,
+    plain_norm,
     reduced_dims,
     soft_threshold,
 )
@@ -51,6 +53,39 @@ def test_group_prox_with_one_step_per_coordinate_meets_its_optimality_condition(
     assert worst <= 1e-10
     assert zero_groups > 500
     assert live_groups > 500
+
+
+def test_a_group_s_result_does_not_depend_on_those_beside_it():
+    """To the bit: whatever the others need, an iteration or a look at zeros, changes nothing of one that needs none."""
+    generator = torch.Generator().manual_seed(1)
+    for dtype in (torch.float32, torch.float64):
+        for _ in range(100):
+            x, steps, strength = random_case(generator)
+            x, threshold = x.to(dtype), (steps * strength).to(dtype)
+            x[0, 0] = threshold[0, 0].nextafter(torch.tensor(torch.inf, dtype=dtype))  # its quotient rounds to 1
+            together = metric_block_soft_threshold(x, threshold, ROWS)
+            for i in range(len(x)):
+                assert torch.equal(
+                    metric_block_soft_threshold(x[i : i + 1], threshold[i : i + 1], ROWS)[0], together[i]
+                )
+
+
+@pytest.mark.parametrize("reduced", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "turned"])
+def test_plain_norms_over_any_dimensions(monkeypatch, reduced, layout):
+    monkeypatch.setattr(proximal, "BLOCK", 5)
+    w = torch.randn(4, 3, 5, dtype=torch.float64)
+    w = w if layout == "contiguous" else w.permute(2, 0, 1)
+    expected = torch.linalg.vector_norm(w, dim=reduced, keepdim=True)
+    torch.testing.assert_close(plain_norm(w, reduced), expected, rtol=1e-14, atol=0)
+
+
+def test_plain_norms_under_vmap_of_nothing_and_of_what_is_no_number():
+    w = torch.randn(3, 4, 5)
+    found = torch.func.vmap(lambda each: plain_norm(each, (0,)))(w)
+    torch.testing.assert_close(found, torch.linalg.vector_norm(w, dim=1, keepdim=True))
+    assert plain_norm(torch.zeros(0, 3), (0,)).tolist() == [[0.0, 0.0, 0.0]]
+    assert plain_norm(torch.tensor([[torch.nan], [1.0]]), (0,)).isnan().all()
 
 
 def test_equal_steps_give_the_closed_form():

@@ -125,14 +125,20 @@ def _signs_and_weights(tensors: Sequence[Tensor], of_sign: float | Tensor, of_we
 def _(penalty: GroupLasso, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
     if not _has_plain_groups(penalty) or not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
-    return [w * pull for w, pull in zip(tensors, _pulls(penalty, tensors, factor), strict=True)]
-
-
-def _pulls(penalty: GroupLasso, tensors: Sequence[Tensor], factor: float | Tensor) -> Iterator[Tensor]:
-    """factor·λ√p_g/‖w_g‖ for each tensor's groups, kept; and for a group that is zero, a number."""
+    out = []
     for w in tensors:
-        norms = _norms(penalty, w)
-        yield penalty.strength * factor * penalty.groups(w.shape).roots(w) / torch.where(norms == 0, 1.0, norms)
+        pull = _pull(penalty, w, factor)
+        out += gradients.dispatch(Penalty)(penalty, [w], factor) if pull is None else [w * pull]
+    return out
+
+
+def _pull(penalty: GroupLasso, w: Tensor, factor: float | Tensor) -> Tensor | None:
+    """factor·λ√p_g/‖w_g‖, kept: what w is multiplied by; None where it may be too large to be a number."""
+    if w.device.type != "cpu":  # what is elsewhere is not waited for
+        return None
+    norms = _norms(penalty, w)
+    pull = penalty.strength * factor * penalty.groups(w.shape).roots(w) / torch.where(norms == 0, 1.0, norms)
+    return pull.to(w.dtype) if bool((pull.abs() < torch.inf).all()) else None
 
 
 def _has_plain_groups(penalty: GroupLasso) -> bool:
@@ -188,17 +194,12 @@ def _(penalty: GroupLasso, tensors: Sequence[Tensor], grads: Sequence[Tensor], f
     if not _has_plain_groups(penalty) or not _accumulates_exactly(tensors):
         add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
         return
-    for w, grad, pull in zip(tensors, grads, _pulls(penalty, tensors, factor), strict=True):
-        grad.addcmul_(w, pull)
-
-
-@add_gradients_.register
-def _(penalty: L2, tensors: Sequence[Tensor], grads: Sequence[Tensor], factor: Step) -> None:
-    strength = 2 * penalty.strength * factor
-    if penalty.weights is not None or isinstance(strength, Tensor) or not _accumulates_exactly(tensors):
-        add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
-        return
-    torch._foreach_add_(list(grads), list(tensors), alpha=strength)
+    for w, grad in zip(tensors, grads, strict=True):
+        pull = _pull(penalty, w, factor)
+        if pull is None:
+            add_gradients_.dispatch(Penalty)(penalty, [w], [grad], factor)
+        else:
+            grad.addcmul_(w, pull)
 
 
 def limited(moved: Tensor, w: Tensor, limit: Step) -> Tensor:
