@@ -125,20 +125,22 @@ def _signs_and_weights(tensors: Sequence[Tensor], of_sign: float | Tensor, of_we
 def _(penalty: GroupLasso, tensors: Sequence[Tensor], factor: float | Tensor) -> list[Tensor]:
     if not _has_plain_groups(penalty) or not _accumulates_exactly(tensors):
         return gradients.dispatch(Penalty)(penalty, tensors, factor)
-    out = []
-    for w in tensors:
-        pull = _pull(penalty, w, factor)
-        out += gradients.dispatch(Penalty)(penalty, [w], factor) if pull is None else [w * pull]
-    return out
+    return [x * pull for x, pull in (_by_groups(penalty, w, factor) for w in tensors)]
 
 
-def _pull(penalty: GroupLasso, w: Tensor, factor: float | Tensor) -> Tensor | None:
-    """factor·λ√p_g/‖w_g‖, kept: what w is multiplied by; None where it may be too large to be a number."""
-    if w.device.type != "cpu":  # what is elsewhere is not waited for
-        return None
+def _by_groups(penalty: GroupLasso, w: Tensor, factor: float | Tensor) -> tuple[Tensor, Tensor]:
+    """What is shaped like w, and a number for each group, kept: their product is factor·∂Ω(w).
+
+    They are w and factor·λ√p_g/‖w_g‖, of which nothing as large as w is made; where that could be too large to be a
+    number, or cannot be looked at without waiting for a device, w_g/‖w_g‖ and factor·λ√p_g.
+    """
     norms = _norms(penalty, w)
-    pull = penalty.strength * factor * penalty.groups(w.shape).roots(w) / torch.where(norms == 0, 1.0, norms)
-    return pull.to(w.dtype) if bool((pull.abs() < torch.inf).all()) else None
+    norms = torch.where(norms == 0, 1.0, norms)
+    pull = penalty.strength * factor * penalty.groups(w.shape).roots(w) * torch.ones_like(norms)
+    share = pull / norms
+    if w.device.type == "cpu" and bool((share.abs() < torch.inf).all()):
+        return w, share
+    return w / norms, pull
 
 
 def _has_plain_groups(penalty: GroupLasso) -> bool:
@@ -195,11 +197,7 @@ def _(penalty: GroupLasso, tensors: Sequence[Tensor], grads: Sequence[Tensor], f
         add_gradients_.dispatch(Penalty)(penalty, tensors, grads, factor)
         return
     for w, grad in zip(tensors, grads, strict=True):
-        pull = _pull(penalty, w, factor)
-        if pull is None:
-            add_gradients_.dispatch(Penalty)(penalty, [w], [grad], factor)
-        else:
-            grad.addcmul_(w, pull)
+        grad.addcmul_(*_by_groups(penalty, w, factor))
 
 
 def limited(moved: Tensor, w: Tensor, limit: Step) -> Tensor:
