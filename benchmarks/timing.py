@@ -13,31 +13,33 @@ from collections.abc import Callable, Mapping
 def ratios(
     variants: Mapping[str, Callable[[], object]], *, baseline: str, rounds: int, repeats: int
 ) -> dict[str, float]:
-    """Each variant's time over the baseline's: the median over ``rounds`` of pairs taken back to back.
+    """Each variant's time over the baseline's before and after it: the median over ``rounds``.
+
+    Each is measured right after the other one, so that both find the processor's cache full of what is not theirs.
 
     Args:
         variants: what to run, by name.
         baseline: the name of the one to divide by.
-        rounds: pairs per variant; the first is a warm-up and is dropped.
+        rounds: measurements per variant; one more, the first, is a warm-up and is dropped.
         repeats: calls per measurement.
     """
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for round_number in range(rounds + 1):
-        for name, run in variants.items():
-            # Baseline and variant alternate in who goes first, so that a drift of the clock cancels.
-            pair = [(baseline, variants[baseline]), (name, run)]
-            if round_number % 2:
-                pair.reverse()
-            seconds = {}
-            for position, (_, call) in enumerate(pair):
-                start = time.perf_counter()
-                for _ in range(repeats):
-                    call()
-                seconds[position] = time.perf_counter() - start
-            mine = 0 if round_number % 2 else 1
-            if round_number:
-                found[name].append(seconds[mine] / seconds[1 - mine])
-    return {name: statistics.median(values) for name, values in found.items()}
+
+    def seconds(run: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        return time.perf_counter() - start
+
+    base = variants[baseline]
+    found = {name: 1.0 for name in variants}
+    for name in variants.keys() - {baseline}:
+        values, before = [], seconds(base)
+        for _ in range(rounds + 1):
+            mine, after = seconds(variants[name]), seconds(base)
+            values.append(2 * mine / (before + after))
+            before = after
+        found[name] = statistics.median(values[1:])
+    return found
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> str:
