@@ -31,7 +31,7 @@ def ratios(
         return time.perf_counter() - start
 
     base = variants[baseline]
-    found = {name: 1.0 for name in variants}
+    found = dict.fromkeys(variants, 1.0)
     for name in variants.keys() - {baseline}:
         values, before = [], seconds(base)
         for _ in range(rounds + 1):
