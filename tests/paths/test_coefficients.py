@@ -13,6 +13,7 @@ from torch import nn
 import torchshrink as ts
 from torchshrink.errors import DivergenceWarning, InputError
 from torchshrink.models import Preprocess, mlp
+from torchshrink.report.words import input_names
 
 QUICK = {"folds": 2, "repeats": 1, "progress": False}
 
@@ -44,7 +45,7 @@ def test_a_lasso_is_scikit_learns_path():
     assert (found == 0).sum().is_monotonic_increasing
 
 
-def test_a_lasso_of_standardised_columns_is_in_the_raw_units():
+def test_a_lasso_of_standardised_columns_is_in_the_raw_units(tmp_path):
     X, y = diabetes()
     strengths = [0.05, 0.2, 0.8]
     found = ts.path(lambda: mlp(10, 1, hidden=(), regression=True), (X, y), ts.L1, strengths=strengths, **QUICK)
@@ -55,6 +56,9 @@ def test_a_lasso_of_standardised_columns_is_in_the_raw_units():
     np.testing.assert_allclose(table.to_numpy(), raw[:, ::-1], rtol=1e-3, atol=1e-5)
     assert list(table.index) == list(X.columns)  # which the rows brought with them
     assert (table.index.name, table.columns.name) == ("input", "strength")
+    found.report(tmp_path / "report.html")  # goes by these names as well
+    assert input_names(found.view(), found.view().parts[0]) == list(X.columns)
+    assert "bmi" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_logistic_regression_of_several_classes_is_scikit_learns():

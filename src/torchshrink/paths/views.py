@@ -50,10 +50,12 @@ def part_of(result: PathResult) -> Part:
 
 
 def _completed(about: About, result: PathResult) -> About:
-    """With what the path itself knows of model and versions."""
+    """With what the path itself knows: model, versions, and the names of a DataFrame's columns, while it has the data."""
     versions = result.settings.get("versions", {})
     model = about.model or str(result.settings.get("model", ""))
-    return replace(about, model=model, versions=about.versions or (versions if isinstance(versions, Mapping) else {}))
+    columns = about.columns or (() if result.source is None else result.source.spec.names)
+    known = about.versions or (versions if isinstance(versions, Mapping) else {})
+    return replace(about, model=model, versions=known, columns=columns)
 
 
 def _weights(kept: PathWeights) -> Weights:
