@@ -50,7 +50,7 @@ def part_of(result: PathResult) -> Part:
 
 
 def _completed(about: About, result: PathResult) -> About:
-    """With what the path itself knows: model, versions, and the names of a DataFrame's columns, while it has the data."""
+    """With what the path itself knows: model, versions, and, while it has the data, a DataFrame's columns."""
     versions = result.settings.get("versions", {})
     model = about.model or str(result.settings.get("model", ""))
     columns = about.columns or (() if result.source is None else result.source.spec.names)
