@@ -22,7 +22,7 @@ from torchshrink.paths.result import AUDIT, MODEL, PARAMETERS, PENALISED, VERSIO
 from torchshrink.paths.sizes import Trained, Unknown
 from torchshrink.paths.statistics.points import best_of, make_point
 from torchshrink.paths.statistics.verdict import Verdict
-from torchshrink.paths.statistics.wording import nothing_learnt
+from torchshrink.paths.statistics.wording import nothing_learnt, worse_than_constant
 from torchshrink.paths.training_result import TrainingResult
 from torchshrink.paths.training_spec import TrainingSpec
 from torchshrink.paths.verdict_evidence import Evidence
@@ -162,7 +162,8 @@ def _noted(verdict: Verdict, results: Sequence[PathResult], ways: Sequence[WarmT
     trained = min(point.train_loss for result in results for point in result.points)
     learnt = nothing_learnt(trained, null.train, rows="least training")
     learnt = learnt or nothing_learnt(best.best.validation_loss, null.validation, rows="least validation")
-    words = f"{learnt}; against strength 0: {verdict.words}" if learnt else verdict.words
+    worse = worse_than_constant(verdict.before, null.validation)
+    words = f"{learnt}; against strength 0: {verdict.words}" if learnt else verdict.words + worse
     source = best.source
     if source is not None and source.order == "warm":
         epochs = source.spec.epochs * max(len(each.unpenalised) for each in ways)

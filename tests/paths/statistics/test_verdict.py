@@ -26,7 +26,7 @@ from torchshrink.paths.statistics.verdict import (
     paired_shares,
     verdict_from_dict,
 )
-from torchshrink.paths.statistics.wording import nothing_learnt, percent
+from torchshrink.paths.statistics.wording import nothing_learnt, percent, worse_than_constant
 
 WORDS = ("it helps", "nothing is shown", "it harms")
 
@@ -325,6 +325,12 @@ class TestWords:
         assert nothing_learnt(0.5, 1.0, rows="training") == nothing_learnt(0.5, None, rows="training") == ""
         assert nothing_learnt(1.2, 1.0, rows="training").startswith("nothing was learnt: the training loss is ")
         assert nothing_learnt(-1.0, -1.0, rows="training").startswith("nothing was learnt: ")
+
+    def test_a_model_worse_than_a_constant_is_called_that(self):
+        for before, null in ((0.5, 1.0), (1.0, 1.0), (None, 1.0), (2.0, None), (-2.0, -1.0)):
+            assert worse_than_constant(before, null) == ""
+        said = "; without it the model is worse than the best constant output, whose loss is 5,930"
+        assert worse_than_constant(9000.0, 5930.2) == said
 
     @pytest.mark.parametrize("better", [0.5, 1.0])
     def test_what_one_repeat_cannot_know_is_said_of_one_repeat_only(self, better):

@@ -62,6 +62,13 @@ def nothing_learnt(loss: float, null: float | None, *, rows: str) -> str:
     return f"nothing was learnt: the {rows} loss is {loss:.4g}, that of the best constant output {null:.4g}"
 
 
+def worse_than_constant(before: float | None, null: float | None) -> str:
+    """A clause where without the choice the loss is above that of the best constant output; "" elsewhere."""
+    if before is None or null is None or before <= null + 1e-3 * abs(null):
+        return ""
+    return f"; without it the model is worse than the best constant output, whose loss is {_plain(null)}"
+
+
 def percent(share: float, *, rough: bool = False) -> str:
     """A share as a percentage, without the sign for it: two digits below 10, and never 100 for what is less.
 
