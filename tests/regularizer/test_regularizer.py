@@ -83,14 +83,29 @@ def test_the_fast_paths_are_the_plain_ones(penalty, dtype):
         assert [(c == 0).sum() for c in copies] == [(e == 0).sum() for e in expected]
 
 
-def test_value_has_second_derivatives():
+SECOND = [ts.L1(0.5), ts.L2(0.5), ts.ElasticNet(0.3, 0.2), ts.GroupLasso(0.5), ts.GroupLasso(0.5, dim=1)]
+SECOND += [ts.SparseGroupLasso(0.3, 0.2), ts.MCP(0.5)]
+
+
+@pytest.mark.parametrize("penalty", SECOND, ids=str)
+@pytest.mark.parametrize("factor", [1.0, 0.3], ids=["alone", "scaled"])
+def test_value_has_second_derivatives(penalty, factor):
+    """Those of the sum of the penalties' own values, which autograd takes by itself."""
     model = mlp(torch.float64)
-    reg = ts.Regularizer(model, ts.L2(0.5), on=ts.ALL)
-    weights = list(model.parameters())
-    first = torch.autograd.grad(reg.value(), weights, create_graph=True)
-    second = torch.autograd.grad(sum(g.square().sum() for g in first), weights)
-    for w, h in zip(weights, second, strict=True):
-        torch.testing.assert_close(h, 2 * w.detach())  # d/dw (2·0.5·w)² = 2w
+    weights = [p for name, p in model.named_parameters() if name.endswith("weight")]
+    along = [torch.randn_like(w) for w in weights]
+
+    def second(value):
+        first = torch.autograd.grad(factor * value, weights, create_graph=True)
+        slope = sum((g * v).sum() for g, v in zip(first, along, strict=True))
+        return torch.autograd.grad(slope, weights, materialize_grads=True) if slope.requires_grad else None
+
+    ours = second(ts.Regularizer(model, penalty).value())
+    theirs = second(plain_value(bundles((penalty, w) for w in weights)))
+    if theirs is None:  # autograd's own second derivative of |w| is none at all
+        theirs = [torch.zeros_like(w) for w in weights]
+    for mine, expected in zip(ours or [torch.zeros_like(w) for w in weights], theirs, strict=True):
+        torch.testing.assert_close(mine, expected)
 
 
 def test_value_of_a_changed_weight_is_refused_by_autograd():

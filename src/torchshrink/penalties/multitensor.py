@@ -110,8 +110,10 @@ def _(penalty: ElasticNet, tensors: Sequence[Tensor], factor: float | Tensor) ->
 
 def _signs_and_weights(tensors: Sequence[Tensor], of_sign: float | Tensor, of_weight: float) -> list[Tensor]:
     """of_sign·sign(w) + of_weight·w for each tensor."""
-    out = [torch.empty_like(w) for w in tensors]
     factor = _scalar(of_sign, tensors)
+    if torch.is_grad_enabled():  # a second derivative may be asked for
+        return [w.sign() * factor + of_weight * w for w in tensors]
+    out = [torch.empty_like(w) for w in tensors]
     for w, whole in zip(tensors, out, strict=True):
         for part, here in _parts(w, whole):
             torch.sign(part, out=here)
