@@ -13,6 +13,7 @@ import pytest
 from report_cases import HOSTILE, Fold, final_test, hostile, part, refit, verdict, view
 from torchshrink.report import words
 from torchshrink.report.axes import StrengthAxis, loss_domain
+from torchshrink.report.facts import facts as facts_of
 from torchshrink.report.inert import name, script_json, text, visible
 from torchshrink.report.input_figures import image_shape
 from torchshrink.report.numbers import exactly, short
@@ -46,7 +47,7 @@ class Read(HTMLParser):
 
 
 def facts(shown):
-    return {fact.question: fact.answer for fact in words.facts(shown)}
+    return {fact.question: fact.answer for fact in facts_of(shown)}
 
 
 def spec(shown, id):

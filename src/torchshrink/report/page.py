@@ -11,6 +11,7 @@ from typing import Any
 
 from torchshrink.errors import InputError
 from torchshrink.report import tables, words
+from torchshrink.report.facts import facts
 from torchshrink.report.figure import start_of
 from torchshrink.report.inert import code, script_json, text
 from torchshrink.report.pictures import Pictures
@@ -113,7 +114,7 @@ def _head(view: View) -> Iterator[str]:
     yield f"<h1>{text(words.title(view))}</h1>"
     yield f'<p class="summary">{text(words.summary(view))}</p>'
     yield '<dl class="facts">'
-    for fact in words.facts(view):
+    for fact in facts(view):
         answer = f"<pre><code>{code(fact.answer)}</code></pre>" if fact.code else text(fact.answer)
         yield f"<div><dt>{text(fact.question)}</dt><dd>{answer}</dd></div>"
     yield "</dl>"
