@@ -14,8 +14,8 @@ from report_cases import HOSTILE, Fold, final_test, hostile, part, refit, verdic
 from torchshrink.report import words
 from torchshrink.report.axes import StrengthAxis, loss_domain
 from torchshrink.report.facts import facts as facts_of
+from torchshrink.report.image_figure import image_shape
 from torchshrink.report.inert import name, script_json, text, visible
-from torchshrink.report.input_figures import image_shape
 from torchshrink.report.numbers import exactly, short
 from torchshrink.report.page import page
 from torchshrink.report.pictures import Pictures
