@@ -6,6 +6,9 @@ import torch
 
 # Compiled in this process: a pool of compiling ones imports torch in each, which is most of what a test of it costs.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# No power is lost in a test: no file of this process need wait for the disk, 3 ms each, though each must be open. What
+# calls fsync, and when, is tested with functions of the tests' own; the processes that tests start have the real one.
+os.fsync = os.fstat
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
