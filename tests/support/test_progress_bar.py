@@ -77,14 +77,6 @@ def test_a_bar_on_a_terminal_that_goes_away(name, monkeypatch):
     assert bar.done == 100
 
 
-def test_a_full_disk_under_the_command_line(tmp_path):
-    command = [sys.executable, "-m", "torchshrink", "train", "iris", "--epochs", "2", "--out", str(tmp_path / "run")]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
-    assert done.returncode == 0
-    assert (tmp_path / "run" / "model.safetensors").exists()
-
-
 def test_lines_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])

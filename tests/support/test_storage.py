@@ -183,16 +183,14 @@ def test_tied_tensors_are_written_in_full(tmp_path):
 
 
 def test_equal_tensors_give_equal_bytes_in_every_process(tmp_path):
-    # Hash seeds differ between processes: what is written must not follow them.
-    script = """
-import sys, torch
-from torchshrink.support.storage import write_tensors
-write_tensors(sys.argv[1], {n: torch.ones(3) for n in "abcdefgh"}, {n: n for n in "hgfedcba"})
-"""
-    for seed in ("1", "2"):
-        command = [sys.executable, "-c", script, str(tmp_path / seed)]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
-    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    # Hash seeds differ between processes, as between this one and that one: what is written must not follow them.
+    write = 'write_tensors(path, {n: torch.ones(3) for n in "abcdefgh"}, {n: n for n in "hgfedcba"})'
+    script = f"import sys, torch\nfrom torchshrink.support.storage import write_tensors\npath = sys.argv[1]\n{write}\n"
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    exec(write, {"write_tensors": write_tensors, "torch": torch, "path": tmp_path / "here"})
+    command = [sys.executable, "-c", script, str(tmp_path / "there")]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 def test_a_safetensors_file_cut_anywhere_is_one_line(tmp_path):
