@@ -158,7 +158,6 @@ WAYS = {
     "`attach`, group lasso": Way(ts.GroupLasso, attach={}),
     "`attach`, group lasso, compiled": Way(ts.GroupLasso, attach={"compile": True}),
     "`attach`, group lasso, latent": Way(ts.GroupLasso, attach={"method": "latent"}),
-    "`attach`, group lasso, latent, compiled": Way(ts.GroupLasso, attach={"method": "latent", "compile": True}),
 }
 
 

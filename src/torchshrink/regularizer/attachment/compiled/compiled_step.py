@@ -29,7 +29,6 @@ from torchshrink.regularizer.attachment.compiled.slots import (
     kind_of,
     made_slot,
     numbers_of,
-    rows_of,
 )
 from torchshrink.regularizer.attachment.latent import LatentWeights
 from torchshrink.regularizer.attachment.offsets import Offset
@@ -102,8 +101,6 @@ class CompiledStep:
                 for name, p in zip(bundle.names, bundle.parameters, strict=True):
                     if not is_ordinary(p):
                         found.append(f"{name} is no ordinary tensor of float32 or float64")
-                    elif kind == "groups" and bundle.method == "latent" and rows_of(bundle.penalty, p.shape) is None:
-                        found.append(f"{name}: its groups under {bundle.penalty} are not among what is compiled")
         return [*dict.fromkeys(found)]
 
     # --- around the optimizer's update ---
@@ -128,11 +125,11 @@ class CompiledStep:
             grad = slot.gradient()
             if grad is None:
                 return  # in this step all go the plain way
-            tensors += [slot.seen[0], grad, *slot.seen[1:]]
+            tensors += [slot.tensors[0], grad, *slot.tensors[1:]]
             step = self._advance(slot, advances)
             steps.append(step)
             offset = offsets.get(id(slot.p)) if part.form.latent else None
-            key = (id(step), id(slot.bundle), slot.rows, None if offset is None else offset.rho)
+            key = (id(step), id(slot.bundle), None if offset is None else offset.rho)
             if key not in rows:
                 penalty = None if slot.bundle is None else self._schedule.scaled(slot.bundle.penalty)
                 rows[key] = numbers_of(slot, step, penalty, offset, loss_scale)
@@ -237,7 +234,7 @@ class CompiledStep:
                     slot.form = replace(slot.form, signed=signed, coupled=coupled or slot.form.coupled)
                     made.append(slot)
         # What has no penalty goes through a penalty's program at strength 0, rather than through one of its own.
-        elementwise = [slot.form for slot in made if slot.bundle is not None and slot.rows is None]
+        elementwise = [slot.form for slot in made if slot.bundle is not None and not slot.prox_follows]
         shared = next((form for form in elementwise if not form.latent), None)
         for slot in made:
             ours = (slot.p.dtype, slot.p.device)

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torchshrink.penalties.proximal import block_soft_threshold
 from torchshrink.step_sizes.updates import Move
 from torchshrink.support.private_torch import compiled
 
-Kind = Literal["none", "l1", "elastic", "groups"]
+Kind = Literal["none", "l1", "elastic"]
 
 Program = Callable[..., None]
 """From the numbers, a row for each slot, and each slot's tensors one after the other; these are changed in place."""
@@ -40,11 +39,10 @@ class Form:
         kept: how many tensors the optimizer keeps for each.
         signed: whether the gradient has a factor: the optimizer maximises, or a loss scale is to be divided by.
         coupled: whether weights are added to the gradient: coupled decay, or L2 by its gradient.
-        kind: whose prox acts: none, `L1`, `ElasticNet` (and `L2`), or groups with an L1 part.
+        kind: whose prox acts: none, `L1`, or `ElasticNet` (and `L2`).
         latent: whether it acts by latent weights, with one more tensor for each; else after the update.
         limited: whether the prox is held to a limit.
         rest: whether what `MCP` or `SCAD` has beside its convex part acts before the update, through the gradient.
-        dims: of the groups; empty without.
         dtype: theirs.
         device: theirs.
     """
@@ -57,7 +55,6 @@ class Form:
     latent: bool
     limited: bool
     rest: bool
-    dims: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
 
@@ -96,8 +93,6 @@ def _prox(form: Form, x: Tensor, step: Tensor, n: Tensor) -> Tensor:
     if form.kind == "l1":  # the threshold is as far as any coordinate is moved
         threshold = step * n[FIRST]
         return _soft(x, torch.minimum(threshold, n[LIMIT]) if form.limited else threshold)
-    if form.kind == "groups":
-        return block_soft_threshold(_soft(x, step * n[FIRST]), step * n[SECOND], form.dims)
     moved = _soft(x, step * n[FIRST]) / (1 + 2 * step * n[SECOND])
     return moved + _soft(x - moved, n[LIMIT]) if form.limited else moved
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from torchshrink.penalties import L1, L2, MCP, SCAD, ElasticNet, GroupLasso, Penalty, SparseGroupLasso
-from torchshrink.penalties.layouts import checked_dims
 from torchshrink.regularizer.attachment.bundling import Bundle
 from torchshrink.regularizer.attachment.compiled import programs
 from torchshrink.regularizer.attachment.compiled.programs import Form, Kind
@@ -35,8 +32,7 @@ class Slot:
         owned: what the program overwrites besides the parameter: what the optimizer keeps, and latent weights' offset.
         address: where the parameter's elements are.
         form: the program's.
-        rows: how tensors with groups are seen; None: as they are.
-        seen: those that stay, so seen.
+        tensors: those that stay: the parameter, and what is owned.
         prox_follows: whether the plain prox is still to act on it.
     """
 
@@ -47,14 +43,13 @@ class Slot:
     owned: list[Tensor]
     address: int
     form: Form
-    rows: Rows | None
-    seen: list[Tensor]
+    tensors: list[Tensor]
     prox_follows: bool
 
     @property
     def place(self) -> tuple[Any, ...]:
         """Shape and strides, for which a program is compiled."""
-        return self.seen[0].shape, self.seen[0].stride()
+        return self.p.shape, self.p.stride()
 
     def stands(self, state: State, update: Update, offset: Offset | None) -> bool:
         """Whether all tensors are those of the last step."""
@@ -72,7 +67,7 @@ class Slot:
             return None
         if grad.stride() != self.p.stride():
             return None
-        return grad if self.rows is None else grad.view(self.rows.shape)
+        return grad
 
 
 def made_slot(
@@ -86,22 +81,17 @@ def made_slot(
         return None  # reading it would wait for the device
     kind: Kind = "none"
     latent = rest = follows = limited = False
-    rows: Rows | None = None
     if bundle is not None:
         found = kind_of(bundle)
         latent, rest, rule = bundle.method == "latent", bundle.has_rest, bundle.rule
         if found is None or (latent and offset is None):
             return None
-        if found == "groups" and not latent:
-            # Rows have to be read twice in any case, and the compiler would keep all of the first reading.
+        if found == "groups":
+            # They have to be read twice in any case, and the compiler would keep all that the first reading makes.
             follows = True
         elif bundle.method != "gradient":
             kind = found
             limited = rule is not None and rule.reach is not None
-        if kind == "groups":
-            rows = rows_of(bundle.penalty, p.shape)
-            if rows is None or not p.is_contiguous():
-                return None
     owned = [state[key] for key in update.keys]
     if latent and offset is not None:
         owned.append(offset.u)
@@ -117,12 +107,10 @@ def made_slot(
         latent=latent,
         limited=limited,
         rest=rest,
-        dims=() if rows is None else rows.dims,
         dtype=p.dtype,
         device=p.device,
     )
-    seen = tensors if rows is None else [each.view(rows.shape) for each in tensors]
-    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, rows, seen, follows)
+    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, tensors, follows)
 
 
 def numbers_of(
@@ -138,7 +126,7 @@ def numbers_of(
         numbers[programs.COUPLED] += 2 * float(penalty.strength)
     elif penalty is not None and slot.form.kind != "none":
         factor = 1.0 if slot.form.latent else step.weight
-        first, second = _strengths(penalty, 1 if slot.rows is None else slot.rows.members)
+        first, second = _strengths(penalty)
         numbers[programs.FIRST], numbers[programs.SECOND] = first * factor, second * factor
     if isinstance(penalty, MCP | SCAD):
         strength, mcp = float(penalty.strength), isinstance(penalty, MCP)
@@ -150,8 +138,8 @@ def numbers_of(
 # --- what a program can do ---
 
 
-def kind_of(bundle: Bundle) -> Kind | None:
-    """Whose prox acts for a bundle, in a program; None: no program does what it does."""
+def kind_of(bundle: Bundle) -> Kind | Literal["groups"] | None:
+    """Whose prox acts for a bundle, in a program; "groups": after it; None: no program does what it does."""
     penalty = bundle.penalty
     if isinstance(penalty.strength, Tensor):
         return None
@@ -163,48 +151,11 @@ def kind_of(bundle: Bundle) -> Kind | None:
         return "l1" if penalty.weights is None else None
     if isinstance(penalty, L2 | ElasticNet):
         return "elastic" if penalty.weights is None else None
-    if isinstance(penalty, GroupLasso | SparseGroupLasso):
-        return "groups" if penalty.weights is None else None
-    return None
+    return "groups" if isinstance(penalty, GroupLasso | SparseGroupLasso) and bundle.method == "prox" else None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """How a tensor with groups is seen: its shape, which dimensions number the groups, and how many each has."""
-
-    shape: tuple[int, ...]
-    dims: tuple[int, ...]
-    members: int
-
-
-def rows_of(penalty: Penalty, shape: Sequence[int]) -> Rows | None:
-    """How the groups of a penalty are seen in two dimensions or three, where they are numbered by one of a tensor's.
-
-    None: they are others, or there is only one, or each is one coordinate.
-    """
-    if not isinstance(penalty, GroupLasso | SparseGroupLasso) or penalty.labels is not None or len(shape) < 2:
-        return None
-    dims = checked_dims(penalty.dim)
-    size = penalty.size[0] if isinstance(penalty.size, tuple) else penalty.size or 1
-    if len(dims) != 1:
-        return None
-    dim = dims[0] % len(shape)
-    before, count, after = math.prod(shape[:dim]), shape[dim] // size, size * math.prod(shape[dim + 1 :])
-    if count < 2 or before * after < 2:
-        return None
-    if before == 1:
-        return Rows((count, after), (0,), after)
-    if after == 1:
-        return Rows((before, count), (1,), before)
-    return Rows((before, count, after), (1,), before * after)
-
-
-def _strengths(penalty: Penalty, members: int) -> tuple[float, float]:
-    """The numbers of a kind: of Σ|w|, and of Σw² or of each group's norm."""
-    if isinstance(penalty, GroupLasso):
-        return 0.0, float(penalty.strength) * math.sqrt(members)
-    if isinstance(penalty, SparseGroupLasso):
-        return float(penalty.l1), float(penalty.group) * math.sqrt(members)
+def _strengths(penalty: Penalty) -> tuple[float, float]:
+    """The numbers of a kind: of Σ|w| and of Σw²."""
     if isinstance(penalty, ElasticNet):
         return float(penalty.l1), float(penalty.l2)
     return (0.0, float(penalty.strength)) if isinstance(penalty, L2) else (float(penalty.strength), 0.0)
