@@ -208,9 +208,9 @@ def timed(model: str, optimizer: str, *, rounds: int) -> dict[str, list[float]]:
 
 
 def peak(model: str, optimizer: str, name: str) -> float:
-    """Kilobytes at most of model, batch, optimizer and five steps, beside the imports'; Linux. The less of two."""
+    """Kilobytes at most of model, batch, optimizer and five steps, beside the imports'; Linux. The least of three."""
     found: list[float] = []
-    for _ in range(2):  # each in a process of its own
+    for _ in range(3):  # each in a process of its own
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_peak, args=(model, optimizer, name, there))
