@@ -15,7 +15,7 @@ def ratios(
 ) -> dict[str, float]:
     """Each variant's time over the baseline's before and after it: the median over ``rounds``.
 
-    Each is measured right after the other one, so that both find the processor's cache full of what is not theirs.
+    Each is measured right after the other one, so that both begin with a cache full of what is not theirs.
 
     Args:
         variants: what to run, by name.
@@ -32,7 +32,7 @@ def ratios(
 
     base = variants[baseline]
     found = dict.fromkeys(variants, 1.0)
-    for name in variants.keys() - {baseline}:
+    for name in [name for name in variants if name != baseline]:
         values, before = [], seconds(base)
         for _ in range(rounds + 1):
             mine, after = seconds(variants[name]), seconds(base)

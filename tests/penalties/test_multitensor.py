@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchshrink.penalties import L1, L2, MCP, ElasticNet, GroupLasso, multitensor, proximal
 from torchshrink.penalties.multitensor import add_gradients_, gradients, limited, prox_, split_, total
@@ -118,6 +120,40 @@ def test_a_split_gives_the_prox_and_what_it_took(penalty, dtype):
         assert_same([rest], [w - expected])
 
 
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that an operation makes; views and what is written to are not made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        known = {
+            each.untyped_storage().data_ptr() for each in pytree.tree_leaves(args) if isinstance(each, torch.Tensor)
+        }
+        for each in pytree.tree_leaves(made):
+            if isinstance(each, torch.Tensor) and each.untyped_storage().data_ptr() not in known:
+                self.size = max(self.size, each.numel())
+        return made
+
+
+@pytest.mark.parametrize(
+    "penalty", [L1(0.3), L2(0.2), ElasticNet(0.3, 0.2), GroupLasso(0.3), GroupLasso(0.3, dim=1)], ids=str
+)
+@torch.no_grad()
+def test_nothing_as_large_as_a_large_weight_is_made(monkeypatch, penalty):
+    for module in (proximal, multitensor):
+        monkeypatch.setattr(module, "BLOCK", 20)
+    w, grad = torch.randn(30, 10), torch.randn(30, 10)
+    for act in (
+        lambda: total(penalty, [w]),
+        lambda: add_gradients_(penalty, [w], [grad], 0.7),
+        lambda: prox_(penalty, [w], [0.5]),
+    ):
+        with Largest() as largest:
+            act()
+        assert largest.size <= 30
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e22, 1e37])
 def test_norms_of_groups_whose_squares_would_be_lost(scale):
     w = torch.randn(5, 7) * scale
@@ -127,3 +163,10 @@ def test_norms_of_groups_whose_squares_would_be_lost(scale):
     torch.testing.assert_close(total(penalty, [w]), penalty.value(w), rtol=1e-6, atol=0)
     torch.testing.assert_close(gradients(penalty, [w], 0.7)[0], 0.7 * penalty.grad(w), rtol=1e-6, atol=1e-30)
     assert gradients(penalty, [w], 0.7)[0][3].abs().min() > 0
+
+
+def test_a_weak_pull_on_a_large_group_keeps_its_digits():
+    w = torch.full((2, 5), 1e33)
+    for penalty, factor in ((GroupLasso(1e-12), 1.0), (GroupLasso(1e-6), 1e-4)):
+        found = gradients(penalty, [w], factor)[0]
+        torch.testing.assert_close(found, (penalty.grad(w.double()) * factor).float(), rtol=1e-6, atol=0)

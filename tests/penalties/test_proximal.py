@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchshrink.penalties import proximal
+from torchshrink.penalties import GroupLasso, SparseGroupLasso, proximal
 from torchshrink.penalties.proximal import (
     block_soft_threshold,
     group_norm,
@@ -17,6 +17,17 @@ from torchshrink.penalties.proximal import (
 )
 
 ROWS = (0,)
+
+
+class Spy:
+    """Of how many numbers a method was called."""
+
+    def __init__(self, method):
+        self.method, self.sizes = method, []
+
+    def __call__(self, w):
+        self.sizes.append(w.numel())
+        return self.method(w)
 
 
 def random_case(generator):
@@ -58,34 +69,72 @@ def test_group_prox_with_one_step_per_coordinate_meets_its_optimality_condition(
 def test_a_group_s_result_does_not_depend_on_those_beside_it():
     """To the bit: whatever the others need, an iteration or a look at zeros, changes nothing of one that needs none."""
     generator = torch.Generator().manual_seed(1)
-    for dtype in (torch.float32, torch.float64):
-        for _ in range(100):
-            x, steps, strength = random_case(generator)
-            x, threshold = x.to(dtype), (steps * strength).to(dtype)
-            x[0, 0] = threshold[0, 0].nextafter(torch.tensor(torch.inf, dtype=dtype))  # its quotient rounds to 1
-            together = metric_block_soft_threshold(x, threshold, ROWS)
-            for i in range(len(x)):
-                assert torch.equal(
-                    metric_block_soft_threshold(x[i : i + 1], threshold[i : i + 1], ROWS)[0], together[i]
-                )
+    cases = []
+    for _ in range(100):
+        x, steps, strength = random_case(generator)
+        cases += [(x, steps * strength), (x.float(), (steps * strength).float())]
+    # Only beside another group is there a look at zeros, at which 1e-40 over a step of 0 would pass for one.
+    cases.append((torch.tensor([[1e-40, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])))
+    for x, threshold in cases:
+        together = metric_block_soft_threshold(x, threshold, ROWS)
+        for i in range(len(x)):
+            assert torch.equal(metric_block_soft_threshold(x[i : i + 1], threshold[i : i + 1], ROWS)[0], together[i])
+
+
+WATCHED = [GroupLasso(0.1), GroupLasso(0.1, dim=1), GroupLasso(0.1, labels=(0, 0, 1)), SparseGroupLasso(0.05, 0.1)]
+
+
+@pytest.mark.parametrize("penalty", WATCHED, ids=str)
+@pytest.mark.parametrize("steps", ["number", "per coordinate"])
+def test_a_prox_can_be_differentiated_and_mapped(penalty, steps):
+    """What is overwritten where nobody looks on is left alone where autograd or a transform does."""
+    w = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    step = torch.tensor(0.5, dtype=torch.float64) if steps == "number" else torch.rand(3, 4, dtype=torch.float64) + 0.1
+    step.requires_grad_(True)
+    assert torch.autograd.gradcheck(penalty.prox, (w, step))
+    w, step = w.detach(), step.detach()
+    several = torch.stack([step, 2 * step, 3 * step])
+    for mapped in (
+        torch.func.vmap(lambda s: penalty.prox(w, s))(several),
+        penalty.prox(w.requires_grad_(), several[0]),
+    ):
+        expected = torch.stack([penalty.prox(w.detach(), s) for s in several])
+        torch.testing.assert_close(mapped.detach(), expected if mapped.ndim == 3 else expected[0], rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_the_gradient_of_a_prox_at_a_zero_group_is_zero(dim):
+    w = torch.tensor([[0.0, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    w = (w.t() if dim == 0 else w).contiguous().requires_grad_()
+    GroupLasso(0.1, dim=dim).prox(w, 1.0).sum().backward()
+    assert (w.grad[0] if dim == 0 else w.grad[:, 0]).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("reduced", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "turned"])
 def test_plain_norms_over_any_dimensions(monkeypatch, reduced, layout):
     monkeypatch.setattr(proximal, "BLOCK", 5)
+    squares = Spy(torch.Tensor.square)
+    monkeypatch.setattr(torch.Tensor, "square", lambda w: squares(w))
     w = torch.randn(4, 3, 5, dtype=torch.float64)
     w = w if layout == "contiguous" else w.permute(2, 0, 1)
     expected = torch.linalg.vector_norm(w, dim=reduced, keepdim=True)
-    torch.testing.assert_close(plain_norm(w, reduced), expected, rtol=1e-14, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(plain_norm(w, reduced), expected, rtol=1e-14, atol=0)
+    trailing = reduced in ((2,), (1, 2), (0, 1, 2))
+    assert squares.sizes == ([] if layout == "turned" or trailing else [15] * 4)  # slice after slice
+    torch.testing.assert_close(plain_norm(w, reduced), expected, rtol=1e-14, atol=0)  # as autograd would be told
+    half = w.half()
+    assert torch.equal(plain_norm(half, reduced), torch.linalg.vector_norm(half, dim=reduced, keepdim=True))
 
 
 def test_plain_norms_under_vmap_of_nothing_and_of_what_is_no_number():
     w = torch.randn(3, 4, 5)
     found = torch.func.vmap(lambda each: plain_norm(each, (0,)))(w)
     torch.testing.assert_close(found, torch.linalg.vector_norm(w, dim=1, keepdim=True))
-    assert plain_norm(torch.zeros(0, 3), (0,)).tolist() == [[0.0, 0.0, 0.0]]
-    assert plain_norm(torch.tensor([[torch.nan], [1.0]]), (0,)).isnan().all()
+    with torch.no_grad():
+        assert plain_norm(torch.zeros(0, 3), (0,)).tolist() == [[0.0, 0.0, 0.0]]
+        assert plain_norm(torch.tensor([[torch.nan], [1.0]]), (0,)).isnan().all()
 
 
 def test_equal_steps_give_the_closed_form():

@@ -252,6 +252,7 @@ def test_the_list_of_names_is_complete():
         "_C",
         "_decomp",
         "_functorch",
+        "_dynamo",
         "_inductor",
         "_subclasses",
         "_python_dispatch",

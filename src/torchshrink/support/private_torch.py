@@ -71,12 +71,12 @@ _FALLBACK = ("_is_vmap_fallback_enabled", "_set_vmap_fallback_enabled")
 _DISPATCH = ("_dispatch_has_kernel_for_dispatch_key",)
 _COMPOSITE = "CompositeImplicitAutograd"
 _ONEDNN = ("_get_mkldnn_enabled", "_set_mkldnn_enabled")
-_UNCHECKED = {"size_asserts": False}
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "torch._C": ("_are_functorch_transforms_active", "_is_any_autocast_enabled", *_DISPATCH, *_ONEDNN),
     "torch._C._functorch": ("is_batchedtensor", "is_functorch_wrapped_tensor", "get_unwrapped", *_FALLBACK),
     "torch._decomp": ("decomposition_table", "decompositions"),
+    "torch._dynamo.convert_frame": ("compile_lock",),
     "torch._inductor": ("compile",),
     "torch._subclasses": ("FakeTensorMode",),
     "nn.Module": ("_parameters", "_buffers", "_modules", "_apply", *_MODULE_HOOKS),
@@ -180,7 +180,8 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """A function that changes tensors in place, as one program for tensors like those of its first call.
 
     Like ``torch.compile`` without its guards, whose Python around each call takes as long as the step of a small model:
-    the caller sees to it that shapes, strides, types and devices stay. Where torch has no such way: ``torch.compile``.
+    the caller sees to it that types and devices stay. Other shapes and strides are an error, before anything is
+    changed. Where torch has no such way: ``torch.compile``.
     """
     program: Callable[..., None] | None = None
 
@@ -194,19 +195,19 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _compiled(function: Callable[..., None], tensors: Sequence[Tensor]) -> Callable[..., None]:
-    # Imported here: they load the compiler.
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    try:
+    try:  # imported here: they load the compiler
+        from torch._dynamo.convert_frame import compile_lock
         from torch._inductor import compile as compile_graph
         from torch._subclasses import FakeTensorMode
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
     except ImportError:
         return torch.compile(program_of_its_own(function), dynamic=False, fullgraph=True)
-    mode = FakeTensorMode(shape_env=ShapeEnv())  # without an environment of shapes, torch keeps no program on disk
-    like = [mode.from_tensor(each, static_shapes=True) for each in tensors]
-    graph = make_fx(torch.func.functionalize(function, remove="mutations"))(*like)
-    program: Callable[..., None] = compile_graph(graph, [*like], options=_UNCHECKED)
+    with compile_lock:  # what traces is the whole process's, of which other threads may be compiling too
+        mode = FakeTensorMode(shape_env=ShapeEnv())  # without an environment of shapes, torch keeps no program on disk
+        like = [mode.from_tensor(each, static_shapes=True) for each in tensors]
+        graph = make_fx(torch.func.functionalize(function, remove="mutations"))(*like)
+        program: Callable[..., None] = compile_graph(graph, [*like])
     return program
 
 

@@ -4,6 +4,7 @@ Most tests run the programs as they are written, without a compiler, which takes
 """
 
 import copy
+import threading
 import warnings
 
 import pytest
@@ -450,3 +451,80 @@ def test_a_thousand_compiled_steps_under_schedules_compile_once():
     for p, q in zip(results[0][0].parameters(), results[1][0].parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
         assert torch.equal(p == 0, q == 0)
+
+
+def cut(model, optimizer):
+    """Rows are pruned, at the same address."""
+    model[0].weight.data = model[0].weight.data[:2]
+    model[0].bias.data = model[0].bias.data[:2]
+    for p in model.parameters():
+        p.grad = None
+        for key, each in optimizer.state[p].items():
+            if each.ndim:
+                optimizer.state[p][key] = each[: len(p)].clone()
+
+
+def turn(model, optimizer):
+    model[0].weight.data = model[0].weight.data.t()
+    model[0].weight.grad = None
+
+
+def turn_state(model, optimizer):
+    average = optimizer.state[model[0].weight]["exp_avg"]
+    average.data = average.data.t().contiguous().t()
+
+
+def swap(model, optimizer):
+    model[0].weight.data = model[0].weight.data.clone() * 1.5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("change", [cut, turn, turn_state, swap])
+def test_what_has_been_changed_under_a_program_is_noticed(change):
+    """With real programs, which look at no shape that they were not made for."""
+    problem = compiled_step.cannot_compile()
+    if problem is not None:
+        pytest.skip(problem)
+    found = []
+    for c in (True, False):
+        model = net(layers=1)
+        optimizer = optim.Adam(model.parameters(), lr=0.01)
+        ts.Regularizer(model, ts.L1(0.02)).attach(optimizer, compile=c)
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        for step in range(6):
+            if step == 3:
+                change(model, optimizer)
+            optimizer.zero_grad()
+            loss_of(model, optimizer, x).backward()
+            optimizer.step()
+        found.append(model[0])
+    torch.testing.assert_close(found[0].weight, found[1].weight, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found[0].bias, found[1].bias, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_threads_compile_at_once():
+    problem = compiled_step.cannot_compile()
+    if problem is not None:
+        pytest.skip(problem)
+    start, ended = threading.Barrier(2), []
+
+    def training(width):
+        model = net(torch.float32, layers=1, width=width)
+        optimizer = optim.SGD(model.parameters(), lr=0.01)
+        ts.Regularizer(model, ts.L1(0.02)).attach(optimizer, compile=True)
+        for step in range(3):
+            if step == 1:
+                start.wait()  # what follows is compiled
+            model(torch.ones(2, width)).sum().backward()
+            optimizer.step()
+        ended.append(width)
+
+    threads = [threading.Thread(target=training, args=(width,)) for width in (5, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == [5, 6]
+    assert not torch.fx._symbolic_trace.is_fx_tracing()
+    assert torch.compile(lambda x: x + 1)(torch.ones(2)).tolist() == [2.0, 2.0]

@@ -47,7 +47,7 @@ SMALL = 1 << 14
 """In a model of more, parameters of fewer elements, without a penalty, are not worth a program."""
 
 ONE = torch.ones(())
-"""To count steps with: what is added to tensors on the CPU as a number, torch makes a tensor of for each of them."""
+"""To count steps with: torch would turn a Python number into a tensor once per parameter."""
 
 
 @dataclass

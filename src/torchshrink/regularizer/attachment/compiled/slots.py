@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class Slot:
         address: where the parameter's elements are.
         form: the program's.
         tensors: those that stay: the parameter, and what is owned.
+        place: their shape and strides, for which a program is compiled.
         prox_follows: whether the plain prox is still to act on it.
     """
 
@@ -44,30 +45,30 @@ class Slot:
     address: int
     form: Form
     tensors: list[Tensor]
+    place: tuple[torch.Size, tuple[int, ...]]
     prox_follows: bool
 
-    @property
-    def place(self) -> tuple[Any, ...]:
-        """Shape and strides, for which a program is compiled."""
-        return self.p.shape, self.p.stride()
-
     def stands(self, state: State, update: Update, offset: Offset | None) -> bool:
-        """Whether all tensors are those of the last step."""
+        """Whether all tensors are those of the last step, and lie as they did."""
         if state is not self.state or self.p.data_ptr() != self.address or not self.p.requires_grad:
             return False
         for mine, key in zip(self.owned, update.keys, strict=False):
             if mine is not state.get(key):
                 return False
-        return not self.form.latent or (offset is not None and offset.u is self.owned[-1])
+        if self.form.latent and (offset is None or offset.u is not self.owned[-1]):
+            return False
+        return all(self._is_alike(each) for each in (self.p, *self.owned))
 
     def gradient(self) -> Tensor | None:
         """As the program takes it; None: this step's is not as its parameter is."""
         grad = self.p.grad
-        if type(grad) is not Tensor or grad.layout is not torch.strided or grad.dtype is not self.p.dtype:
-            return None
-        if grad.stride() != self.p.stride():
+        if type(grad) is not Tensor or grad.layout is not torch.strided or not self._is_alike(grad):
             return None
         return grad
+
+    def _is_alike(self, each: Tensor) -> bool:
+        """Whether a program compiled for this place may take a tensor; whoever sets ``.data`` may change it."""
+        return (each.shape, each.stride()) == self.place and each.dtype is self.form.dtype
 
 
 def made_slot(
@@ -110,7 +111,7 @@ def made_slot(
         dtype=p.dtype,
         device=p.device,
     )
-    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, tensors, follows)
+    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, tensors, (p.shape, p.stride()), follows)
 
 
 def numbers_of(
