@@ -507,7 +507,7 @@ def test_two_threads_compile_at_once():
     problem = compiled_step.cannot_compile()
     if problem is not None:
         pytest.skip(problem)
-    start, ended = threading.Barrier(2), []
+    start, ended = threading.Barrier(2, timeout=60), []
 
     def training(width):
         model = net(torch.float32, layers=1, width=width)
