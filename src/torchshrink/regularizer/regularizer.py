@@ -472,9 +472,14 @@ class Regularizer:
             for p, grad in zip(parameters, before, strict=True):
                 p.grad = grad
         if not (isinstance(loss, Tensor) and loss.numel() == 1) and not isinstance(loss, float | int):
-            raise InputError(f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar")
+            raise InputError(
+                f"certify: the closure returned {type(loss).__name__}, expected the mean loss as a scalar (after its "
+                "backward())"
+            )
         if all(grad is None for grad in gradients):
-            raise InputError("certify: the closure left no gradient; it must call backward() on the mean loss")
+            raise InputError(
+                "certify: the closure left no gradient; it must call backward() on the mean loss, and return it"
+            )
         penalty_of = self.in_force()
         with torch.no_grad():
             groups = distributed.process_groups(self._model, parameters)
