@@ -125,7 +125,7 @@ class CompiledStep:
             grad = slot.gradient()
             if grad is None:
                 return  # in this step all go the plain way
-            tensors += [slot.tensors[0], grad, *slot.tensors[1:]]
+            tensors += [slot.x, grad, *slot.owned]
             step = self._advance(slot, advances)
             steps.append(step)
             offset = offsets.get(id(slot.p)) if part.form.latent else None

@@ -32,8 +32,8 @@ class Slot:
         owned: what the program overwrites besides the parameter: what the optimizer keeps, and latent weights' offset.
         address: where the parameter's elements are.
         form: the program's.
-        tensors: those that stay: the parameter, and what is owned.
-        place: their shape and strides, for which a program is compiled.
+        x: the parameter's values.
+        place: shape and strides of these and of what is owned, for which a program is compiled.
         prox_follows: whether the plain prox is still to act on it.
     """
 
@@ -44,7 +44,7 @@ class Slot:
     owned: list[Tensor]
     address: int
     form: Form
-    tensors: list[Tensor]
+    x: Tensor
     place: tuple[torch.Size, tuple[int, ...]]
     prox_follows: bool
 
@@ -98,7 +98,6 @@ def made_slot(
         owned.append(offset.u)
     if not all(_is_like(each, p) for each in owned):
         return None
-    tensors = [p.detach(), *owned]
     form = Form(
         move=update.move,
         kept=len(update.keys),
@@ -111,7 +110,7 @@ def made_slot(
         dtype=p.dtype,
         device=p.device,
     )
-    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, tensors, (p.shape, p.stride()), follows)
+    return Slot(p, group, bundle, state, owned, p.data_ptr(), form, p.detach(), (p.shape, p.stride()), follows)
 
 
 def numbers_of(
