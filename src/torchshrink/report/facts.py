@@ -122,7 +122,7 @@ def _which_strength(view: View, part: Part, point: Point) -> str:
     if point is part.best:
         said = f"{at_strength(part, point)}: the least loss on held-out rows {tried}."
         if not point.strength:
-            said = f"{at_strength(part, point)}: {tried.removeprefix('of ')} none has a smaller loss on held-out rows."
+            said = f"{at_strength(part, point)}: {tried} none has a smaller loss on held-out rows."
         if se.nonzero < point.nonzero:
             said += (
                 f" As sparse as one standard error allows is {short(se.strength)}: loss "
